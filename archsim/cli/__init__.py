@@ -1,0 +1,94 @@
+"""The command line: parse, call one API function, print. No physics here.
+
+Subcommands are imported only when they are called, so that ``archsim --help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+COMMANDS = {
+    "simulate": "Replay a token trace on the hardware: time, energy, area, function.",
+    "compare": "The accelerator beside GPUs, by a roofline.",
+    "validate": "Every published figure beside ours.",
+    "trace": "Record and inspect token traces.",
+    "config": "Show a resolved config, or the schema of configs.",
+}
+"""Name to one line of help; the module ``archsim.cli.<name>`` holds the command ``command``."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules, loaded on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"archsim.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            import difflib
+
+            close = difflib.get_close_matches(name, list(COMMANDS), n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="archsim", prog_name="archsim")
+def application() -> None:
+    """Cycle-level simulator of in-memory attention accelerators.
+
+    Results go to standard output, everything else to standard error.
+    Exit codes: 0 ok, 1 a check failed, 2 usage or config, 3 a missing extra
+    or device, 4 corrupt input, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Entry point: runs the command and turns our errors into one line and an exit code."""
+    from archsim.errors import ArchsimError, one_line
+
+    try:
+        application(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(f"error: {one_line(error.format_message())}", err=True)
+            click.echo(f"try: {error.ctx.command_path} --help", err=True)
+        else:
+            click.echo(f"error: {one_line(error.format_message())}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as status:
+        sys.exit(status.exit_code)
+    except ArchsimError as error:
+        click.echo(f"error: {one_line(error, 1000)}", err=True)
+        sys.exit(error.exit_code)
+    except MemoryError:
+        click.echo("error: out of memory; use fewer tokens (--tokens) or layers (--layers)", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

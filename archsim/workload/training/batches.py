@@ -1,0 +1,117 @@
+"""Training and probe sequences.
+
+A small model trained on prose alone barely uses its context, and would then flatter any attention
+hardware. So part of every batch *needs* attention:
+
+* ``prose``: a window of the corpus.
+* ``repeat``: a segment (real text, or random tokens) that comes again after a gap of prose.
+* ``recall``: key-value pairs of random tokens, a gap, then the same pairs in another order.
+
+Every sequence carries a weight per target: random tokens nobody could predict count nothing.
+All draws are keyed by (seed, step), so a resumed run sees the same batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS = ("prose", "repeat", "recall")
+SHARES = (0.6, 0.25, 0.15)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """`ids` (tokens + 1,), `weight` (tokens,) of target ids[1:], and the second copy's targets."""
+
+    ids: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    first: slice
+    second: slice
+
+
+def prose(rng: np.random.Generator, corpus: NDArray[np.uint16], tokens: int) -> Sequence:
+    """A window of running text."""
+    start = int(rng.integers(0, len(corpus) - tokens - 1))
+    ids = corpus[start : start + tokens + 1].astype(np.int64)
+    return Sequence(ids, np.ones(tokens, np.float32), slice(0, 0), slice(0, 0))
+
+
+def repeat(
+    rng: np.random.Generator,
+    corpus: NDArray[np.uint16],
+    tokens: int,
+    vocabulary: int,
+    random_share: float = 0.4,
+    length: int | None = None,
+) -> Sequence:
+    """Prose with one segment that occurs twice; `length` fixes the segment's length."""
+    base = prose(rng, corpus, tokens)
+    ids, weight = base.ids.copy(), base.weight.copy()
+    if length is None:
+        length = int(np.exp(rng.uniform(np.log(16), np.log(tokens * 0.4))))
+    first = int(rng.integers(0, tokens + 1 - 2 * length))
+    second = int(rng.integers(first + length, tokens + 2 - length))
+    if rng.random() < random_share:
+        segment = rng.integers(1, vocabulary, length)
+        weight[max(first - 1, 0) : first + length - 1] = 0.0
+        weight[second - 1] = 0.0
+    else:
+        segment = prose(rng, corpus, length).ids[:length]
+    ids[first : first + length] = segment
+    ids[second : second + length] = segment
+    # target index i predicts ids[i + 1]; the first token of a copy is not predictable from it
+    return Sequence(
+        ids, weight, slice(first, first + length - 1), slice(second, second + length - 1)
+    )
+
+
+def recall(
+    rng: np.random.Generator,
+    corpus: NDArray[np.uint16],
+    tokens: int,
+    vocabulary: int,
+    pairs: int | None = None,
+) -> Sequence:
+    """Key-value pairs of random tokens, a gap of prose, then the pairs again, shuffled.
+
+    Only the recalled values and the prose count.
+    """
+    base = prose(rng, corpus, tokens)
+    ids, weight = base.ids.copy(), base.weight.copy()
+    if pairs is None:
+        pairs = int(np.exp(rng.uniform(np.log(4), np.log(tokens / 8))))
+    drawn = rng.choice(np.arange(1, vocabulary), 2 * pairs, replace=False).reshape(pairs, 2)
+    first = int(rng.integers(0, tokens + 2 - 4 * pairs))
+    second = int(rng.integers(first + 2 * pairs, tokens + 2 - 2 * pairs))
+    ids[first : first + 2 * pairs] = drawn.ravel()
+    ids[second : second + 2 * pairs] = rng.permutation(drawn).ravel()
+    weight[max(first - 1, 0) : first + 2 * pairs - 1] = 0.0
+    weight[second - 1 : second + 2 * pairs - 1] = 0.0
+    values = slice(second, second + 2 * pairs, 2)  # targets that follow a key
+    weight[values] = 1.0
+    return Sequence(ids, weight, slice(first, first + 2 * pairs, 2), values)
+
+
+def batch(
+    seed: int,
+    step: int,
+    corpus: NDArray[np.uint16],
+    size: int,
+    tokens: int,
+    vocabulary: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32], list[str]]:
+    """The batch of one step: ids (size, tokens + 1), weights (size, tokens), kinds."""
+    rng = np.random.default_rng((seed, step))
+    kinds = [str(kind) for kind in rng.choice(KINDS, size, p=SHARES)]
+    sequences = []
+    for kind in kinds:
+        if kind == "prose":
+            sequences.append(prose(rng, corpus, tokens))
+        elif kind == "repeat":
+            sequences.append(repeat(rng, corpus, tokens, vocabulary))
+        else:
+            sequences.append(recall(rng, corpus, tokens, vocabulary))
+    return np.stack([s.ids for s in sequences]), np.stack([s.weight for s in sequences]), kinds
