@@ -1,0 +1,77 @@
+"""Per-head affine scalers ``a x + b`` that bring a model's q, k and v into the arrays' range.
+
+GPT-2's raw activations have arbitrary spread; the word-line pulses hold [0, 1] and the cells
+[0, 0.9] V (FACTS section 2, steps 2 and 3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scaler = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Gain a and offset b, each (layers, heads)."""
+
+SCALED = ("q", "k", "v", "output")
+"""The four places that have a scaler, in the order of the signal."""
+
+RANGE = {"q": 1.0, "k": 0.9, "v": 0.9}
+"""Upper end of each range that starts at 0: q in units of T_max, k and v in volts."""
+
+DEVIATIONS_IN_RANGE = 4.5
+"""Target standard deviation = range / 4.5, so the range covers +-2.25 sigma.
+
+Of normally distributed values 2.4 % then saturate. A wider spread clips more, a narrower one
+wastes some of the 8 (k, v) or 16 (q) levels. The number is a choice of ours, not the paper's.
+"""
+
+
+def identity_scalers(layers: int, heads: int) -> dict[str, Scaler]:
+    """a = 1, b = 0 everywhere: for arrays already in [0, 1] (q) and [0, 0.9] V (k, v)."""
+    shape = (layers, heads)
+    return {name: (np.ones(shape), np.zeros(shape)) for name in SCALED}
+
+
+def fit_scalers(
+    q: NDArray[np.floating], k: NDArray[np.floating], v: NDArray[np.floating]
+) -> dict[str, Scaler]:
+    """Scalers that centre each head in its range with the target spread; output is (1, 0).
+
+    q, k, v: (layers, heads, tokens, head_dim). Mean and standard deviation are taken over a head's
+    tokens and features, and ``a = target / std``, ``b = centre - a * mean``. A head without spread
+    keeps a = 1 and is only centred. The result is float64 but representable in float32.
+    """
+    scalers = identity_scalers(q.shape[0], q.shape[1])
+    for name, x in {"q": q, "k": k, "v": v}.items():
+        scalers[name] = _fit(x, RANGE[name])
+    return scalers
+
+
+def _fit(x: NDArray[np.floating], full_range: float) -> Scaler:
+    """The scaler of one tensor (layers, heads, tokens, head_dim) into [0, full_range]."""
+    layers, heads = x.shape[:2]
+    mean, deviation = np.empty((layers, heads)), np.empty((layers, heads))
+    for layer in range(layers):  # one layer in float64 at a time
+        values = x[layer].astype(np.float64)  # (heads, tokens, head_dim)
+        mean[layer] = values.mean(axis=(1, 2))
+        deviation[layer] = values.std(axis=(1, 2))
+    # below float32's resolution the spread is rounding noise, which must not be amplified
+    flat = deviation <= np.maximum(1e-6 * np.abs(mean), 1e-30)
+    target = full_range / DEVIATIONS_IN_RANGE
+    a = _as_float32(np.where(flat, 1.0, target / np.where(flat, 1.0, deviation)))
+    return a, _as_float32(full_range / 2 - a * mean)
+
+
+def _as_float32(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`x` rounded to values that float32 holds exactly."""
+    return x.astype(np.float32).astype(np.float64)
+
+
+def saturation(x: NDArray[np.floating], scaler: Scaler, full_range: float) -> float:
+    """Share of the values of `x` (layers, heads, tokens, head_dim) that fall outside the range."""
+    a, b = scaler
+    outside = 0
+    for layer in range(x.shape[0]):
+        scaled = x[layer] * a[layer, :, None, None] + b[layer, :, None, None]
+        outside += int(np.count_nonzero((scaled < 0.0) | (scaled > full_range)))
+    return outside / x.size

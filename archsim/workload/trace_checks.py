@@ -1,0 +1,87 @@
+"""What the arrays of a trace must satisfy, whether they come from a file or from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archsim.errors import ConfigError, CorruptInputError
+from archsim.workload.manifest import Dtype
+from archsim.workload.scalers import SCALED, Scaler
+
+
+def check_finite(x: NDArray[Any], where: str) -> None:
+    """Raise CorruptInputError at the first value of x (heads, tokens, head_dim) not finite."""
+    finite = np.isfinite(x)
+    if not finite.all():
+        head, token, feature = (int(i) for i in np.argwhere(~finite)[0])
+        raise CorruptInputError(
+            f"{where}, head {head}, token {token}, feature {feature} is "
+            f"{float(x[head, token, feature])}, not finite"
+        )
+
+
+def checked_scalers(
+    scalers: Mapping[str, tuple[ArrayLike, ArrayLike]], shape: tuple[int, int], where: str
+) -> dict[str, Scaler]:
+    """The four scalers as float64 (layers, heads); the output's may be left out, it is (1, 0)."""
+    unknown = sorted(scalers.keys() - set(SCALED))
+    missing = [name for name in ("q", "k", "v") if name not in scalers]
+    if unknown or missing:
+        raise ConfigError(f"{where}: scalers must be q, k, v and output, not {sorted(scalers)}")
+    result = {}
+    for name in SCALED:
+        pair = [np.array(x, np.float64) for x in scalers.get(name, (1.0, 0.0))]
+        if any(x.shape not in ((), shape) for x in pair):
+            raise ConfigError(f"{where}: scalers.{name}: a and b must be (layers, heads) = {shape}")
+        for x in pair:
+            if not np.isfinite(x).all():
+                place = [int(i) for i in np.argwhere(~np.isfinite(np.broadcast_to(x, shape)))[0]]
+                raise CorruptInputError(
+                    f"{where}: scalers.{name}: layer {place[0]}, head {place[1]} is not finite"
+                )
+        a, b = (read_only(np.broadcast_to(x, shape).copy()) for x in pair)
+        result[name] = (a, b)
+    return result
+
+
+def checked_ids(
+    token_ids: ArrayLike | None, tokens: int, where: str = "token_ids"
+) -> NDArray[np.int32]:
+    if token_ids is None:
+        return read_only(np.full(tokens, -1, np.int32))
+    ids = np.asarray(token_ids)
+    if ids.shape != (tokens,) or ids.dtype.kind not in "iu":
+        raise ConfigError(f"{where}: must be {tokens} integers, one a token")
+    if ids.size and (int(ids.min()) < -1 or int(ids.max()) > np.iinfo(np.int32).max):
+        raise CorruptInputError(f"{where}: token ids must be -1 (none) or 0 to 2^31 - 1")
+    return read_only(ids.astype(np.int32))
+
+
+def real_array(x: ArrayLike, name: str) -> NDArray[Any]:
+    """`x` as a floating-point array; float16, float32 and float64 are kept."""
+    try:
+        array = np.asarray(x)
+        if array.dtype.kind in "iu":
+            return array.astype(np.float64)
+    except ValueError:
+        array = np.empty(0, object)
+    if array.dtype.name not in get_args(Dtype):
+        raise ConfigError(f"{name}: dtype {array.dtype} is not float16, float32 or float64")
+    return array
+
+
+def read_only(x: NDArray[Any]) -> NDArray[Any]:
+    view = x.view()
+    view.setflags(write=False)
+    return view
+
+
+def grouped_queries(where: str, heads: int, kv_heads: int) -> ConfigError:
+    return ConfigError(
+        f"{where}: {kv_heads} key-value heads for {heads} query heads: grouped queries are not "
+        "simulated yet; use a model with as many of both"
+    )
