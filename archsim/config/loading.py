@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -37,6 +38,39 @@ class Section(BaseModel):
     def inactive(self) -> frozenset[str]:
         """Fields that the selected variant does not use, so nobody need read them."""
         return frozenset()
+
+    def __getattribute__(self, name: str) -> Any:
+        if _read_logs and not name.startswith("_") and name in type(self).model_fields:
+            for log in _read_logs:
+                log.add((id(self), name))
+        return super().__getattribute__(name)
+
+
+_read_logs: list[set[tuple[int, str]]] = []
+
+
+@contextmanager
+def reads_recorded() -> Iterator[set[tuple[int, str]]]:
+    """Collects (id of section, field) of every config field read inside the block."""
+    log: set[tuple[int, str]] = set()
+    _read_logs.append(log)
+    try:
+        yield log
+    finally:
+        _read_logs[:] = [other for other in _read_logs if other is not log]
+
+
+def unread_leaves(section: Section, reads: set[tuple[int, str]], prefix: str = "") -> list[str]:
+    """Dotted paths of leaves that nothing in `reads` touched, selected variants only."""
+    unread = []
+    inactive = section.inactive()
+    for name in type(section).model_fields:
+        value = section.__dict__[name]
+        if isinstance(value, Section):
+            unread += unread_leaves(value, reads, f"{prefix}{name}.")
+        elif name not in inactive and (id(section), name) not in reads:
+            unread.append(f"{prefix}{name}")
+    return unread
 
 
 @dataclass(frozen=True)
@@ -269,5 +303,5 @@ def _first_fault(error: ValidationError, document: Document, model: type[BaseMod
     message = fault["msg"].removeprefix("Value error, ")
     given = fault["input"]
     shown = "" if isinstance(given, dict) or repr(given) in message else f" (got {given!r})"
-    name = f"{dotted}: " if dotted else ""
-    return f"{place}: {name}{one_line(message, 200)}{one_line(shown, 80)}{tail}"
+    name = f"{dotted}: " if dotted and not place.startswith("--set") else ""
+    return f"{place}: {name}{one_line(message, 240)}{shown[:80]}{tail}"

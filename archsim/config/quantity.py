@@ -1,6 +1,6 @@
 """Physical quantities: text with a unit at the edge, one SI float inside.
 
-``Annotated`` types made by `quantity` are the only way a unit enters a config. pint does the
+``Annotated[float, Quantity(...)]`` is the only way a unit enters a config. pint does the
 arithmetic, behind a strict pattern: pint evaluates expressions, and ``2**2**2**2**2 s`` hangs it.
 """
 
@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from decimal import Decimal, DecimalException
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
     import pint
@@ -25,7 +28,8 @@ _PATTERN = re.compile(rf"\s*({_NUMBER})\s*({_SYMBOL}(?:\s*[*/·]\s*{_SYMBOL}){{0
 def _registry() -> pint.UnitRegistry[Any]:
     import pint
 
-    registry: pint.UnitRegistry[Any] = pint.UnitRegistry(cache_folder=":auto:")
+    # Decimal, so that "15 ns" is the float nearest to 1.5e-8 and not its neighbour
+    registry: pint.UnitRegistry[Any] = pint.UnitRegistry(non_int_type=Decimal)
     registry.define("FLOP = [operation]")
     registry.define("cell = [cell]")
     return registry
@@ -46,31 +50,41 @@ def parse_quantity(text: str, unit: str) -> float:
     registry = _registry()
     try:
         given = registry.Unit(match[2])
-        factor = float(registry.Quantity(1.0, given).to(unit).magnitude)
-        value = float(registry.Quantity(float(match[1]), given).to(unit).magnitude)
+        value = float(registry.Quantity(Decimal(match[1]), given).to(unit).magnitude)
     except pint.DimensionalityError:
-        raise ValueError(f"{text!r} has the wrong unit: expected one of {unit}") from None
-    except (pint.PintError, AssertionError, TypeError, AttributeError, ValueError, KeyError):
+        raise ValueError(f"{text!r} has the wrong unit: expected a unit of {unit}") from None
+    except (pint.PintError, DecimalException, ArithmeticError, AssertionError, TypeError):
         raise ValueError(f"unknown unit {match[2]!r} in {text!r} (like '15 {unit}')") from None
-    if not (math.isfinite(value) and math.isfinite(factor)):
+    except (AttributeError, ValueError, KeyError):
+        raise ValueError(f"unknown unit {match[2]!r} in {text!r} (like '15 {unit}')") from None
+    if not math.isfinite(value):
         raise ValueError(f"{text!r} is not finite")
     return value
 
 
-def quantity(unit: str, *, ge: float | None = None, gt: float | None = None) -> Any:
-    """The type of a field that takes text with a unit and holds a float in `unit` (SI)."""
+@dataclass(frozen=True)
+class Quantity:
+    """Field type: ``Annotated[float, Quantity("s", gt=0)]`` takes text, holds SI seconds."""
 
-    def parse(value: object) -> float:
+    unit: str
+    ge: float | None = None
+    gt: float | None = None
+
+    def _parse(self, value: object) -> float:
         if not isinstance(value, str):
-            raise ValueError(f"give a number with a unit, like '15 {unit}' (got {value!r})")
-        return parse_quantity(value, unit)
+            raise ValueError(f"give a number with a unit, like '15 {self.unit}'")
+        return parse_quantity(value, self.unit)
 
-    return Annotated[
-        float,
-        BeforeValidator(parse),
-        Field(ge=ge, gt=gt),
-        WithJsonSchema({"type": "string", "examples": [f"15 {unit}"], "x-unit": unit}),
-    ]
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        bounded = core_schema.float_schema(ge=self.ge, gt=self.gt)
+        return core_schema.no_info_before_validator_function(self._parse, bounded)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "examples": [f"15 {self.unit}"], "x-unit": self.unit}
 
 
 PICOSECOND = 1e-12

@@ -1,0 +1,83 @@
+"""Counters, and the adder tree that sums a head's sub-tiles digitally (FACTS 1, 2.9)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.components.action import Action, Footprint
+from archsim.components.array import SubTiles
+from archsim.config.hardware import HardwareConfig
+from archsim.config.quantity import picoseconds
+
+Array = NDArray[np.float64]
+
+COUNT = Action(
+    "counters",
+    "count",
+    "digital",
+    "count",
+    ("counter.energy_per_count", "calibration.digital_energy"),
+)
+ADD = Action(
+    "adders",
+    "sign, latch, add",
+    "digital",
+    "accumulate",
+    ("accumulator.energy_per_add", "calibration.digital_energy"),
+)
+
+
+class Counters:
+    """One counter a signed converter; a count is one clock edge inside an output pulse."""
+
+    def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
+        self.sub_tiles = sub_tiles
+        scale = config.calibration.digital_energy
+        self._energy_per_count = scale * config.counter.energy_per_count
+        self._quantised = config.levels.output is not None
+        self._edges = config.converter.t_max * config.controller.clock
+        self._area = config.counter.area
+
+    def counts(self, codes: Array, magnitude: Array) -> Array:
+        """Counts of each conversion: the code's magnitude; clock edges where codes are ideal."""
+        return np.abs(codes) if self._quantised else np.rint(magnitude * self._edges)
+
+    def count_energy(self, counts: Array) -> Array:
+        """J of that many counts."""
+        return self._energy_per_count * counts
+
+    def footprint(self) -> Footprint:
+        instances = self.sub_tiles.count * self.sub_tiles.rows
+        return Footprint("counters", instances, self._area, ("counter.area",))
+
+
+class Accumulator:
+    """The adder tree of one head, shared by `heads_per_adder` heads."""
+
+    def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
+        section = config.accumulator
+        self.sub_tiles = sub_tiles
+        self.time_ps = picoseconds(section.time)
+        self.heads_per_adder = section.heads_per_adder
+        self.arbitration = section.arbitration if self.heads_per_adder > 1 else "static"
+        self._energy_per_add = config.calibration.digital_energy * section.energy_per_add
+        self._area = section.area
+
+    @property
+    def adds(self) -> int:
+        """Additions a token: every sub-tile's vector is latched and added once."""
+        return self.sub_tiles.count * self.sub_tiles.rows
+
+    def output(self, values: Array, a: float, b: float) -> Array:
+        """``y = a * (sum over sub-tiles) + b``; `values` (tokens, sub-tiles, features)."""
+        total: Array = values.sum(axis=1)
+        return a * total + b
+
+    def add_energy(self, adds: Array) -> Array:
+        """J of that many additions."""
+        return self._energy_per_add * adds
+
+    def footprint(self) -> Footprint:
+        instances = -(-self.adds // self.heads_per_adder)
+        return Footprint("adders", instances, self._area, ("accumulator.area",))

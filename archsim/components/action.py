@@ -1,0 +1,44 @@
+"""What a block can do that costs energy, and what a block occupies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Bucket = Literal["qk", "sv", "digital", "dac", "static", "refresh"]
+"""The four published energy totals (FACTS 3), and two lines that are shown even when zero."""
+
+BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One kind of event: who does it, in which stage, to which total it counts.
+
+    `rests_on` names the config parameters its energy is computed from, so that a result can say
+    how much of it stands on assumed numbers.
+    """
+
+    component: str
+    name: str
+    bucket: Bucket
+    stage: str
+    rests_on: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.component}: {self.name}"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Area of one kind of block in one head: instances x area each (m^2)."""
+
+    component: str
+    instances: int
+    area_each: float
+    rests_on: tuple[str, ...]
+
+    @property
+    def area(self) -> float:
+        return self.instances * self.area_each

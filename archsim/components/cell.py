@@ -1,0 +1,93 @@
+"""The gain cell: a stored voltage that sinks or sources a signed current (FACTS 1 and 2).
+
+A read pulse of width t on the word line makes the cell put the charge I(V) t on its bit line.
+Reads are non-destructive; the stored deviation from mid-rail fades with age.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.components.action import Action
+from archsim.config.hardware import HardwareConfig
+
+Array = NDArray[np.float64]
+
+MICROAMPERE = 1e-6
+
+_READ = ("cell.effective_voltage", "cell.model", "cell.polynomial", "retention.model")
+READ_KEYS = Action(
+    "K arrays", "read current", "qk", "read_key", (*_READ, "pulse_generator.t_max")
+)
+READ_VALUES = Action("V arrays", "read current", "sv", "read_value", (*_READ, "converter.t_max"))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Cells after a write: powers 1..P of the deviation, shape (P, columns, features)."""
+
+    powers: Array
+
+    def columns(self, which: slice) -> Stored:
+        return Stored(self.powers[:, which])
+
+    @property
+    def deviation(self) -> Array:
+        """Volts from mid-rail, (columns, features)."""
+        deviation: Array = self.powers[0]
+        return deviation
+
+
+class Cell:
+    """Current law, retention and energies of one gain cell."""
+
+    def __init__(self, config: HardwareConfig) -> None:
+        cell = config.cell
+        self.mid_rail = cell.mid_rail
+        self.supply = cell.supply
+        self.input_voltage = cell.input_voltage
+        self.effective_voltage = cell.effective_voltage
+        self.storage_capacitance = cell.storage_capacitance
+        self.area = cell.area
+        if cell.model == "linear":
+            law = [0.0, cell.linear_slope]
+        else:
+            p = cell.polynomial
+            law = [p.constant, p.linear, p.quadratic, p.cubic]
+        self.coefficients: Array = np.array(law) / MICROAMPERE
+        """C_0..C_P in uA/V^p at `input_voltage` (FACTS 2)."""
+        retention = config.retention
+        self.decay_per_token = 0.0 if retention.model == "off" else retention.decay_per_token
+
+    def store(self, volts: Array) -> Stored:
+        """Powers of the deviation of stored voltages (columns, features); expanded once a write."""
+        deviation = volts - self.mid_rail
+        powers = [deviation]
+        for _ in range(2, len(self.coefficients)):
+            powers.append(powers[-1] * deviation)  # x**3 by pow costs more than the products
+        return Stored(np.stack(powers))
+
+    def current(self, deviation: Array) -> Array:
+        """Signed current in uA of cells at a deviation (V), any shape."""
+        current = np.full_like(deviation, self.coefficients[-1])
+        for coefficient in self.coefficients[-2::-1]:
+            current = current * deviation + coefficient
+        return current
+
+    def keeps_sign(self, deviation: Array, fade: float) -> bool:
+        """Whether no cell's current changes sign while its deviation shrinks by `fade`."""
+        roots = np.roots(self.coefficients[::-1])
+        real = roots.real[np.abs(roots.imag) < 1e-12]
+        seen = np.unique(deviation)
+        return not any(bool(np.any((seen * fade - r) * (seen - r) < 0)) for r in real)
+
+    def read_energy(self, absolute_charge: Array) -> Array:
+        """J drawn by cells that move `absolute_charge` (C, signs dropped) (FACTS 3, derived)."""
+        return self.effective_voltage * absolute_charge
+
+    def write_energy(self, volts: Array) -> Array:
+        """J to charge storage capacitors from the supply to the summed voltages `volts`."""
+        return self.storage_capacitance * self.supply * volts

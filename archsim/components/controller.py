@@ -1,0 +1,76 @@
+"""The digital controller: the clock, when a phase may end, and what a busy cycle costs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.components.action import Action, Footprint
+from archsim.config.hardware import HardwareConfig
+from archsim.config.quantity import picoseconds
+
+Array = NDArray[np.float64]
+Picoseconds = NDArray[np.int64]
+
+CONTROL = Action(
+    "controller",
+    "busy cycles",
+    "digital",
+    "head",
+    ("controller.energy_per_cycle", "calibration.digital_energy"),
+)
+CLOCK = Action(
+    "clock",
+    "busy cycles",
+    "digital",
+    "head",
+    ("controller.clock_energy_per_cycle", "calibration.digital_energy"),
+)
+STATIC = Action("static power", "leak", "static", "head", ("static.power_per_head",))
+REFRESH = Action("refresh", "none modelled", "refresh", "head", ())
+"""A sliding window overwrites every cell before it must be refreshed: 0 by construction."""
+
+
+class Controller:
+    """Clock edges, phase ends, and time spent outside the accelerator."""
+
+    def __init__(self, config: HardwareConfig) -> None:
+        section = config.controller
+        self.period_ps = picoseconds(1 / section.clock)
+        self.early_end = section.phases == "early_end"
+        self.pipelining = section.pipelining
+        self.heads_in_parallel = section.heads_in_parallel
+        self.layer_gap_ps = picoseconds(section.layer_gap)
+        self.token_gap_ps = picoseconds(section.token_gap)
+        self.gate_unwritten = section.gate_unwritten
+        scale = config.calibration.digital_energy
+        self._energy_per_cycle = scale * section.energy_per_cycle
+        self._clock_energy_per_cycle = scale * section.clock_energy_per_cycle
+        self._area = section.area
+        self.static_power = config.static.power_per_head
+
+    def phase(self, longest: Array, t_max_ps: int) -> Picoseconds:
+        """Duration in ps of an analog phase whose longest pulse is `longest` x T_max.
+
+        ``worst_case``: T_max, whatever the pulses. ``early_end``: the longest pulse, rounded up to
+        a clock edge; 0 if there is none.
+        """
+        if not self.early_end:
+            return np.full(longest.shape, t_max_ps, np.int64)
+        pulse = np.rint(longest * t_max_ps).astype(np.int64)
+        return -(-pulse // self.period_ps) * self.period_ps
+
+    def cycles(self, busy_ps: Picoseconds) -> Array:
+        """Clock cycles in busy time, counting a started one."""
+        return (-(-busy_ps // self.period_ps)).astype(np.float64)
+
+    def control_energy(self, cycles: Array) -> Array:
+        """J of the control logic in that many busy cycles."""
+        return self._energy_per_cycle * cycles
+
+    def clock_energy(self, cycles: Array) -> Array:
+        """J of the clock tree in that many busy cycles."""
+        return self._clock_energy_per_cycle * cycles
+
+    def footprint(self) -> Footprint:
+        return Footprint("controller", 1, self._area, ("controller.area",))

@@ -1,0 +1,52 @@
+"""One head: the blocks put together, and their areas (FACTS 1: one head is one hardware unit)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from archsim.components.accumulator import Accumulator, Counters
+from archsim.components.action import Footprint
+from archsim.components.array import SubTiles
+from archsim.components.cell import Cell
+from archsim.components.controller import Controller
+from archsim.components.converter import OutputConverter, ScoreConverter
+from archsim.components.pulse_generator import PulseGenerator
+from archsim.components.write_path import WritePath
+from archsim.config.hardware import HardwareConfig
+
+
+class Head:
+    """The hardware of one attention head."""
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.cell = Cell(config)
+        self.sub_tiles = SubTiles(config, self.cell)
+        self.write_path = WritePath(config, self.cell)
+        self.pulse_generator = PulseGenerator(config, self.cell, self.sub_tiles)
+        self.score_converter = ScoreConverter(config, self.sub_tiles)
+        self.output_converter = OutputConverter(config, self.sub_tiles)
+        self.counters = Counters(config, self.sub_tiles)
+        self.accumulator = Accumulator(config, self.sub_tiles)
+        self.controller = Controller(config)
+        self._periphery_scale = config.calibration.periphery_area
+
+    def footprints(self) -> list[Footprint]:
+        """Every block's area; all but the cells carry the fitted periphery factor."""
+        periphery = (
+            self.score_converter,
+            self.output_converter,
+            self.write_path,
+            self.pulse_generator,
+            self.counters,
+            self.accumulator,
+            self.controller,
+        )
+        scaled = [
+            replace(
+                block,
+                area_each=block.area_each * self._periphery_scale,
+                rests_on=(*block.rests_on, "calibration.periphery_area"),
+            )
+            for block in (part.footprint() for part in periphery)
+        ]
+        return [self.sub_tiles.footprint(), *scaled]

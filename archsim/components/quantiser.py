@@ -1,0 +1,43 @@
+"""The uniform quantiser of FACTS 2, used by the DACs, the pulse generators and the counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """``quant(x; levels, low, high)``; `levels` None is an ideal converter: no steps, no clamp."""
+
+    levels: int | None
+    low: float
+    high: float
+
+    def codes(self, x: Array) -> Array:
+        """Integer codes (as float64) of `x`, any shape; `x` itself if there are no levels.
+
+        The order of operations is part of the definition: ``x * (n - 1) / (high - low)`` puts
+        0.45 V on exactly 3.5 and so on code 4; ``x / step`` would give code 3.
+        """
+        if self.levels is None:
+            return x
+        clamped = np.clip(x, self.low, self.high)
+        codes: Array = np.rint((clamped * (self.levels - 1)) / (self.high - self.low))
+        return codes
+
+    def values(self, codes: Array) -> Array:
+        """The values that codes stand for; no offset term."""
+        if self.levels is None:
+            return codes
+        return codes * (self.high - self.low) / (self.levels - 1)
+
+    def saturated(self, x: Array) -> float:
+        """Share of `x` beyond the range (0 where there is no clamp)."""
+        if self.levels is None:
+            return 0.0
+        return float(np.mean((x < self.low) | (x > self.high)))
