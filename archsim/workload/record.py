@@ -1,0 +1,181 @@
+"""Recording a trace: run the reference model over a text and keep q, k and v of every layer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import ConfigError, CorruptInputError, one_line
+from archsim.workload.gpt2 import Array, Gpt2
+from archsim.workload.huggingface import checkpoint_sha256, load_gpt2
+from archsim.workload.manifest import Content, Dtype, Environment, ModelRecord, Shapes
+from archsim.workload.tokenizer import load_tokenizer
+from archsim.workload.trace import Trace
+
+MAX_TEXT_BYTES = 256 << 20
+MAX_TOKENS_BYTES = 64 << 20
+
+
+def record(
+    model_folder: str | Path,
+    text: str | None = None,
+    token_ids: Sequence[int] | None = None,
+    length: int | None = None,
+    *,
+    name: str = "recording",
+    skip_tokens: int = 0,
+    dtype: Dtype = "float16",
+    description: str = "",
+    command: str | None = None,
+) -> Trace:
+    """The trace of `length` tokens of `text` or of `token_ids`, after the first `skip_tokens`.
+
+    Without `length` the rest of the tokens is taken. Scalers are fitted to the recorded q, k, v.
+    The same checkpoint and text give the same bytes on one machine and differ by at most two
+    float16 steps on another, where matrix products may round differently.
+
+    Raises ConfigError if the model cannot be read or the tokens do not fit it, CorruptInputError
+    if a file is damaged, MissingExtraError if text is given without the package `tokenizers`.
+    """
+    if (text is None) == (token_ids is None):
+        raise ConfigError("give a text or token ids, one of the two")
+    if length is not None and length < 1:
+        raise ConfigError(f"length {length}: must be at least 1 token")
+    if skip_tokens < 0:
+        raise ConfigError(f"skipped tokens {skip_tokens}: must not be negative")
+    model = load_gpt2(model_folder)
+    text_sha256 = tokenizer_sha256 = None
+    if text is not None:
+        try:
+            text_sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        except UnicodeEncodeError:
+            raise ConfigError("text: not valid Unicode (a lone surrogate)") from None
+        tokenizer = load_tokenizer(model_folder)
+        tokenizer_sha256 = tokenizer.sha256
+        token_ids = tokenizer.encode(text)
+    ids = _window([] if token_ids is None else token_ids, skip_tokens, length, model.config.n_positions)
+    arrays = {part: _stored(x, dtype, part) for part, x in capture(model, ids).items()}
+    config = model.config
+    stored_ids = np.asarray(ids, np.int32)
+    content = Content(
+        shapes=Shapes(
+            layers=config.n_layer,
+            heads=config.n_head,
+            kv_heads=config.n_head,
+            tokens=len(ids),
+            head_dim=config.head_dim,
+        ),
+        dtype=dtype,
+        model=ModelRecord(
+            name="".join(c for c in Path(model_folder).resolve().name if c.isprintable()),
+            config=asdict(config),
+            weights_sha256=checkpoint_sha256(model_folder),
+        ),
+        tokenizer_sha256=tokenizer_sha256,
+        text_sha256=text_sha256,
+        token_ids_sha256=hashlib.sha256(stored_ids.astype("<i4").tobytes()).hexdigest(),
+        skipped_tokens=skip_tokens,
+    )
+    return Trace.from_arrays(
+        arrays["q"],
+        arrays["k"],
+        arrays["v"],
+        name=name,
+        token_ids=stored_ids,
+        description=description,
+        content=content,
+        environment=Environment(
+            archsim=version("archsim"),
+            numpy=np.__version__,
+            python=platform.python_version(),
+            platform=f"{platform.system()} {platform.machine()}",
+            command=command,
+        ),
+    )
+
+
+def capture(model: Gpt2, ids: Sequence[int]) -> dict[str, Array]:
+    """q, k and v of every layer, each (layers, heads, tokens, head_dim), in the model's dtype.
+
+    Raises ConfigError for ids that do not fit the model.
+    """
+    config = model.config
+    shape = (config.n_layer, config.n_head, len(ids), config.head_dim)
+    arrays = {part: np.empty(shape, model.weights.wte.dtype) for part in ("q", "k", "v")}
+
+    def keep(layer: int, q: Array, k: Array, v: Array) -> None:
+        arrays["q"][layer], arrays["k"][layer], arrays["v"][layer] = q, k, v
+
+    # weights may be finite and their products not: reported below, with the place
+    with np.errstate(over="ignore", invalid="ignore"):
+        model.forward(ids, record=keep)
+    return dict(arrays)
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file of at most 256 MiB. Raises ConfigError if it cannot be read."""
+    raw = _read_bytes(path, MAX_TEXT_BYTES)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+
+
+def read_token_ids(path: Path) -> list[int]:
+    """A JSON list of token ids, at most 64 MiB. Raises ConfigError for anything else."""
+    raw = _read_bytes(path, MAX_TOKENS_BYTES)
+    try:
+        ids = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path}: not JSON; write token ids as [15496, 11, 995]") from None
+    if not isinstance(ids, list):
+        raise ConfigError(f"{path}: not a JSON list; write token ids as [15496, 11, 995]")
+    for place, value in enumerate(ids):
+        if type(value) is not int or not 0 <= value < 1 << 31:
+            shown = one_line(repr(value), 60)
+            raise ConfigError(f"{path}: entry {place} is {shown}, not a token id (0, 1, 2, ...)")
+    return ids
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise ConfigError(f"{path}: larger than {limit >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _window(ids: Sequence[int], skip: int, length: int | None, positions: int) -> list[int]:
+    """The ids to run, checked against what there is and what the model holds."""
+    available = len(ids) - skip
+    if available < 1:
+        raise ConfigError(f"no token left: {len(ids)} tokens, {skip} skipped")
+    wanted = available if length is None else length
+    if wanted > available:
+        raise ConfigError(
+            f"length {wanted}: only {available} tokens there ({len(ids)}, {skip} skipped)"
+        )
+    if wanted > positions:
+        raise ConfigError(f"length {wanted}: the model has {positions} positions")
+    return list(ids[skip : skip + wanted])
+
+
+def _stored(x: Array, dtype: Dtype, part: str) -> NDArray[Any]:
+    """`x` in the trace's dtype; a value too large for it is an error, never an infinity."""
+    if not np.isfinite(x).all():
+        layer = int(np.argwhere(~np.isfinite(x))[0][0])
+        raise CorruptInputError(f"the model's {part} of layer {layer} is not finite")
+    largest = float(np.abs(x).max())
+    if largest > float(np.finfo(dtype).max):
+        raise ConfigError(f"{part} reaches {largest:.3g}, too large for {dtype}; use float32")
+    return x.astype(dtype)
