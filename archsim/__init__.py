@@ -1,0 +1,57 @@
+"""archsim: a cycle-level simulator of in-memory attention accelerators.
+
+>>> import archsim
+>>> result = archsim.simulate(archsim.load_trace("reference"), archsim.load_hardware())
+>>> result.latency["attention_ns"]["mean"]
+65.0
+
+Everything a script needs is listed here; the modules behind it may move.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from archsim.api import attend, compare, simulate, validate
+    from archsim.config.gpu import load_gpu
+    from archsim.config.hardware import load_hardware
+    from archsim.errors import ArchsimError
+    from archsim.workload.trace import Trace, load_trace
+
+__all__ = [
+    "ArchsimError",
+    "Trace",
+    "attend",
+    "compare",
+    "load_gpu",
+    "load_hardware",
+    "load_trace",
+    "simulate",
+    "validate",
+]
+
+_HOMES = {
+    "ArchsimError": "archsim.errors",
+    "Trace": "archsim.workload.trace",
+    "attend": "archsim.api",
+    "compare": "archsim.api",
+    "load_gpu": "archsim.config.gpu",
+    "load_hardware": "archsim.config.hardware",
+    "load_trace": "archsim.workload.trace",
+    "simulate": "archsim.api",
+    "validate": "archsim.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that ``import archsim`` stays fast."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'archsim' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

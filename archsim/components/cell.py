@@ -52,6 +52,8 @@ class Cell:
         self.effective_voltage = cell.effective_voltage
         self.storage_capacitance = cell.storage_capacitance
         self.area = cell.area
+        self.linear_slope = cell.linear_slope / MICROAMPERE
+        """uA/V of the linear cell, and of *ideal* attention."""
         if cell.model == "linear":
             law = [0.0, cell.linear_slope]
         else:

@@ -1,0 +1,85 @@
+"""The public functions; `archsim` re-exports them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from archsim.components.head import Head
+from archsim.config.hardware import Hardware
+from archsim.datapath.attention import AttentionOutput, Scalers, attend_layer
+from archsim.errors import ConfigError
+from archsim.result import Result
+from archsim.simulation import Progress, simulate_trace
+from archsim.workload.trace import Trace
+
+if TYPE_CHECKING:
+    from archsim.baseline import Comparison
+    from archsim.config.gpu import Gpu
+    from archsim.evaluation.published import Validation
+
+__all__ = ["attend", "compare", "simulate", "validate"]
+
+
+def attend(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    hardware: Hardware,
+    scalers: Scalers | None = None,
+    *,
+    details: bool = False,
+) -> AttentionOutput:
+    """Attention of one layer as the hardware computes it (FACTS 2).
+
+    q, k, v: (heads, tokens, head_dim), as projected, no 1/sqrt(d). `scalers`: (a, b) of shape
+    (heads,) for any of "q", "k", "v", "output"; a x + b is applied before the quantisers, and to
+    the sum over sub-tiles. `.y` has the shape of q; with `details` also `.scores` (uA) and
+    `.pulse_widths` (fraction of T_max), (heads, tokens, tokens), and `.codes` (heads, tokens,
+    sub-tiles, head_dim).
+
+    Raises ConfigError for shapes that do not fit, or values that are not finite.
+    """
+    arrays = []
+    for name, value in (("q", q), ("k", k), ("v", v)):
+        try:
+            arrays.append(np.asarray(value, np.float64))
+        except (TypeError, ValueError):
+            raise ConfigError(f"{name}: not an array of numbers") from None
+    return attend_layer(*arrays, Head(hardware.config), scalers, details)
+
+
+def simulate(
+    trace: Trace,
+    hardware: Hardware,
+    *,
+    order: str = "generate",
+    prompt: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Replay a token trace on the hardware, cycle by cycle.
+
+    `order` is ``generate`` or ``prefill``; `prompt` makes the first tokens prefill and generates
+    the rest. Shorten a trace with ``trace.select(tokens=..., layers=...)``.
+
+    Raises ConfigError if trace and hardware do not fit each other.
+    """
+    return Result(simulate_trace(trace, hardware, order=order, prompt=prompt, progress=progress))
+
+
+def compare(result: Result, gpus: list[Gpu]) -> Comparison:
+    """A simulated accelerator beside GPUs; the paper's protocol uses its own workload."""
+    from archsim.evaluation.comparison import compare_with_gpus
+
+    return compare_with_gpus(result, gpus)
+
+
+def validate(hardware: Hardware) -> Validation:
+    """Every published figure beside ours, on the calibration workload (FACTS 3)."""
+    from archsim.evaluation.published import validate_hardware
+
+    result: Any = validate_hardware(hardware)
+    checked: Validation = result
+    return checked

@@ -1,0 +1,296 @@
+"""A simulation condensed: the numbers a user reads, as one document with units in its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.config.hardware import Hardware
+from archsim.simulation import LayerFunction, Simulation
+from archsim.timing.analysis import (
+    attention_latency,
+    leaving,
+    queueing,
+    stalls,
+)
+from archsim.timing.model import FIRST, LAST
+
+Array = NDArray[np.float64]
+
+SCHEMA_VERSION = 1
+PICO, NANO = 1e12, 1e9
+NS_PER_PS = 1e-3
+
+GRADES = ("published", "calibrated", "assumed", "user")
+"""How well founded a number is: the weakest source among the parameters it was computed from."""
+
+INSIDE = "arrays, converters, DACs and the digital part of attention"
+OUTSIDE = "projections, MLP, LayerNorm, embeddings, host link"
+
+
+def grade(hardware: Hardware, parameters: Iterable[str]) -> str:
+    """The weakest source among dotted parameters; a section stands for all its leaves."""
+    sources = set()
+    for parameter in parameters:
+        leaves = [p for p in hardware.provenance if p == parameter or p.startswith(parameter + ".")]
+        sources |= {hardware.source(leaf) for leaf in leaves} or {"assumed"}
+    for name in ("user", "assumed", "calibrated"):
+        if name in sources:
+            return name
+    return "published"
+
+
+def _statistics(values: Array) -> dict[str, float]:
+    return {
+        "mean": float(values.mean()),
+        "p50": float(np.percentile(values, 50)),
+        "p99": float(np.percentile(values, 99)),
+        "max": float(values.max()),
+    }
+
+
+@dataclass(frozen=True)
+class Result:
+    """Views of one simulation; `document` is what ``--json`` prints and ``result.json`` holds."""
+
+    simulation: Simulation
+
+    @cached_property
+    def latency(self) -> dict[str, Any]:
+        """Times in ns; every word as DESIGN defines it."""
+        s = self.simulation.schedule
+        token = leaving(s) - s.ready[:, 0]
+        return {
+            "attention_ns": _statistics(attention_latency(s) * NS_PER_PS),
+            "token_ns": _statistics(token * NS_PER_PS),
+            "queue_ns": _statistics(queueing(s) * NS_PER_PS),
+            "total_ns": s.makespan * NS_PER_PS,
+        }
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """Time to the first token after the prompt, and per generated token (ns)."""
+        s, prompt = self.simulation.schedule, self.simulation.prompt
+        left = leaving(s) * NS_PER_PS
+        generated = np.diff(left[prompt - 1 :])
+        return {
+            "prompt_tokens": prompt,
+            "generated_tokens": len(left) - prompt,
+            "time_to_first_token_ns": float(left[prompt - 1]),
+            "time_per_token_ns": float(generated.mean()) if len(generated) else None,
+        }
+
+    @cached_property
+    def energy_pj(self) -> dict[str, float]:
+        """Energy of the run by published total; `total` is the sum of the others."""
+        buckets = {k: v * PICO for k, v in self.simulation.ledger.by_bucket().items()}
+        return {**buckets, "total": sum(buckets.values())}
+
+    @cached_property
+    def energy_per_token_per_head_pj(self) -> dict[str, float]:
+        """`energy_pj` per token, head and layer."""
+        trace = self.simulation.trace
+        visits = trace.tokens * trace.heads * trace.layers
+        return {name: value / visits for name, value in self.energy_pj.items()}
+
+    @cached_property
+    def area_mm2(self) -> dict[str, Any]:
+        """`components` and `per_head` are one head's; `chip` has every head of every layer."""
+        trace = self.simulation.trace
+        blocks = {b.component: b.area * 1e6 for b in self.simulation.head.footprints()}
+        per_head = sum(blocks.values())
+        chip = per_head * trace.heads * trace.layers
+        return {"per_head": per_head, "chip": chip, "components": blocks}
+
+    @cached_property
+    def operations(self) -> int:
+        """2 x multiply-accumulates of both products over the columns in the window."""
+        trace, window = self.simulation.trace, self.simulation.head.sub_tiles.window
+        full = min(trace.tokens, window)
+        columns = full * (full + 1) // 2 + (trace.tokens - full) * window
+        return 4 * columns * trace.head_dim * trace.heads * trace.layers
+
+    @cached_property
+    def throughput(self) -> dict[str, float]:
+        """Rates over the whole run; `peak_power_mw` is the highest sum of phase powers."""
+        s = self.simulation.schedule
+        seconds = max(s.makespan, 1) / PICO
+        left = leaving(s) * NS_PER_PS
+        interval = float(np.diff(left).mean()) if len(left) > 1 else float(left[0])
+        joules = self.energy_pj["total"] / PICO
+        power = joules / seconds
+        return {
+            "tokens_per_s": self.simulation.trace.tokens / seconds,
+            "initiation_interval_ns": interval,
+            "tops": self.operations / seconds / 1e12,
+            "tops_per_w": self.operations / joules / 1e12 if joules else 0.0,
+            "average_power_mw": power * 1e3,
+            "peak_power_mw": peak_power(self.simulation) * 1e3,
+            "power_density_mw_per_mm2": power * 1e3 / self.area_mm2["chip"],
+        }
+
+    @cached_property
+    def bottleneck(self) -> dict[str, Any]:
+        """The busiest resource, and why stages waited (ns summed over heads and tokens)."""
+        simulation = self.simulation
+        name, share = max(simulation.utilisation.items(), key=lambda item: item[1])
+        waits = stalls(simulation.declaration, simulation.schedule)
+        by_cause = {
+            cause: waits[cause] * NS_PER_PS for cause in sorted(waits, key=lambda c: -waits[c])
+        }
+        if share >= 0.9:
+            limit = name
+        elif simulation.prompt < simulation.trace.tokens:
+            limit = "token order: one token at a time passes all layers"
+        else:
+            limit = next(iter(by_cause), "pipeline fill: fewer tokens than stages")
+        return {"resource": name, "utilisation": share, "limited_by": limit, "stall_ns": by_cause}
+
+    @cached_property
+    def function(self) -> dict[str, Any]:
+        """Error of y against *ideal*, and shares of values beyond a range."""
+        layers = self.simulation.function
+        rates = {
+            name: float(np.mean([layer.saturation[name] for layer in layers]))
+            for name in layers[0].saturation
+        }
+        return {
+            "sqnr_db": _sqnr(layers),
+            "max_abs_error": max(layer.max_abs_error for layer in layers),
+            "saturation": rates,
+            "layers": [
+                {
+                    "sqnr_db": _sqnr([layer]),
+                    "max_abs_error": layer.max_abs_error,
+                    "saturation": layer.saturation,
+                }
+                for layer in layers
+            ],
+        }
+
+    @cached_property
+    def foundation(self) -> dict[str, dict[str, float]]:
+        """Share of latency, energy and area by the weakest source it rests on (see `GRADES`)."""
+        hardware, s = self.simulation.hardware, self.simulation.schedule
+        path = [stage for stage in self.simulation.declaration.stages if stage.name != "write_value"]
+        times = [
+            (stage.rests_on, float((s.end[stage.name] - s.start[stage.name]).sum()))
+            for stage in path  # write_value runs beside write_key
+        ]
+        energies = [(p.action.rests_on, p.total) for p in self.simulation.ledger]
+        areas = [(b.rests_on, b.area) for b in self.simulation.head.footprints()]
+        return {
+            "latency": _shares(hardware, times),
+            "energy": _shares(hardware, energies),
+            "area": _shares(hardware, areas),
+        }
+
+    @cached_property
+    def interface(self) -> dict[str, int]:
+        """Bytes that cross the boundary a token, all layers and heads: codes in, 16-bit y out."""
+        trace, levels = self.simulation.trace, self.simulation.hardware.config.levels
+
+        def bits(count: int | None) -> int:
+            return 16 if count is None else (count - 1).bit_length()
+
+        vectors = trace.layers * trace.heads * trace.head_dim
+        return {
+            "q_bytes": -(-vectors * bits(levels.query) // 8),
+            "k_bytes": -(-vectors * bits(levels.key_value) // 8),
+            "v_bytes": -(-vectors * bits(levels.key_value) // 8),
+            "y_bytes": vectors * 2,
+        }
+
+    def document(self, wall: bool = True) -> dict[str, Any]:
+        """The whole result; without `wall` the same input gives the same bytes."""
+        simulation = self.simulation
+        hardware, trace = simulation.hardware, simulation.trace
+        document: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "hardware": {"name": hardware.name, "config_sha256": hardware.sha256},
+            "trace": {
+                "name": trace.name,
+                "layers": trace.layers,
+                "heads": trace.heads,
+                "tokens": trace.tokens,
+                "head_dim": trace.head_dim,
+                "sha256": trace.sha256,
+            },
+            "engine": simulation.schedule.engine,
+            "boundary": {
+                "inside": INSIDE,
+                "outside": OUTSIDE,
+                "layer_gap_ns": simulation.declaration.layer_gap_ps * NS_PER_PS,
+                "token_gap_ns": simulation.declaration.token_gap_ps * NS_PER_PS,
+                "bytes_per_token": self.interface,
+            },
+            "latency": self.latency,
+            "generation": self.generation,
+            "throughput": self.throughput,
+            "energy_pj": self.energy_pj,
+            "energy_per_token_per_head_pj": self.energy_per_token_per_head_pj,
+            "energy_by_component_pj": {
+                name: value * PICO for name, value in simulation.ledger.by_component().items()
+            },
+            "bottleneck": self.bottleneck,
+            "area_mm2": self.area_mm2,
+            "utilisation": simulation.utilisation,
+            "function": self.function,
+            "foundation": self.foundation,
+            "unread_parameters": simulation.unread,
+            "events": simulation.ledger.events,
+        }
+        if wall:
+            document["wall_s"] = simulation.wall_s
+        return document
+
+
+def _sqnr(layers: list[LayerFunction]) -> float | None:
+    """dB of ideal's power over the error's; None where there is no error at all."""
+    error = sum(layer.error for layer in layers)
+    signal = sum(layer.signal for layer in layers)
+    if error == 0:
+        return None
+    return float(10 * np.log10(signal / error)) if signal > 0 else -np.inf
+
+
+def _shares(
+    hardware: Hardware, parts: list[tuple[tuple[str, ...], float]]
+) -> dict[str, float]:
+    total = sum(value for _, value in parts)
+    shares = dict.fromkeys(GRADES, 0.0)
+    for parameters, value in parts:
+        if value:
+            shares[grade(hardware, parameters)] += value / total
+    return shares
+
+
+def peak_power(simulation: Simulation) -> float:
+    """The highest instantaneous power in W: each phase spends its energy evenly over its time.
+
+    A phase of no length spends it over one clock period.
+    """
+    schedule, period = simulation.schedule, simulation.declaration.period_ps
+    times, steps = [], []
+    for posting in simulation.ledger:
+        if posting.total == 0 or posting.energy.shape != schedule.start[FIRST].shape:
+            continue
+        stage = posting.action.stage
+        start = schedule.start[FIRST if stage == "head" else stage]
+        end = np.maximum(schedule.end[LAST if stage == "head" else stage], start + period)
+        watts = posting.energy / ((end - start) / PICO)
+        times += [start.ravel(), end.ravel()]
+        steps += [watts.ravel(), -watts.ravel()]
+    static = simulation.head.controller.static_power
+    floor = static * simulation.trace.heads * simulation.trace.layers
+    if not times:
+        return floor
+    when, step = np.concatenate(times), np.concatenate(steps)
+    instants, inverse = np.unique(when, return_inverse=True)
+    change = np.bincount(inverse, weights=step, minlength=len(instants))
+    return float(np.cumsum(change).max()) + floor

@@ -1,0 +1,228 @@
+"""Trace and hardware in, result out: where function, timing and the ledger meet.
+
+The datapath computes outputs and activity; the activity sets durations and energies; the engine
+turns durations into times; busy time closes the energy account. Every run checks its own books.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.components import accumulator, cell, controller, converter, pulse_generator, write_path
+from archsim.components.head import Head
+from archsim.config.hardware import Hardware, HardwareConfig
+from archsim.config.loading import reads_recorded, unread_leaves
+from archsim.datapath.attention import AttentionOutput, attend_layer
+from archsim.datapath.ideal import ideal_attention
+from archsim.errors import ConfigError, InvariantError
+from archsim.ledger import Ledger
+from archsim.timing.analysis import unloaded_latency, utilisation
+from archsim.timing.des import run_simpy
+from archsim.timing.model import FIRST, LAST, Declaration, Schedule, declare
+from archsim.workload.trace import Trace
+
+Array = NDArray[np.float64]
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a step, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class LayerFunction:
+    """How one layer's output compares with *ideal* (DESIGN, function)."""
+
+    signal: float
+    error: float
+    max_abs_error: float
+    saturation: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Everything one run found out; `archsim.result` condenses it."""
+
+    hardware: Hardware
+    trace: Trace
+    head: Head
+    prompt: int
+    outputs: list[AttentionOutput]
+    function: list[LayerFunction]
+    declaration: Declaration
+    schedule: Schedule
+    utilisation: dict[str, float]
+    ledger: Ledger
+    unread: list[str]
+    wall_s: float
+
+
+def simulate_trace(
+    trace: Trace,
+    hardware: Hardware,
+    *,
+    order: str = "generate",
+    prompt: int | None = None,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Replay a trace.
+
+    `order` "generate": a token starts when the one before has left the last layer; "prefill": all
+    tokens are known. `prompt`: the first tokens are prefill, the rest generated.
+
+    Raises ConfigError if trace and hardware do not fit; InvariantError if the books do not balance.
+    """
+    began = time.perf_counter()
+    if order not in {"generate", "prefill"}:
+        raise ConfigError(f"order {order!r}: use generate or prefill")
+    if prompt is not None and not 1 <= prompt <= trace.tokens:
+        raise ConfigError(f"prompt {prompt}: the trace has 1 to {trace.tokens} tokens to give")
+    if prompt is not None and order == "prefill":
+        raise ConfigError("prompt says which tokens are prefill: leave out order prefill")
+    known = prompt if prompt is not None else (trace.tokens if order == "prefill" else 1)
+    report = progress or (lambda step, done, total: None)
+
+    with reads_recorded() as reads:
+        head = Head(hardware.config)
+        footprints = head.footprints()
+        outputs, function = [], []
+        for layer in range(trace.layers):
+            report("function", layer, trace.layers)
+            q, k, v = trace.layer(layer)
+            scalers = {name: (a[layer], b[layer]) for name, (a, b) in trace.scalers.items()}
+            output = attend_layer(q, k, v, head, scalers)
+            ideal = ideal_attention(q, k, v, head, scalers)
+            outputs.append(output)
+            function.append(_compare(output, ideal))
+        declaration = declare(head, [output.activity for output in outputs], known)
+        schedule = run_simpy(
+            declaration, lambda token: report("timing", token + 1, trace.tokens)
+        )
+        ledger = Ledger()
+        post_energy(ledger, head, outputs, schedule)
+    simulation = Simulation(
+        hardware,
+        trace,
+        head,
+        known,
+        outputs,
+        function,
+        declaration,
+        schedule,
+        utilisation(declaration, schedule),
+        ledger,
+        unread_leaves(hardware.config, reads),
+        time.perf_counter() - began,
+    )
+    check(simulation, sum(block.area for block in footprints))
+    return simulation
+
+
+def _compare(output: AttentionOutput, ideal: Array) -> LayerFunction:
+    difference = output.y - ideal
+    rates = {
+        name: float(np.mean(getattr(output.saturation, name)))
+        for name in ("query", "key", "value", "score_low", "score_high", "output")
+    }
+    return LayerFunction(
+        float(np.sum(ideal**2)),
+        float(np.sum(difference**2)),
+        float(np.abs(difference).max()),
+        rates,
+    )
+
+
+def post_energy(
+    ledger: Ledger, head: Head, outputs: list[AttentionOutput], schedule: Schedule
+) -> None:
+    """Every component's actions, from the activity and the busy time (FACTS 3)."""
+
+    def by_layer(name: str) -> Array:  # (tokens, layers, heads)
+        return np.stack([getattr(o.activity, name) for o in outputs]).transpose(2, 0, 1)
+
+    def post(action: cell.Action, energy: Array, operations: Array) -> None:
+        ledger.post(action, energy, float(operations.sum()))
+
+    tiles, control = head.sub_tiles, head.controller
+    columns = by_layer("written_columns")
+    gated = control.gate_unwritten
+    sub_tiles = by_layer("written_sub_tiles") if gated else np.full(columns.shape, tiles.count, float)
+    converting = columns if gated else np.full(columns.shape, tiles.slots, float)
+
+    key_charge = by_layer("key_current") * (cell.MICROAMPERE * head.pulse_generator.t_max)
+    post(cell.READ_KEYS, head.cell.read_energy(key_charge), columns * tiles.rows)
+    post(
+        converter.CONVERT_SCORE, head.score_converter.convert_energy(converting), converting
+    )
+    value_charge = by_layer("value_current") * (cell.MICROAMPERE * head.score_converter.t_max)
+    post(cell.READ_VALUES, head.cell.read_energy(value_charge), columns * tiles.rows)
+    conversions = sub_tiles * tiles.rows
+    post(
+        converter.CONVERT_OUTPUT, head.output_converter.convert_energy(conversions), conversions
+    )
+    written = np.full(columns.shape, head.write_path.conversions, float)
+    post(write_path.CONVERT, head.write_path.convert_energy(written), written)
+    post(write_path.CHARGE, head.cell.write_energy(by_layer("stored")), written)
+    pulses = by_layer("query_pulses") * sub_tiles
+    post(pulse_generator.PULSE, head.pulse_generator.pulse_energy(pulses), pulses)
+    counts = by_layer("counts")
+    post(accumulator.COUNT, head.counters.count_energy(counts), counts)
+    adds = np.full(columns.shape, head.accumulator.adds, float)
+    post(accumulator.ADD, head.accumulator.add_energy(adds), adds)
+    cycles = control.cycles(busy_time(schedule))
+    post(controller.CONTROL, control.control_energy(cycles), cycles)
+    post(controller.CLOCK, control.clock_energy(cycles), cycles)
+    run = np.full((1, *columns.shape[1:]), schedule.makespan * 1e-12)
+    post(controller.STATIC, control.static_power * run, np.ones(run.shape))
+    post(controller.REFRESH, np.zeros(run.shape), np.zeros(run.shape))
+
+
+def busy_time(schedule: Schedule) -> NDArray[np.int64]:
+    """ps in which a head held a token, each instant charged to the earliest token it held."""
+    start, end = schedule.start[FIRST], schedule.end[LAST]
+    before = np.zeros_like(end)
+    before[1:] = end[:-1]  # heads latch their tokens in order
+    return end - np.maximum(start, before)
+
+
+def check(simulation: Simulation, head_area: float) -> None:
+    """What must hold in every run, whatever the input.
+
+    Raises InvariantError naming what does not.
+    """
+    schedule, head, trace = simulation.schedule, simulation.head, simulation.trace
+    simulation.ledger.check_balance()
+    if not (np.isfinite(head_area) and head_area >= 0):
+        raise InvariantError(f"area of a head is {head_area} m^2")
+    for name, start in schedule.start.items():
+        if (start < 0).any() or (schedule.end[name] < start).any():
+            raise InvariantError(f"{name}: a phase starts before time 0 or ends before it starts")
+    if (schedule.start[FIRST][1:] < schedule.end[FIRST][:-1]).any():
+        raise InvariantError("write_key: a head wrote two tokens at once")
+    latency = schedule.end[LAST] - schedule.start[FIRST]
+    if (latency < unloaded_latency(simulation.declaration)).any():
+        raise InvariantError("a token was faster than its own phases")
+    visits = trace.tokens * trace.layers * trace.heads
+    expected = {
+        write_path.CONVERT: visits * 2 * trace.head_dim,
+        accumulator.ADD: visits * head.sub_tiles.count * trace.head_dim,
+        cell.READ_KEYS: trace.layers * trace.heads * trace.head_dim * _reads(trace, head),
+    }
+    issued = {posting.action: posting.operations for posting in simulation.ledger}
+    for action, operations in expected.items():
+        if issued[action] != operations:
+            raise InvariantError(
+                f"{action.label}: {issued[action]:.0f} operations issued, {operations} implied"
+            )
+    for layer, output in enumerate(simulation.outputs):
+        if not np.isfinite(output.y).all():
+            raise InvariantError(f"layer {layer}: an output is not finite")
+
+
+def _reads(trace: Trace, head: Head) -> int:
+    """Columns read by one head over the whole trace: sum of min(token + 1, window)."""
+    tokens, window = trace.tokens, head.sub_tiles.window
+    full = min(tokens, window)
+    return full * (full + 1) // 2 + (tokens - full) * window

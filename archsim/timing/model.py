@@ -1,0 +1,269 @@
+"""The declaration of a token's way through a head: stages, and the resources they hold.
+
+This is the one description of the schedule (DESIGN, timing). An engine turns it into start and end
+times; nothing about times is written down anywhere else. All times are integer picoseconds.
+
+======================  ==========================================  ===========================
+stage                   starts after                                holds
+======================  ==========================================  ===========================
+``write_key``           the token is ready in this layer            K DACs, K arrays
+``write_value``         the start of ``write_key``                  V DACs, V arrays
+``read_key``            ``write_key``                               pulse generators, K arrays,
+                                                                    converters (to read_value)
+``read_value``          ``read_key``, ``write_value``               V arrays, converters,
+                                                                    signed converters (to count)
+``count``               ``read_value``                              signed converters, counters
+``accumulate``          ``count``                                   adder tree
+======================  ==========================================  ===========================
+
+Array order is program order: the write of token t + 1 waits for the read of token t.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.components.head import Head
+from archsim.datapath.attention import Activity
+
+Picoseconds = NDArray[np.int64]
+Discipline = Literal["static", "fifo"]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something a stage must hold. One instance serves `heads` neighbouring heads of a layer.
+
+    ``static`` serves in program order (token, then stage, then head); ``fifo`` in order of request
+    time, ties broken by (token, head). `capacity` holders at once. `units` > 1 are the arrays of a
+    head's sub-tiles, each a resource of its own: a read takes all of them, a write the one that
+    the token's slot lies in.
+    """
+
+    name: str
+    capacity: int = 1
+    heads: int = 1
+    discipline: Discipline = "static"
+    units: int = 1
+
+
+@dataclass(frozen=True)
+class After:
+    """A precedence: not before `point` of `stage` of the token `lag` before this one.
+
+    Applies from token `from_token` on.
+    """
+
+    stage: str
+    point: Literal["start", "end"] = "end"
+    lag: int = 0
+    from_token: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One phase of a token: what it waits for, takes, and gives back.
+
+    `one_unit`: of a resource with several units it takes the one of the token's slot, not all.
+    """
+
+    name: str
+    after: tuple[After, ...] = ()
+    takes: tuple[str, ...] = ()
+    one_unit: bool = False
+    gives_at_start: tuple[str, ...] = ()
+    gives_at_end: tuple[str, ...] = ()
+    rests_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Everything an engine needs: structure, clock, and durations of (tokens, layers, heads)."""
+
+    stages: tuple[Stage, ...]
+    resources: tuple[Resource, ...]
+    durations: dict[str, Picoseconds]
+    period_ps: int
+    layer_gap_ps: int
+    token_gap_ps: int
+    sub_tiles: Picoseconds
+    """The sub-tile each token is written to, (tokens,)."""
+
+    prompt: int
+    """Tokens known from the start; later ones wait for the one before to leave the last layer."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(tokens, layers, heads)."""
+        tokens, layers, heads = self.durations[self.stages[0].name].shape
+        return tokens, layers, heads
+
+    def resource(self, name: str) -> Resource:
+        return next(r for r in self.resources if r.name == name)
+
+    def users(self, resource: str) -> list[Stage]:
+        """Stages that take a resource, in program order."""
+        return [stage for stage in self.stages if resource in stage.takes]
+
+    def uses(self, resource: Resource, stage: Stage, head: int, unit: int) -> Picoseconds:
+        """Position of a stage's use in the program order of one instance, by token (tokens,).
+
+        For a token that does not use this unit the position means nothing.
+        """
+        tokens, _, heads = self.shape
+        users = self.users(resource.name)
+        if resource.units > 1:
+            uses = np.stack([self.sub_tiles == unit if s.one_unit else np.ones(tokens, bool)
+                             for s in users])  # (users, tokens), heads == 1
+            before = np.cumsum(uses.sum(axis=0)) - uses.sum(axis=0)
+            return before + uses[: users.index(stage)].sum(axis=0)
+        first = head - head % resource.heads
+        members = min(resource.heads, heads - first)
+        position = users.index(stage) * members + head - first
+        return np.arange(tokens) * (len(users) * members) + position
+
+    def giver(self, resource: str, taker: Stage) -> tuple[Stage, Literal["start", "end"]]:
+        """The stage, and its end or start, that gives back what `taker` took."""
+        for stage in self.stages[self.stages.index(taker) :]:
+            if resource in stage.gives_at_end:
+                return stage, "end"
+            if resource in stage.gives_at_start and stage is not taker:
+                return stage, "start"
+        raise ValueError(f"{taker.name} takes {resource} and nothing gives it back")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Times in ps: `start`/`end` by stage (tokens, layers, heads), `ready` (tokens, layers)."""
+
+    start: dict[str, Picoseconds]
+    end: dict[str, Picoseconds]
+    ready: Picoseconds
+    engine: str
+    events: int
+
+    @property
+    def makespan(self) -> int:
+        """From time 0 to the last output, in ps."""
+        return max(int(times.max()) for times in self.end.values())
+
+
+FIRST, LAST = "write_key", "accumulate"
+
+
+def declare(head: Head, activities: list[Activity], prompt: int) -> Declaration:
+    """The declaration of a hardware and a trace's activity (one per layer)."""
+    controller = head.controller
+
+    def by_layer(name: str) -> NDArray[np.float64]:  # (tokens, layers, heads)
+        return np.stack([getattr(a, name) for a in activities]).transpose(2, 0, 1)
+
+    shape = by_layer("longest_query").shape
+    convert_ps = head.score_converter.t_max_ps
+    durations = {
+        "write_key": np.full(shape, head.write_path.pulse_ps, np.int64),
+        "write_value": np.full(shape, head.write_path.pulse_ps, np.int64),
+        "read_key": controller.phase(by_layer("longest_query"), head.pulse_generator.t_max_ps),
+        "read_value": controller.phase(by_layer("longest_score"), convert_ps),
+        "count": controller.phase(by_layer("longest_output"), head.output_converter.t_max_ps),
+        "accumulate": np.full(shape, head.accumulator.time_ps, np.int64),
+    }
+    stages, resources = structure(head, shape[2])
+    return Declaration(
+        stages,
+        resources,
+        durations,
+        controller.period_ps,
+        controller.layer_gap_ps,
+        controller.token_gap_ps,
+        np.array([head.sub_tiles.sub_tile(token) for token in range(shape[0])]),
+        prompt,
+    )
+
+
+def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource, ...]]:
+    """Stages and resources of a hardware; `heads` a layer bounds every kind of sharing."""
+    controller, write = head.controller, head.write_path
+    generator, adder = head.pulse_generator, head.accumulator
+    resources = [
+        Resource("K arrays", units=head.sub_tiles.count),
+        Resource("V arrays", units=head.sub_tiles.count),
+        Resource("K DACs", 1, min(write.heads_per_driver, heads), write.arbitration),
+        Resource("V DACs", 1, min(write.heads_per_driver, heads), write.arbitration),
+        Resource(
+            "pulse generators", 1, min(generator.heads_per_generator, heads), generator.arbitration
+        ),
+        Resource("converters", head.score_converter.buffers),
+        Resource("signed converters", head.output_converter.buffers),
+        Resource("counters"),
+        Resource("adder tree", 1, min(adder.heads_per_adder, heads), adder.arbitration),
+    ]
+    entry: tuple[str, ...] = ()
+    if controller.pipelining == "none":
+        resources.append(Resource("token in flight"))
+        entry = ("token in flight",)
+    if controller.heads_in_parallel is not None and controller.heads_in_parallel < heads:
+        resources.append(Resource("heads in parallel", controller.heads_in_parallel, heads))
+        entry = (*entry, "heads in parallel")
+
+    write_key: tuple[After, ...] = ()
+    write_value: tuple[After, ...] = (After("write_key", "start"),)
+    key_array, value_array = ("K arrays",), ("V arrays",)
+    if head.sub_tiles.write_during_read:
+        # other slots may be written during a read; an overwritten slot was still being read
+        window = head.sub_tiles.window
+        write_key = (After("read_key", lag=1, from_token=window),)
+        write_value += (After("read_value", lag=1, from_token=window),)
+        key_array = value_array = ()
+    stages = (
+        Stage(
+            "write_key",
+            write_key,
+            (*entry[:1], *key_array, *entry[1:], "K DACs"),
+            one_unit=True,
+            gives_at_end=(*key_array, "K DACs"),
+            rests_on=("write_path.pulse",),
+        ),
+        Stage(
+            "write_value",
+            write_value,
+            (*value_array, "V DACs"),
+            one_unit=True,
+            gives_at_end=(*value_array, "V DACs"),
+            rests_on=("write_path.pulse",),
+        ),
+        Stage(
+            "read_key",
+            (After("write_key"),),
+            ("K arrays", "converters", "pulse generators"),
+            gives_at_end=("K arrays", "pulse generators"),
+            rests_on=("pulse_generator.t_max",),
+        ),
+        Stage(
+            "read_value",
+            (After("read_key"), After("write_value")),
+            ("V arrays", "signed converters"),
+            gives_at_end=("V arrays", "converters"),
+            rests_on=("converter.t_max",),
+        ),
+        Stage(
+            "count",
+            (After("read_value"),),
+            ("counters",),
+            gives_at_end=("signed converters",),
+            rests_on=("converter.t_max",),
+        ),
+        Stage(
+            "accumulate",
+            (After("count"),),
+            ("adder tree",),
+            gives_at_start=("counters",),  # the adder latches the count
+            gives_at_end=("adder tree", *entry),
+            rests_on=("accumulator.time",),
+        ),
+    )
+    return stages, tuple(resources)
