@@ -61,7 +61,7 @@ def simulated_figures(
     from archsim.baseline import AcceleratorFigures
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignment
-    from archsim.simulate import simulate
+    from archsim.api import simulate
     from archsim.workload.trace import default_trace_name, load_trace
 
     overrides = dict(parse_assignment(text) for text in assignments)
