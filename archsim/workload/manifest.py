@@ -101,7 +101,7 @@ class FileRecord(_Record):
 class Manifest(_Record):
     """The content of ``manifest.json``."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)
     description: Text = ""
     content: Content

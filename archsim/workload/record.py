@@ -20,6 +20,7 @@ from archsim.workload.huggingface import checkpoint_sha256, load_gpt2
 from archsim.workload.manifest import Content, Dtype, Environment, ModelRecord, Shapes
 from archsim.workload.tokenizer import load_tokenizer
 from archsim.workload.trace import Trace
+from archsim.workload.trace_checks import check_name
 
 MAX_TEXT_BYTES = 256 << 20
 MAX_TOKENS_BYTES = 64 << 20
@@ -52,6 +53,7 @@ def record(
         raise ConfigError(f"length {length}: must be at least 1 token")
     if skip_tokens < 0:
         raise ConfigError(f"skipped tokens {skip_tokens}: must not be negative")
+    check_name(name)  # before the model runs
     model = load_gpt2(model_folder)
     text_sha256 = tokenizer_sha256 = None
     if text is not None:
@@ -62,7 +64,8 @@ def record(
         tokenizer = load_tokenizer(model_folder)
         tokenizer_sha256 = tokenizer.sha256
         token_ids = tokenizer.encode(text)
-    ids = _window([] if token_ids is None else token_ids, skip_tokens, length, model.config.n_positions)
+    assert token_ids is not None
+    ids = _window(token_ids, skip_tokens, length, model.config.n_positions)
     arrays = {part: _stored(x, dtype, part) for part, x in capture(model, ids).items()}
     config = model.config
     stored_ids = np.asarray(ids, np.int32)
@@ -76,7 +79,7 @@ def record(
         ),
         dtype=dtype,
         model=ModelRecord(
-            name="".join(c for c in Path(model_folder).resolve().name if c.isprintable()),
+            name=_printable(Path(model_folder).resolve().name),
             config=asdict(config),
             weights_sha256=checkpoint_sha256(model_folder),
         ),
@@ -98,7 +101,7 @@ def record(
             numpy=np.__version__,
             python=platform.python_version(),
             platform=f"{platform.system()} {platform.machine()}",
-            command=command,
+            command=None if command is None else _printable(command),
         ),
     )
 
@@ -168,6 +171,11 @@ def _window(ids: Sequence[int], skip: int, length: int | None, positions: int) -
     if wanted > positions:
         raise ConfigError(f"length {wanted}: the model has {positions} positions")
     return list(ids[skip : skip + wanted])
+
+
+def _printable(text: str) -> str:
+    """`text` as a manifest may hold it: file names can contain control characters."""
+    return "".join(c for c in text if c.isprintable())[:2000]
 
 
 def _stored(x: Array, dtype: Dtype, part: str) -> NDArray[Any]:

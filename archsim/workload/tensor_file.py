@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +141,7 @@ def _entry(path: Path, name: str, entry: object, start: int) -> tuple[StoredTens
     )
 
 
-def _is_sizes(value: Any) -> bool:
+def _is_sizes(value: object) -> TypeGuard[list[int]]:
     """Whether `value` is a list of non-negative integers that fit 63 bits."""
     return isinstance(value, list) and all(type(x) is int and 0 <= x < 1 << 63 for x in value)
 

@@ -44,6 +44,7 @@ from archsim.workload.scalers import SCALED, Scaler, fit_scalers
 from archsim.workload.tensor_file import Limits, TensorFile, open_tensors
 from archsim.workload.trace_checks import (
     check_finite,
+    check_name,
     checked_ids,
     checked_scalers,
     grouped_queries,
@@ -120,10 +121,7 @@ class Trace:
             content = Content(shapes=shapes, dtype=_dtype_name(dtype))
         elif (content.shapes, content.dtype) != (shapes, dtype.name):
             raise ConfigError(f"trace {name}: content does not describe these arrays")
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise ConfigError(
-                f"trace name {one_line(name, 80)!r}: use letters, digits, '.', '_', '-' (up to 64)"
-            )
+        check_name(name)
         return cls(
             name=name,
             q=arrays["q"],
@@ -277,10 +275,7 @@ def save_trace(trace: Trace, folder: str | Path, force: bool = False) -> Manifes
     `force`) or cannot be written.
     """
     folder = Path(folder)
-    if not force:
-        for name in (MANIFEST_FILE, DATA_FILE):
-            if (folder / name).exists():
-                raise ConfigError(f"{folder / name}: exists already; use --force to replace it")
+    refuse_existing(folder, force)
     data = _serialise(trace)
     manifest = _manifest(
         trace, FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -289,6 +284,13 @@ def save_trace(trace: Trace, folder: str | Path, force: bool = False) -> Manifes
         temporary.write_bytes(data)
     write_text(folder / MANIFEST_FILE, manifest.to_json())
     return manifest
+
+
+def refuse_existing(folder: Path, force: bool = False) -> None:
+    """Raise ConfigError if `folder` holds a trace already and `force` is not given."""
+    for name in (MANIFEST_FILE, DATA_FILE):
+        if not force and (folder / name).exists():
+            raise ConfigError(f"{folder / name}: exists already; use --force to replace it")
 
 
 def _find(name_or_path: str | Path) -> Path:

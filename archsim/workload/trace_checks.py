@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archsim.errors import ConfigError, CorruptInputError
-from archsim.workload.manifest import Dtype
+from archsim.errors import ConfigError, CorruptInputError, one_line
+from archsim.workload.manifest import NAME_PATTERN, Dtype
 from archsim.workload.scalers import SCALED, Scaler
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError unless `name` can name a folder anywhere."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(
+            f"trace name {one_line(name, 80)!r}: use letters, digits, '.', '_', '-' (up to 64)"
+        )
 
 
 def check_finite(x: NDArray[Any], where: str) -> None:
@@ -51,6 +60,7 @@ def checked_scalers(
 def checked_ids(
     token_ids: ArrayLike | None, tokens: int, where: str = "token_ids"
 ) -> NDArray[np.int32]:
+    """Token ids (tokens,) as int32, all -1 (none) where `token_ids` is None."""
     if token_ids is None:
         return read_only(np.full(tokens, -1, np.int32))
     ids = np.asarray(token_ids)
@@ -75,12 +85,14 @@ def real_array(x: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def read_only(x: NDArray[Any]) -> NDArray[Any]:
+    """A view of `x` that cannot be written."""
     view = x.view()
     view.setflags(write=False)
     return view
 
 
 def grouped_queries(where: str, heads: int, kv_heads: int) -> ConfigError:
+    """The refusal of k and v with fewer heads than q."""
     return ConfigError(
         f"{where}: {kv_heads} key-value heads for {heads} query heads: grouped queries are not "
         "simulated yet; use a model with as many of both"

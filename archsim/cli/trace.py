@@ -1,0 +1,193 @@
+"""``archsim trace``: record a trace from a model, and look at one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from archsim.workload.manifest import Manifest
+
+
+@click.group()
+def command() -> None:
+    """Record and inspect token traces."""
+
+
+@command.command()
+@click.option("--model", type=click.Path(path_type=Path), required=True, help="GPT-2 folder.")
+@click.option("--text", type=click.Path(path_type=Path), help="UTF-8 text to run the model over.")
+@click.option("--tokens", type=click.Path(path_type=Path), help="JSON list of token ids instead.")
+@click.option("--length", type=int, required=True, help="Tokens to record.")
+@click.option("--skip-tokens", type=int, default=0, help="Tokens to leave out at the start.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."
+)
+@click.option("--name", help="Name of the trace (default: the folder's).")
+@click.option("--description", default="", help="One line kept in the manifest.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    help="How q, k and v are stored (default: float16).",
+)
+@click.option("--force", is_flag=True, help="Replace a trace that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def record(
+    model: Path,
+    text: Path | None,
+    tokens: Path | None,
+    length: int,
+    skip_tokens: int,
+    output: Path,
+    name: str | None,
+    description: str,
+    dtype: Literal["float16", "float32"],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Run a GPT-2 over a text and record q, k and v of every layer, head and token.
+
+    \b
+    archsim trace record --model gpt2 --text story.txt --length 1024 -o traces/story
+
+    The folder holds config.json and model.safetensors as Hugging Face stores them,
+    and a tokenizer unless --tokens is given.
+    """
+    if (text is None) == (tokens is None):
+        raise click.UsageError("give --text FILE or --tokens FILE.json, one of the two")
+
+    from archsim.workload import record as recorder
+    from archsim.workload.trace import refuse_existing, save_trace
+    from archsim.workload.trace_summary import summarise
+
+    refuse_existing(output, force)  # before the model runs
+    trace = recorder.record(
+        model,
+        text=recorder.read_text(text) if text else None,
+        token_ids=recorder.read_token_ids(tokens) if tokens else None,
+        length=length,
+        name=name or output.resolve().name,
+        skip_tokens=skip_tokens,
+        dtype=dtype,
+        description=description,
+        command=_command_line(model, text, tokens, length, skip_tokens, dtype),
+    )
+    manifest = save_trace(trace, output, force)
+    if as_json:
+        click.echo(json.dumps(summarise(trace) | {"folder": str(output)}, indent=2))
+    else:
+        size = manifest.files["trace.safetensors"].bytes
+        click.echo(f"{output}: {_shape(manifest)}, {size:,} bytes")
+
+
+@command.command()
+@click.argument("path", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def info(path: str | None, as_json: bool) -> None:
+    """Show a trace: sizes, origin, hashes, ranges, scalers.
+
+    PATH is a folder or the name of a shipped trace (default: the shipped reference).
+    Every check that loading makes is made.
+    """
+    from archsim.workload.trace import default_trace_name, load_trace
+    from archsim.workload.trace_summary import summarise
+
+    trace = load_trace(path or default_trace_name())
+    summary = summarise(trace)
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False, markup=False)
+    console.print(_origin(trace.manifest))
+    console.print()
+    console.print(_tensors(summary["tensors"]))
+    console.print()
+    console.print(_scalers(summary["scalers"]))
+    console.print("\nsaturated: values outside the arrays' range after the scaler a x + b")
+
+
+def _command_line(
+    model: Path, text: Path | None, tokens: Path | None, length: int, skip_tokens: int, dtype: str
+) -> str:
+    """The command that makes the trace, with names instead of this machine's folders."""
+    source = ["--text", text.name] if text else ["--tokens", tokens.name if tokens else ""]
+    words = ["archsim", "trace", "record", "--model", model.resolve().name, *source]
+    words += ["--length", str(length)]
+    if skip_tokens:
+        words += ["--skip-tokens", str(skip_tokens)]
+    if dtype != "float16":
+        words += ["--dtype", dtype]
+    return shlex.join(words)
+
+
+def _shape(manifest: Manifest) -> str:
+    shapes = manifest.content.shapes
+    return (
+        f"{shapes.layers} layers x {shapes.heads} heads x {shapes.tokens} tokens x "
+        f"{shapes.head_dim}, {manifest.content.dtype}"
+    )
+
+
+def _origin(manifest: Manifest) -> Table:
+    """Name, shapes, and what the trace was made from; 64-digit hashes fit 80 columns."""
+    from rich.table import Table
+
+    content, file = manifest.content, manifest.files["trace.safetensors"]
+    rows = [
+        ("trace", manifest.name),
+        ("about", manifest.description),
+        ("shape", _shape(manifest)),
+        ("model", content.model.name if content.model else "none"),
+        ("weights", content.model.weights_sha256 if content.model else ""),
+        ("tokenizer", content.tokenizer_sha256 or ""),
+        ("text", content.text_sha256 or ""),
+        ("data", file.sha256),
+        ("content", manifest.content_sha256),
+    ]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, value in rows:
+        if value:
+            table.add_row(label, value)
+    return table
+
+
+def _tensors(tensors: Mapping[str, Mapping[str, float]]) -> Table:
+    """Range and spread of q, k and v as recorded, and what saturates after the scalers."""
+    table = _numbers("tensor", "min", "max", "mean", "std", "saturated")
+    for name, values in tensors.items():
+        numbers = [f"{values[key]:.4g}" for key in ("min", "max", "mean", "std")]
+        table.add_row(name, *numbers, f"{100 * values['saturated']:.2f} %")
+    return table
+
+
+def _scalers(scalers: Mapping[str, Mapping[str, float]]) -> Table:
+    """Smallest and largest gain a and offset b over layers and heads."""
+    keys = ("a_min", "a_max", "b_min", "b_max")
+    table = _numbers("scaler", *(key.replace("_", " ") for key in keys))
+    for name, values in scalers.items():
+        table.add_row(name, *(f"{values[key]:.4g}" for key in keys))
+    return table
+
+
+def _numbers(first: str, *headings: str) -> Table:
+    """An empty table with one column of names and right-aligned numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, min_width=9)
+    for heading in headings:
+        table.add_column(heading, justify="right", min_width=9, no_wrap=True)
+    return table
