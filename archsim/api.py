@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +16,8 @@ from archsim.simulation import Progress, simulate_trace
 from archsim.workload.trace import Trace
 
 if TYPE_CHECKING:
-    from archsim.baseline import Comparison
     from archsim.config.gpu import Gpu
+    from archsim.evaluation.comparison import GpuComparison
     from archsim.evaluation.published import Validation
 
 __all__ = ["attend", "compare", "simulate", "validate"]
@@ -69,7 +69,7 @@ def simulate(
     return Result(simulate_trace(trace, hardware, order=order, prompt=prompt, progress=progress))
 
 
-def compare(result: Result, gpus: list[Gpu]) -> Comparison:
+def compare(result: Result, gpus: list[Gpu]) -> GpuComparison:
     """A simulated accelerator beside GPUs; the paper's protocol uses its own workload."""
     from archsim.evaluation.comparison import compare_with_gpus
 
@@ -80,6 +80,4 @@ def validate(hardware: Hardware) -> Validation:
     """Every published figure beside ours, on the calibration workload (FACTS 3)."""
     from archsim.evaluation.published import validate_hardware
 
-    result: Any = validate_hardware(hardware)
-    checked: Validation = result
-    return checked
+    return validate_hardware(hardware)

@@ -70,6 +70,11 @@ class OutputConverter:
         self.energy_per_conversion = section.output.energy_per_conversion
         self._area = section.output.area
 
+    @property
+    def t_max(self) -> float:
+        """Longest pulse in seconds."""
+        return self.t_max_ps * PICOSECOND
+
     def normalised(self, current: Array) -> Array:
         """Pulse width / T_max with sign, before the clamp, of summed currents (uA)."""
         return current / self.saturation

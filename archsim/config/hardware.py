@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from archsim.config.loading import (
+    Document,
     Provenance,
     Section,
     apply_overrides,
@@ -257,6 +259,11 @@ class Hardware:
     name: str
     config: HardwareConfig
     provenance: Mapping[str, Provenance]
+    document: Document
+
+    def changed(self, overrides: Mapping[str, Any]) -> Hardware:
+        """The same hardware with dotted keys set; raises ConfigError as `load_hardware` does."""
+        return _validated(self.name, deepcopy(self.document), overrides)
 
     @cached_property
     def sha256(self) -> str:
@@ -303,9 +310,12 @@ def load_hardware(
     Raises ConfigError with file:line for anything that does not fit.
     """
     path = hardware_path(name_or_path)
-    document = read_document(path)
-    apply_overrides(document, overrides or {}, HardwareConfig)
+    return _validated(path.stem, read_document(path), overrides or {})
+
+
+def _validated(name: str, document: Document, overrides: Mapping[str, Any]) -> Hardware:
+    apply_overrides(document, overrides, HardwareConfig)
     config = validate_document(document, HardwareConfig)
     known = set(leaf_paths(HardwareConfig))
     provenance = {key: value for key, value in document.provenance.items() if key in known}
-    return Hardware(path.stem, config, provenance)
+    return Hardware(name, config, provenance, document)

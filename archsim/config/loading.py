@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,6 +236,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not (value is None or isinstance(value, bool | int | float | str | list)):
         raise ConfigError(f"--set {key}: the value must be a number, a text with a unit, or a list")
     return key, value
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Every ``--set`` of a command line; the last one of a key wins."""
+    return dict(parse_assignment(text) for text in texts)
 
 
 def leaf_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

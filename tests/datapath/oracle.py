@@ -16,7 +16,7 @@ MID_RAIL = 0.45  # V
 FULL_RAIL = 0.9  # V
 POLYNOMIAL = (0.52136361, 13.61226063, -2.62044562, 46.05483778)  # uA / V^p
 LINEAR = (0.0, 19.3, 0.0, 0.0)
-DEFAULT_SCALERS = {"q": (1.0, 0.0), "k": (1.0, 0.45), "v": (1.0, 0.45), "o": (1.0, 0.0)}
+DEFAULT_SCALERS = {"q": (1.0, 0.0), "k": (1.0, 0.45), "v": (1.0, 0.45), "output": (1.0, 0.0)}
 
 Scalers = Mapping[str, tuple[object, object]]
 
@@ -263,7 +263,7 @@ def attend(
                     outputs[h, i, t, f] = out
 
             # Digital adder over the sub-tiles, and the output scaler.
-            a, b = ab["o"][h]
+            a, b = ab["output"][h]
             for f in range(d):
                 total = math.fsum(float(outputs[h, i, t, f]) for t in range(subtiles))
                 y[h, i, f] = a * total + b
@@ -301,7 +301,7 @@ def ideal(
     slope = LINEAR[1]
     y = np.zeros((heads, tokens, d))
     for h in range(heads):
-        (a_q, b_q), (a_k, b_k), (a_v, b_v), (a_o, b_o) = (ab[name][h] for name in "qkvo")
+        (a_q, b_q), (a_k, b_k), (a_v, b_v), (a_o, b_o) = (ab[name][h] for name in DEFAULT_SCALERS)
         for i in range(tokens):
             total = [0.0] * d
             for j in range(max(0, i - window + 1), i + 1):

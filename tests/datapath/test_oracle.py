@@ -120,7 +120,7 @@ def test_two_tokens_by_hand():
         column(0.9, 0.45),
         column(0, 0.9),
         parameters,
-        {**VOLTS, "o": (2.0, 0.1)},
+        {**VOLTS, "output": (2.0, 0.1)},
     )
     assert result.query_codes[0, :, 0].tolist() == [15, 6]
     assert result.key_codes[0, :, 0].tolist() == [7, 4]
@@ -267,7 +267,7 @@ def test_each_head_has_its_own_scalers():
         "q": ([1.0, 0.5], [0.0, 0.2]),
         "k": ([1.0, 0.7], [0.0, 0.1]),
         "v": ([1.0, -1.0], [0.0, 0.9]),
-        "o": ([1.0, 3.0], [0.0, -0.2]),
+        "output": ([1.0, 3.0], [0.0, -0.2]),
     }
     result = attend(q, k, v, par, per_head)
     first = attend(q[:1], k[:1], v[:1], par, VOLTS)
@@ -310,7 +310,7 @@ def test_ideal_is_the_linear_cell_without_limits():
     rng = np.random.default_rng(8)
     q = rng.uniform(0, 1, (2, 6, 4))
     k, v = rng.uniform(-0.4, 0.4, (2, 2, 6, 4))
-    scalers = {"q": (0.9, 0.05), "o": ([2.0, 0.5], [0.1, 0.0])}
+    scalers = {"q": (0.9, 0.05), "output": ([2.0, 0.5], [0.1, 0.0])}
     par = Parameters(window=3, columns=2, cell="linear", output_clip=False, **EXACT)
     y = ideal(q, k, v, 3, scalers)
     assert np.allclose(attend(q, k, v, par, scalers).y, y, rtol=0, atol=1e-14)

@@ -1,0 +1,59 @@
+"""``archsim validate``: every published figure beside ours."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from archsim.evaluation.published import Bounds
+
+
+@click.command("validate")
+@click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY.PATH=VALUE")
+@click.option("--bounds", is_flag=True, help="Rerun with each assumed parameter at its bounds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def command(config: str | None, assignments: tuple[str, ...], bounds: bool, as_json: bool) -> None:
+    """Every published figure beside ours, with its error.
+
+    Runs the calibration workload: full window, uniform values, no decay.
+    Exit code 1 if a figure is out of its tolerance.
+    """
+    from archsim.api import validate
+    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
+    from archsim.config.loading import parse_assignments
+    from archsim.evaluation.published import assumed_bounds
+    from archsim.report.validation import bounds_table, fits_table, validation_table
+
+    hardware = load_hardware(config or DEFAULT_HARDWARE, parse_assignments(assignments))
+    validation = validate(hardware)
+    spread: Bounds | None = None
+    if bounds:
+        with click.progressbar(length=1, label="bounds", file=sys.stderr) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.length = total
+                bar.update(1)
+
+            spread = assumed_bounds(hardware, progress)
+    if as_json:
+        document = validation.document()
+        if spread is not None:
+            document["bounds"] = spread.document()
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        console.print(validation_table(validation))
+        console.print(fits_table(validation))
+        if spread is not None:
+            console.print(bounds_table(spread))
+    if not validation.passes:
+        outside = [figure.name for figure in validation.figures if not figure.passes]
+        click.echo(f"out of tolerance: {', '.join(outside) or 'a fitted coefficient'}", err=True)
+        sys.exit(1)

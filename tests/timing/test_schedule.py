@@ -1,0 +1,250 @@
+"""The engine against closed forms, and against an independent judge of legality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.components.head import Head
+from archsim.config.hardware import load_hardware
+from archsim.datapath.attention import Activity
+from archsim.timing.analysis import (
+    attention_latency,
+    leaving,
+    queueing,
+    stalls,
+    unloaded_latency,
+    utilisation,
+)
+from archsim.timing.des import Simulation
+from archsim.timing.model import Declaration, Schedule, declare
+
+
+def activity(rng: np.random.Generator, heads: int, tokens: int) -> Activity:
+    """Random activity; a fifth of the pulses have no length."""
+
+    def widths() -> np.ndarray:
+        return rng.uniform(0, 1, (heads, tokens)) * (rng.random((heads, tokens)) > 0.2)
+
+    return Activity(*(widths() for _ in range(10)))
+
+
+def declaration(
+    overrides: dict[str, Any],
+    tokens: int = 12,
+    layers: int = 2,
+    heads: int = 3,
+    prompt: int = 1,
+    seed: int = 0,
+) -> Declaration:
+    rng = np.random.default_rng(seed)
+    head = Head(load_hardware(overrides=overrides).config)
+    return declare(head, [activity(rng, heads, tokens) for _ in range(layers)], prompt)
+
+
+def judge(d: Declaration, s: Schedule) -> None:
+    """Legality from the declaration's words alone: precedence, clock edges, holders, arbitration."""
+    tokens, layers, heads = d.shape
+    for stage in d.stages:
+        start, end = s.start[stage.name], s.end[stage.name]
+        assert (end - start == d.durations[stage.name]).all()
+        assert (start % d.period_ps == 0).all()
+        for after in stage.after:
+            for t in range(max(after.lag, after.from_token), tokens):
+                times = s.end if after.point == "end" else s.start
+                assert (start[t] >= times[after.stage][t - after.lag]).all()
+    for layer in range(layers):
+        for token in range(tokens):
+            if layer:
+                done = s.end["accumulate"][token, layer - 1].max()
+                assert s.ready[token, layer] == done + d.layer_gap_ps
+            elif token >= d.prompt:
+                done = s.end["accumulate"][token - 1, -1].max()
+                assert s.ready[token, 0] == done + d.token_gap_ps
+    assert (s.start["write_key"] >= s.ready[:, :, None]).all()
+    for resource in d.resources:
+        for layer in range(layers):
+            for first in range(0, heads, resource.heads):
+                members = range(first, min(first + resource.heads, heads))
+                for unit in range(resource.units):
+                    intervals = []
+                    for stage in d.users(resource.name):
+                        giver, point = d.giver(resource.name, stage)
+                        until = s.end if point == "end" else s.start
+                        for token in range(tokens):
+                            if stage.one_unit and resource.units > 1:
+                                if d.sub_tiles[token] != unit:
+                                    continue
+                            for head in members:
+                                intervals.append(
+                                    (
+                                        int(s.start[stage.name][token, layer, head]),
+                                        int(until[giver.name][token, layer, head]),
+                                    )
+                                )
+                    instants = sorted({start for start, _ in intervals})
+                    for now in instants:
+                        holders = sum(a <= now < b for a, b in intervals)
+                        assert holders <= resource.capacity, resource.name
+
+
+SHARING = st.fixed_dictionaries(
+    {
+        "controller.phases": st.sampled_from(["worst_case", "early_end"]),
+        "controller.pipelining": st.sampled_from(["none", "stages"]),
+        "converter.buffers": st.sampled_from([1, 2]),
+        "write_path.heads_per_driver": st.integers(1, 4),
+        "write_path.arbitration": st.sampled_from(["static", "fifo"]),
+        "pulse_generator.heads_per_generator": st.integers(1, 3),
+        "pulse_generator.arbitration": st.sampled_from(["static", "fifo"]),
+        "accumulator.heads_per_adder": st.integers(1, 4),
+        "accumulator.arbitration": st.sampled_from(["static", "fifo"]),
+        "accumulator.time": st.sampled_from(["10 ns", "40 ns", "7.3 ns"]),
+        "write_path.pulse": st.sampled_from(["10 ns", "3.25 ns"]),
+        "controller.layer_gap": st.sampled_from(["0 ns", "12.5 ns"]),
+        "controller.heads_in_parallel": st.sampled_from([None, 1, 2]),
+        "array.write_during_read": st.booleans(),
+        "window": st.sampled_from([1024, 5, 200]),
+        "array.columns": st.sampled_from([64, 2]),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(overrides=SHARING, prompt=st.sampled_from([1, 4, 9]), seed=st.integers(0, 1000))
+def test_every_schedule_is_legal_and_independent_of_construction_order(
+    overrides: dict[str, Any], prompt: int, seed: int
+) -> None:
+    d = declaration(overrides, tokens=9, prompt=prompt, seed=seed)
+    forward, backward = Simulation(d).run(), Simulation(d, reverse=True).run()
+    judge(d, forward)
+    for name in forward.start:
+        assert np.array_equal(forward.start[name], backward.start[name]), name
+        assert np.array_equal(forward.end[name], backward.end[name]), name
+    assert max(utilisation(d, forward).values()) <= 1
+    assert all(waited >= 0 for waited in stalls(d, forward).values())
+    assert (attention_latency(forward) >= unloaded_latency(d).max(axis=2)).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    phases=st.sampled_from(["worst_case", "early_end"]),
+    pipelining=st.sampled_from(["none", "stages"]),
+    pulse=st.integers(1, 40_000),
+    add=st.integers(1, 40_000),
+    seed=st.integers(0, 1000),
+)
+def test_without_contention_every_latency_equals_the_formula(
+    phases: str, pipelining: str, pulse: int, add: int, seed: int
+) -> None:
+    overrides = {
+        "controller.phases": phases,
+        "controller.pipelining": pipelining,
+        "write_path.pulse": f"{pulse} ps",
+        "accumulator.time": f"{add} ps",
+    }
+    d = declaration(overrides, seed=seed)
+    s = Simulation(d).run()
+    took = s.end["accumulate"] - s.start["write_key"]
+    assert np.array_equal(took, unloaded_latency(d))
+    assert (queueing(s) < d.period_ps).all()  # at most the wait for the next clock edge
+
+
+def test_default_token_takes_65_ns_in_every_layer() -> None:
+    d = declaration({})
+    s = Simulation(d).run()
+    assert (s.end["accumulate"] - s.start["write_key"] == 65_000).all()
+    assert (np.diff(leaving(s)) == 2 * 65_000).all()
+
+
+def test_phases_of_the_published_design() -> None:
+    """The table of DESIGN, to the picosecond, for the first token."""
+    d = declaration({}, tokens=1, layers=1, heads=1)
+    s = Simulation(d).run()
+    spans = {n: (int(s.start[n][0, 0, 0]), int(s.end[n][0, 0, 0])) for n in s.start}
+    assert spans == {
+        "write_key": (0, 10_000),
+        "write_value": (0, 10_000),
+        "read_key": (10_000, 25_000),
+        "read_value": (25_000, 40_000),
+        "count": (40_000, 55_000),
+        "accumulate": (55_000, 65_000),
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "interval"),
+    [
+        ({"controller.pipelining": "none"}, 65_000),
+        ({"controller.pipelining": "stages"}, 30_000),
+        ({"controller.pipelining": "stages", "converter.buffers": 2}, 25_000),
+        ({"controller.pipelining": "stages", "accumulator.time": "40 ns"}, 40_000),
+    ],
+)
+def test_initiation_interval_in_prefill(overrides: dict[str, Any], interval: int) -> None:
+    d = declaration(overrides, tokens=20, prompt=20)
+    assert (np.diff(leaving(Simulation(d).run()))[5:] == interval).all()
+
+
+def test_pipelining_changes_nothing_in_generate() -> None:
+    plain = Simulation(declaration({})).run()
+    staged = Simulation(declaration({"controller.pipelining": "stages"})).run()
+    for name in plain.start:
+        assert np.array_equal(plain.start[name], staged.start[name])
+
+
+def test_shared_driver_makes_heads_take_turns() -> None:
+    """Two heads a driver: the second head's write, and so everything, comes 10 ns later."""
+    d = declaration({"write_path.heads_per_driver": 2}, tokens=1, layers=1, heads=2)
+    s = Simulation(d).run()
+    assert s.start["write_key"].ravel().tolist() == [0, 10_000]
+    assert s.end["accumulate"].ravel().tolist() == [65_000, 75_000]
+    assert stalls(d, s) == {"K DACs": 10_000}
+
+
+def test_first_come_serves_the_earlier_request_and_breaks_ties_by_head() -> None:
+    """Static order waits for head 0 even when head 1 asks first; fifo does not."""
+    times = {}
+    for arbitration in ("static", "fifo"):
+        head = Head(
+            load_hardware(
+                overrides={
+                    "controller.phases": "early_end",
+                    "accumulator.heads_per_adder": 3,
+                    "accumulator.arbitration": arbitration,
+                }
+            ).config
+        )
+        ones = np.ones((3, 1))
+        late = np.array([[1.0], [0.2], [0.2]])  # head 0 counts longest
+        act = Activity(ones, ones, ones, ones, ones, late, ones, ones, ones, ones)
+        s = Simulation(declare(head, [act], 1), reverse=True).run()
+        times[arbitration] = s.start["accumulate"].ravel().tolist()
+    assert times["static"] == [55_000, 65_000, 75_000]
+    assert times["fifo"] == [63_000, 43_000, 53_000]
+
+
+def test_early_end_ends_with_the_longest_pulse_at_a_clock_edge() -> None:
+    head = Head(load_hardware(overrides={"controller.phases": "early_end"}).config)
+    longest = np.array([0.0, 1e-9, 0.2, 0.5, 7 / 15, 1.0])
+    assert head.controller.phase(longest, 15_000).tolist() == [0, 0, 3000, 8000, 7000, 15_000]
+
+
+def test_write_waits_for_the_read_before_it() -> None:
+    """Prefill: K of token 1 is written once K read 0 ended, V of token 1 once V read 0 ended."""
+    d = declaration({"controller.pipelining": "stages"}, tokens=2, layers=1, heads=1, prompt=2)
+    s = Simulation(d).run()
+    assert s.start["write_key"][1, 0, 0] == s.end["read_key"][0, 0, 0] == 25_000
+    assert s.start["write_value"][1, 0, 0] == s.end["read_value"][0, 0, 0] == 40_000
+    assert s.start["read_key"][1, 0, 0] == 40_000  # one integration capacitor
+    assert stalls(d, s)["converters"] == 5_000
+
+
+def test_gaps_outside_the_accelerator_are_added() -> None:
+    overrides = {"controller.layer_gap": "100 ns", "controller.token_gap": "1 us"}
+    s = Simulation(declaration(overrides, tokens=3)).run()
+    assert leaving(s).tolist() == [230_000, 1_460_000, 2_690_000]
