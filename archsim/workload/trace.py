@@ -1,6 +1,6 @@
 """Token traces: q, k and v of every layer, head and token, and the scalers of every head.
 
-A trace is a folder with two files (section "Trace format" of the documentation):
+A trace is a folder with two files:
 
 * ``trace.safetensors``: ``layers.{l}.q``, ``.k``, ``.v`` (heads, tokens, head_dim), all float16,
   float32 or float64; ``scalers.q``, ``.k``, ``.v``, ``.output`` (layers, heads, 2) as (a, b);
@@ -112,7 +112,7 @@ class Trace:
                 raise ConfigError(f"{other}: shape {found} differs from q's {shape}")
         dtype = np.result_type(*arrays.values())
         for tensor, array in arrays.items():
-            arrays[tensor] = np.ascontiguousarray(array, dtype)
+            arrays[tensor] = np.array(array, dtype, order="C")  # a copy nobody else can write
             for layer in range(layers):
                 check_finite(arrays[tensor][layer], f"trace {name}: layer {layer}, {tensor}")
             arrays[tensor] = read_only(arrays[tensor])

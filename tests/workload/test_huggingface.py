@@ -62,7 +62,9 @@ def test_mask_buffers_and_a_tied_copy_are_ignored(folder: Path) -> None:
         tensors["lm_head.weight"] = tensors["transformer.wte.weight"].copy()
 
     edit_tensors(folder, add)
-    np.testing.assert_array_equal(load_gpt2(folder).logits([1, 2, 3]), expected)
+    model = load_gpt2(folder)
+    np.testing.assert_array_equal(model.logits([1, 2, 3]), expected)
+    assert model.weights.lm_head is model.weights.wte  # held once
 
 
 def test_tied_but_different_output_embedding_is_refused(folder: Path) -> None:

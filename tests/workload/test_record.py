@@ -134,6 +134,11 @@ def test_requests_that_do_not_fit(model: Path, request_: dict[str, Any], match: 
         record(model, **request_)
 
 
+def test_a_bad_name_is_refused_before_the_model_runs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="trace name"):
+        record(tmp_path / "absent", token_ids=[1], name="a/b")
+
+
 def scale_queries(model: Path, factor: float) -> None:
     tensors = load_file(model / "model.safetensors")
     tensors["transformer.h.1.attn.c_attn.weight"] *= np.float32(factor)

@@ -143,6 +143,7 @@ def test_a_selection_can_be_saved(tmp_path: Path) -> None:
     loaded = load_trace(tmp_path / "p")
     assert loaded.sha256 == part.sha256
     assert loaded.tokens == 3
+    assert loaded.select(tokens=2).sha256 == part.select(tokens=2).sha256 != loaded.sha256
 
 
 @pytest.mark.parametrize("tokens", [0, -1, 6])
@@ -163,7 +164,7 @@ def test_from_arrays_refuses_what_does_not_fit() -> None:
     good = np.zeros(SHAPE)
     with pytest.raises(ConfigError, match="is not \\(layers, heads, tokens, head_dim\\)"):
         Trace.from_arrays(good[0], good, good)
-    with pytest.raises(ConfigError, match="is not \\(layers"):
+    with pytest.raises(ConfigError, match=r"is not \(layers"):
         Trace.from_arrays(good[:, :, :0], good, good)
     with pytest.raises(ConfigError, match="differs from q"):
         Trace.from_arrays(good, good[:, :, :3], good)
@@ -183,6 +184,13 @@ def test_from_arrays_refuses_what_does_not_fit() -> None:
     bad[1, 2, 3, 0] = np.inf
     with pytest.raises(CorruptInputError, match="layer 1, v, head 2, token 3, feature 0 is inf"):
         Trace.from_arrays(good, good, bad)
+
+
+def test_a_trace_does_not_change_with_the_arrays_it_was_made_of() -> None:
+    q = np.zeros(SHAPE)
+    trace = Trace.from_arrays(q, q, q)
+    q[:] = 1.0
+    assert not trace.q.any()
 
 
 def test_from_arrays_takes_integers_and_given_scalers() -> None:
@@ -216,6 +224,11 @@ def test_a_head_without_spread_is_only_centred(value: float) -> None:
     a, b = fit_scalers(x, x, x)["k"]
     np.testing.assert_array_equal(a, 1.0)
     np.testing.assert_allclose(a * value + b, 0.45, atol=1e-3)
+
+
+def test_rounding_noise_is_not_amplified() -> None:
+    x = 7.0 + 1e-9 * np.random.default_rng(0).normal(size=SHAPE)
+    np.testing.assert_array_equal(fit_scalers(x, x, x)["q"][0], 1.0)
 
 
 def test_overwriting_needs_force(folder: Path) -> None:
@@ -275,6 +288,12 @@ def test_trailing_bytes_are_found(folder: Path) -> None:
     replace_data(folder, (folder / "trace.safetensors").read_bytes() + b"\0")
     with pytest.raises(CorruptInputError, match="damaged"):
         load_trace(folder)
+
+
+def test_the_size_is_compared_even_without_the_hash(folder: Path) -> None:
+    edit_manifest(folder, files={"trace.safetensors": {"bytes": 7, "sha256": "0" * 64}})
+    with pytest.raises(CorruptInputError, match="tampered or damaged"):
+        load_trace(folder, verify=False)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -349,27 +368,34 @@ def test_a_header_length_of_2_to_the_40_is_refused(folder: Path) -> None:
         load_trace(folder)
 
 
+def entry(shape: str, offsets: str = "[0, 4]") -> bytes:
+    text = f'{{"tokens": {{"dtype": "I32", "shape": {shape}, "data_offsets": {offsets}}}}}'
+    return text.encode()
+
+
 @pytest.mark.parametrize(
-    "header",
+    ("header", "match"),
     [
-        b"[]",
-        b"{",
-        b"[" * 100_000,
-        b'{"tokens": 1}',
-        b'{"tokens": {"dtype": "I32", "shape": [-1], "data_offsets": [0, 0]}}',
-        b'{"tokens": {"dtype": "I32", "shape": [true], "data_offsets": [0, 4]}}',
-        b'{"tokens": {"dtype": "I32", "shape": [1e9], "data_offsets": [0, 4]}}',
-        b'{"tokens": {"dtype": "I32", "shape": [99999999999999999999], "data_offsets": [0, 4]}}',
-        b'{"tokens": {"dtype": "I32", "shape": [4], "data_offsets": [4, 0]}}',
-        b'{"a": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]},'
-        b' "a": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}',
-        b"\xff\xfe",
-        b'{"tokens": {"dtype": "I32", "shape": [' + b"9" * 5000 + b'], "data_offsets": [0, 4]}}',
+        (b"[]", "not a JSON object"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (entry("[" + "9" * 5000 + "]"), "not valid JSON"),
+        (entry("[0]", "[0, 0]").replace(b"}}", b"}, " + entry("[0]", "[0, 0]")[1:]), "not valid"),
+        (b'{"tokens": 1}', "'tokens' is malformed"),
+        (entry("[-1]"), "'tokens' is malformed"),
+        (entry("[true]"), "'tokens' is malformed"),
+        (entry("[1e9]"), "'tokens' is malformed"),
+        (entry("[99999999999999999999]"), "'tokens' is malformed"),
+        (entry("4"), "'tokens' is malformed"),
+        (entry("[4]", "[4, 0]"), "'tokens' is malformed"),
+        (entry("[4]", "[0]"), "'tokens' is malformed"),
+        (entry("[4]", "[0, 16]"), "damaged or truncated"),
     ],
 )
-def test_malformed_headers_are_refused(folder: Path, header: bytes) -> None:
+def test_malformed_headers_are_refused(folder: Path, header: bytes, match: str) -> None:
     replace_data(folder, struct.pack("<Q", len(header)) + header)
-    with pytest.raises(CorruptInputError):
+    with pytest.raises(CorruptInputError, match=match):
         load_trace(folder)
 
 
