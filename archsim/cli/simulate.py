@@ -1,0 +1,147 @@
+"""``archsim simulate``: replay a token trace on the hardware."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from archsim.simulation import Progress
+
+
+@click.command("simulate")
+@click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
+@click.option("-t", "--trace", "trace_name", metavar="TRACE", help="A shipped name or a folder.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set window=256, ..."
+)
+@click.option(
+    "--order",
+    type=click.Choice(["generate", "prefill"]),
+    help="Tokens one after another (default), or all known at once.",
+)
+@click.option("--prompt", type=int, metavar="N", help="First N tokens as prefill, then generate.")
+@click.option("--tokens", type=int, metavar="N", help="Use only the first N tokens.")
+@click.option("--layers", metavar="A:B", help="Use only layers A to B - 1.")
+@click.option("--explain", "explained", type=int, metavar="TOKEN", help="Show one token's phases.")
+@click.option(
+    "--explain-head", metavar="L:H", default="0:0", help="Layer and head for --explain (0:0)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder for the result (default: reports/HWCONFIG-TRACE; none with --json).",
+)
+@click.option("--no-report", is_flag=True, help="Write no files.")
+@click.option("--force", is_flag=True, help="Replace files that archsim did not write.")
+def command(
+    config: str | None,
+    trace_name: str | None,
+    assignments: tuple[str, ...],
+    order: str | None,
+    prompt: int | None,
+    tokens: int | None,
+    layers: str | None,
+    explained: int | None,
+    explain_head: str,
+    as_json: bool,
+    output: Path | None,
+    no_report: bool,
+    force: bool,
+) -> None:
+    """Replay a token trace on the hardware: time, energy, area, function.
+
+    \b
+    archsim simulate
+    archsim simulate --set controller.pipelining=stages --order prefill
+    archsim simulate --tokens 64 --layers 0:2 --explain 63
+    """
+    if no_report and output is not None:
+        raise click.UsageError("--no-report and -o contradict each other")
+    layer_range = _layer_range(layers)
+    place = _layer_and_head(explain_head)
+
+    from archsim.api import simulate
+    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
+    from archsim.config.loading import parse_assignments
+    from archsim.report.explain import check_place, explain
+    from archsim.report.files import check_folder, default_folder, write_result
+    from archsim.workload.trace import default_trace_name, load_trace
+
+    hardware = load_hardware(config or DEFAULT_HARDWARE, parse_assignments(assignments))
+    trace = load_trace(trace_name or default_trace_name()).select(tokens, layer_range)
+    folder = output
+    if output is None and not as_json and not no_report:
+        folder = default_folder(hardware, trace)
+    if folder is not None:
+        check_folder(folder, force)  # before the run, which takes longer
+    if explained is not None:
+        check_place(trace, explained, *place)
+
+    with progress_bar() as progress:
+        result = simulate(
+            trace, hardware, order=order or "generate", prompt=prompt, progress=progress
+        )
+    explanation = None if explained is None else explain(result, explained, *place)
+    if folder is not None:
+        write_result(result, folder, force)
+    if as_json:
+        document = result.document()
+        if explanation is not None:
+            document["explanation"] = explanation.document()
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        from archsim.report.explain import explanation_table
+        from archsim.report.tables import show, summary
+
+        show(summary(result))
+        if explanation is not None:
+            click.echo()
+            show(explanation_table(explanation))
+        if folder is not None:
+            click.echo(f"\nwritten to {folder}")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """A transient bar on standard error; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        steps = {name: bar.add_task(name, total=None) for name in ("function", "timing")}
+
+        def progress(step: str, done: int, total: int) -> None:
+            bar.update(steps[step], completed=done, total=total)
+
+        yield progress
+
+
+def _layer_range(text: str | None) -> slice | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{0,6}):(\d{0,6})", text)
+    if found is None:
+        raise click.UsageError(f"--layers {text!r}: write A:B, like 0:2 for the first two layers")
+    first, stop = (int(part) if part else None for part in found.groups())
+    return slice(first, stop)
+
+
+def _layer_and_head(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,6}):(\d{1,6})", text)
+    if found is None:
+        raise click.UsageError(f"--explain-head {text!r}: write L:H, like 0:0")
+    return int(found[1]), int(found[2])

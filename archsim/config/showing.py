@@ -1,0 +1,123 @@
+"""A resolved config as YAML text: every value with its unit and source, exactly as loaded.
+
+What is printed loads again to the same values, bit for bit, and so to the same hash.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic.fields import FieldInfo
+
+from archsim.config.hardware import Hardware
+from archsim.config.loading import Section
+from archsim.config.quantity import Quantity, parse_quantity
+
+OPENING = "# archsim config"
+"""How every printed config begins."""
+
+WIDTH = 80
+
+_PREFIXES = {
+    "G": 9, "M": 6, "k": 3, "": 0, "m": -3, "u": -6, "n": -9, "p": -12, "f": -15, "a": -18,
+}  # fmt: skip
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_()/^.+-]*(?: [A-Za-z0-9_()/^.+-]+)*")
+"""Text that YAML reads as itself without quotes, also between braces."""
+
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+
+
+def show_config(hardware: Hardware) -> str:
+    """YAML of every value of `hardware` with its source, note and bounds; loads to the same hash.
+
+    Physical values are text with a unit (``15 ns``), in the prefix that makes them readable.
+    """
+    lines = [f"{OPENING}: {hardware.name}, resolved", f"# config_sha256 {hardware.sha256}"]
+    lines += _section(hardware, hardware.config, "", 0)
+    return "\n".join(lines) + "\n"
+
+
+def quantity_text(value: float, unit: str) -> str:
+    """`value` in SI `unit` as text that parses back to the same float: 1.5e-08, "s" -> "15 ns"."""
+    power = 2 if unit.startswith("m^2") else 1
+    decimal = Decimal(repr(value))
+    for prefix, exponent in _PREFIXES.items():
+        scaled = decimal.scaleb(-exponent * power)
+        if value and abs(scaled) >= 1:
+            text = f"{_digits(scaled)} {prefix}{unit}"
+            if parse_quantity(text, unit) == value:
+                return text
+    return f"{value!r} {unit}" if value else f"0 {unit}"
+
+
+def field_unit(info: FieldInfo) -> str | None:
+    """The SI unit of a config field; None if it is a plain number, a choice or text."""
+    for item in info.metadata:
+        if isinstance(item, Quantity):
+            return item.unit
+    return "s" if info.annotation == float | Literal["auto"] else None  # SecondsOrAuto
+
+
+def _digits(value: Decimal) -> str:
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _section(hardware: Hardware, section: Section, prefix: str, depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    for name, info in type(section).model_fields.items():
+        value = section.__dict__[name]  # not an attribute: printing is not reading
+        dotted = f"{prefix}{name}"
+        if isinstance(value, Section):
+            if depth == 0:
+                yield ""
+            yield f"{indent}{name}:"
+            yield from _section(hardware, value, f"{dotted}.", depth + 1)
+        else:
+            yield from _leaf(hardware, dotted, f"{indent}{name}:", _value_text(value, info))
+
+
+def _leaf(hardware: Hardware, dotted: str, head: str, value: str) -> Iterator[str]:
+    """One leaf, on as many lines as `WIDTH` asks for."""
+    found = hardware.provenance.get(dotted)
+    items = [f"value: {value}", f"source: {hardware.source(dotted)}"]
+    if found is not None:
+        bounds = (("low", found.low), ("high", found.high))
+        items += [f"{key}: {_scalar(bound)}" for key, bound in bounds if bound is not None]
+        if found.note:
+            items.append(f"note: {_scalar(found.note)}")
+    line = f"{head} {{{', '.join(items)}}}"
+    if len(line) <= WIDTH:
+        yield line
+        return
+    indent = " " * (len(head) - len(head.lstrip()) + 2)
+    yield head
+    line = f"{indent}{{{items[0]}"
+    for item in items[1:]:
+        if len(line) + len(item) + 3 > WIDTH:
+            yield f"{line},"
+            line = f"{indent} {item}"
+        else:
+            line = f"{line}, {item}"
+    yield f"{line}}}"
+
+
+def _value_text(value: Any, info: FieldInfo) -> str:
+    unit = field_unit(info)
+    if unit is not None and isinstance(value, float):
+        return quantity_text(value, unit)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> str:
+    """A YAML 1.2 flow scalar; JSON is one wherever plain text would be read as something else."""
+    if isinstance(value, str):
+        quantity = re.fullmatch(r"[+-]?[\d.]+(?:[eE][+-]?\d+)? [A-Za-z][A-Za-z^/\d]*", value)
+        plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
+        return value if quantity or plain else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)

@@ -1,0 +1,1 @@
+"""What a run leaves behind: terminal tables, files, and one token explained."""

@@ -1,0 +1,208 @@
+"""One token of one head, phase by phase: what held what, when, for how long, at what energy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from archsim.datapath.attention import AttentionOutput, attend_layer
+from archsim.errors import ConfigError
+from archsim.report.files import visit_energy_pj
+from archsim.report.tables import number
+from archsim.result import Result
+from archsim.timing.model import FIRST, LAST, Declaration, Stage
+from archsim.workload.trace import Trace
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage of the token: times in ns from the start of the run, energy in pJ.
+
+    `pulses` counts the pulses that are not empty, `pulse_ns` is their (shortest, longest); None for
+    a stage without pulses or where all are empty.
+    """
+
+    stage: str
+    start_ns: float
+    end_ns: float
+    holds: tuple[str, ...]
+    pulses: int | None
+    pulse_ns: tuple[float, float] | None
+    energy_pj: float
+
+    @property
+    def duration_ns(self) -> float:
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One token in one head; `overhead_pj` is energy of the head as a whole, by component."""
+
+    token: int
+    layer: int
+    head: int
+    slot: int
+    sub_tile: int
+    columns: int
+    ready_ns: float
+    queue_ns: float
+    attention_ns: float
+    phases: tuple[Phase, ...]
+    overhead_pj: dict[str, float]
+
+    @property
+    def energy_pj(self) -> float:
+        return sum(phase.energy_pj for phase in self.phases) + sum(self.overhead_pj.values())
+
+    def document(self) -> dict[str, Any]:
+        """What ``--json`` holds."""
+        return {**asdict(self), "energy_pj": self.energy_pj}
+
+
+def check_place(trace: Trace, token: int, layer: int = 0, head: int = 0) -> None:
+    """Raise ConfigError unless the trace has that token, layer and head."""
+    ranges = (("token", token, trace.tokens), ("layer", layer, trace.layers))
+    for name, index, count in (*ranges, ("head", head, trace.heads)):
+        if not 0 <= index < count:
+            raise ConfigError(f"explain: {name} {index}: this run has {name}s 0 to {count - 1}")
+
+
+def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explanation:
+    """The phases of one token in one head, indices from 0 within the run.
+
+    Times and energies are those of the run; the pulses are computed again for this head alone.
+    Raises ConfigError if the run has no such token, layer or head.
+    """
+    simulation = result.simulation
+    check_place(simulation.trace, token, layer, head)
+    schedule, sub_tiles = simulation.schedule, simulation.head.sub_tiles
+    pulses = _pulses(result, token, layer, head)
+    place = (token, layer, head)
+
+    energies = {action: float(pj[place]) for action, pj in visit_energy_pj(result).items()}
+    phases = []
+    for stage in simulation.declaration.stages:
+        widths = pulses.get(stage.name)
+        seen = None if widths is None else widths[widths > 0]
+        empty = seen is None or not len(seen)
+        phases.append(
+            Phase(
+                stage.name,
+                float(schedule.start[stage.name][place]) / 1000,
+                float(schedule.end[stage.name][place]) / 1000,
+                _held(simulation.declaration, stage),
+                None if seen is None else len(seen),
+                None if seen is None or empty else (float(seen.min()), float(seen.max())),
+                sum(pj for action, pj in energies.items() if action.stage == stage.name),
+            )
+        )
+    overhead: dict[str, float] = {}
+    for action, pj in energies.items():
+        if action.stage not in schedule.start:
+            overhead[action.component] = overhead.get(action.component, 0.0) + pj
+    ready, start = int(schedule.ready[token, layer]), int(schedule.start[FIRST][place])
+    return Explanation(
+        token,
+        layer,
+        head,
+        sub_tiles.slot(token),
+        sub_tiles.sub_tile(token),
+        min(token + 1, sub_tiles.window),
+        ready / 1000,
+        (start - ready) / 1000,
+        (int(schedule.end[LAST][place]) - start) / 1000,
+        tuple(phases),
+        overhead,
+    )
+
+
+def _pulses(result: Result, token: int, layer: int, head: int) -> dict[str, Array]:
+    """Pulse widths in ns of the token, by the stage they run in.
+
+    Output pulses are known to a count; the longest is exact, because it may end the phase.
+    """
+    simulation = result.simulation
+    trace, blocks = simulation.trace, simulation.head
+    q, k, v = (x[head : head + 1, : token + 1] for x in trace.layer(layer))
+    scalers = {
+        name: (a[layer, head : head + 1], b[layer, head : head + 1])
+        for name, (a, b) in trace.scalers.items()
+    }
+    output: AttentionOutput = attend_layer(q, k, v, blocks, scalers, details=True)
+    assert output.pulse_widths is not None
+    assert output.codes is not None
+    a, b = scalers["q"]
+    query = np.clip(blocks.pulse_generator.widths(a * q[0, token] + b), 0.0, 1.0)
+    longest = float(output.activity.longest_output[0, token])
+    counted = np.abs(blocks.output_converter.quantiser.values(output.codes[0, token])).ravel()
+    counted = np.minimum(counted, longest)
+    if longest > 0:
+        counted[counted.argmax()] = longest
+    return {
+        "read_key": query * (blocks.pulse_generator.t_max_ps / 1000),
+        "read_value": output.pulse_widths[0, token] * (blocks.score_converter.t_max_ps / 1000),
+        "count": counted * (blocks.output_converter.t_max_ps / 1000),
+    }
+
+
+def _held(declaration: Declaration, stage: Stage) -> tuple[str, ...]:
+    """What the token holds while `stage` runs, taken by it or by an earlier stage."""
+    position = declaration.stages.index(stage)
+    held = []
+    for taker in declaration.stages[: position + 1]:
+        for name in taker.takes:
+            giver, point = declaration.giver(name, taker)
+            last = declaration.stages.index(giver) - (point == "start")
+            if last >= position:
+                held.append(name)
+    return tuple(held)
+
+
+def explanation_table(explanation: Explanation) -> Group:
+    """The phases as a table: times in ns after the token's start, energies in pJ."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("phase", no_wrap=True)
+    columns = (("from", 5), ("to", 5), ("ns", 5), ("pulses", 6), ("min..max ns", 11), ("pJ", 7))
+    for name, width in columns:
+        table.add_column(name, justify="right", min_width=width, no_wrap=True)
+    table.add_column("holds")
+    phases, origin = explanation.phases, explanation.phases[0].start_ns
+    # what is held from the first phase to the last says nothing about any of them
+    always = [name for name in phases[0].holds if all(name in phase.holds for phase in phases)]
+    for phase in phases:
+        table.add_row(
+            phase.stage,
+            number(phase.start_ns - origin, 6),
+            number(phase.end_ns - origin, 6),
+            number(phase.duration_ns, 6),
+            "" if phase.pulses is None else f"{phase.pulses:,}",
+            "" if phase.pulse_ns is None else "..".join(f"{ns:.2f}" for ns in phase.pulse_ns),
+            number(phase.energy_pj),
+            ", ".join(name for name in phase.holds if name not in always),
+        )
+    for name, value in explanation.overhead_pj.items():
+        table.add_row(name, "", "", "", "", "", number(value), "")
+    attention = number(explanation.attention_ns, 6)
+    total = number(explanation.energy_pj)
+    table.add_row(
+        "token", "0", attention, attention, "", "", total, ", ".join(always), style="bold"
+    )
+    title = (
+        f"Token {explanation.token:,} in layer {explanation.layer}, head {explanation.head}: "
+        f"slot {explanation.slot:,} of sub-tile {explanation.sub_tile}, "
+        f"{explanation.columns:,} columns in the window"
+    )
+    when = (
+        f"Ready at {number(explanation.ready_ns, 12)} ns, waited {number(explanation.queue_ns, 6)} "
+        f"ns, started at {number(origin, 12)} ns; the times below are counted from there."
+    )
+    return Group(Text(title, style="bold"), Text(when), table)

@@ -1,0 +1,172 @@
+"""A result as files: JSON, CSV tables and the resolved config, the same bytes for the same run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.components.action import Action
+from archsim.config.hardware import Hardware
+from archsim.config.showing import OPENING, show_config
+from archsim.errors import ConfigError
+from archsim.files import atomic_path
+from archsim.result import Result, grade
+from archsim.timing.analysis import attention_latency, queueing
+from archsim.timing.model import FIRST, LAST
+from archsim.workload.trace import Trace
+
+Array = NDArray[np.float64]
+
+PICO = 1e12
+
+TOKEN_COLUMNS = (
+    "layer", "token", "ready_ns", "start_ns", "end_ns", "attention_ns", "queue_ns", "energy_pj",
+)  # fmt: skip
+ENERGY_COLUMNS = (
+    "component", "action", "bucket", "events", "operations", "energy_pj", "grade", "rests_on",
+)  # fmt: skip
+AREA_COLUMNS = ("component", "instances", "each_um2", "head_mm2", "grade", "rests_on")
+UTILISATION_COLUMNS = ("resource", "capacity", "heads", "units", "utilisation")
+
+_OPENINGS = {
+    "tokens.csv": ",".join(TOKEN_COLUMNS),
+    "energy.csv": ",".join(ENERGY_COLUMNS),
+    "area.csv": ",".join(AREA_COLUMNS),
+    "utilisation.csv": ",".join(UTILISATION_COLUMNS),
+    "config.yaml": OPENING,
+    "result.json": '{\n  "schema_version"',
+}
+"""How each of our files begins: a file of the same name that begins otherwise is not ours."""
+
+
+def default_folder(hardware: Hardware, trace: Trace) -> Path:
+    """``reports/<hardware>-<trace>`` below the current folder."""
+    return Path("reports") / f"{hardware.name}-{trace.name}"
+
+
+def check_folder(folder: Path, force: bool = False) -> None:
+    """Raise ConfigError if `folder` is no folder, or holds a file of ours that archsim did not write.
+
+    With `force` such a file will be replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is not a folder")
+    for name, opening in _OPENINGS.items():
+        path = folder / name
+        try:
+            with path.open("rb") as stream:
+                ours = stream.read(len(opening)) == opening.encode()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        if not ours and not force:
+            raise ConfigError(f"{path}: not written by archsim; use another folder or --force")
+
+
+def write_result(result: Result, folder: Path, force: bool = False) -> list[Path]:
+    """Write all files of a result into `folder`; returns their paths.
+
+    ``result.json`` (without wall time), ``tokens.csv`` (one row a layer and token, ns and pJ),
+    ``energy.csv`` (one row an action, pJ of the run), ``area.csv`` (one head), ``utilisation.csv``
+    and ``config.yaml``, which loads again. Every file is whole before the first gets its name.
+
+    Raises ConfigError as `check_folder` does, or if the folder cannot be written.
+    """
+    check_folder(folder, force)
+    texts = {
+        "tokens.csv": _csv(TOKEN_COLUMNS, _tokens(result)),
+        "energy.csv": _csv(ENERGY_COLUMNS, _energy(result)),
+        "area.csv": _csv(AREA_COLUMNS, _area(result)),
+        "utilisation.csv": _csv(UTILISATION_COLUMNS, _utilisation(result)),
+        "config.yaml": show_config(result.simulation.hardware),
+        "result.json": json.dumps(result.document(wall=False), indent=2, allow_nan=False) + "\n",
+    }
+    with ExitStack() as stack:
+        for name, text in texts.items():
+            temporary = stack.enter_context(atomic_path(folder / name))
+            temporary.write_bytes(text.encode())
+    return [folder / name for name in texts]
+
+
+def visit_energy_pj(result: Result) -> dict[Action, Array]:
+    """pJ of every action, (tokens, layers, heads).
+
+    What is posted once for the run (static, refresh) is divided equally over the tokens.
+    """
+    tokens = result.simulation.trace.tokens
+    energies = {}
+    for posting in result.simulation.ledger:
+        rows, *rest = posting.energy.shape
+        each = posting.energy * (PICO * rows / tokens)
+        energies[posting.action] = np.broadcast_to(each, (tokens, *rest))
+    return energies
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _tokens(result: Result) -> Iterable[Sequence[object]]:
+    schedule = result.simulation.schedule
+    energy = sum(visit_energy_pj(result).values(), np.zeros(())).sum(axis=2)
+    columns = [
+        schedule.ready / 1000,
+        schedule.start[FIRST].min(axis=2) / 1000,
+        schedule.end[LAST].max(axis=2) / 1000,
+        attention_latency(schedule) / 1000,
+        queueing(schedule) / 1000,
+        energy,
+    ]
+    tokens, layers = schedule.ready.shape
+    table = np.stack(columns, axis=-1)  # (tokens, layers, columns)
+    for layer in range(layers):
+        for token, row in enumerate(table[:, layer].tolist()):
+            yield (layer, token, *row)
+
+
+def _energy(result: Result) -> Iterable[Sequence[object]]:
+    hardware = result.simulation.hardware
+    for posting in result.simulation.ledger:
+        action = posting.action
+        yield (
+            action.component,
+            action.name,
+            action.bucket,
+            posting.energy.size,
+            posting.operations,
+            posting.total * PICO,
+            grade(hardware, action.rests_on),
+            " ".join(action.rests_on),
+        )
+
+
+def _area(result: Result) -> Iterable[Sequence[object]]:
+    hardware = result.simulation.hardware
+    for block in result.simulation.head.footprints():
+        yield (
+            block.component,
+            block.instances,
+            block.area_each * 1e12,
+            block.area * 1e6,
+            grade(hardware, block.rests_on),
+            " ".join(block.rests_on),
+        )
+
+
+def _utilisation(result: Result) -> Iterable[Sequence[object]]:
+    declaration = result.simulation.declaration
+    for name, share in result.simulation.utilisation.items():
+        resource = declaration.resource(name)
+        yield name, resource.capacity, resource.heads, resource.units, share

@@ -1,0 +1,367 @@
+"""Terminal tables of a result: readable at 80 columns, without colour, in plain ASCII.
+
+Numbers are never wrapped or cut: only names and notes may fold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from archsim.components.action import BUCKETS
+from archsim.evaluation.calibration import PUBLISHED_HEAD_MM2, PUBLISHED_PJ
+from archsim.result import GRADES, INSIDE, OUTSIDE, Result, grade
+
+PUBLISHED_ATTENTION_NS = 65.0
+PUBLISHED_WINDOW = 1024
+"""The published figures are those of a head with this window (FACTS 3)."""
+
+PICO = 1e12
+
+BUCKET_NAMES = {
+    "qk": "phi(Q.K)",
+    "sv": "phi(S).V",
+    "digital": "digital",
+    "dac": "DACs",
+    "static": "static",
+    "refresh": "refresh",
+}
+
+SATURATION_NAMES = {
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "score_low": "S<0",
+    "score_high": "S>max",
+    "output": "A",
+}
+"""Column heads of the saturation rates; six of them share a line."""
+
+_GRADE_STYLES = {"published": "green", "calibrated": "cyan", "assumed": "yellow", "user": "magenta"}
+
+
+def summary(result: Result) -> Group:
+    """Every table of a result, the boundary first."""
+    parts: list[RenderableType] = [
+        boundary(result),
+        headline(result),
+        latency(result),
+        throughput(result),
+        bottleneck(result),
+        energy(result),
+        _beside(area(result), utilisation(result)),
+        function(result),
+        foundation(result),
+    ]
+    if result.simulation.unread:
+        parts.append(unread(result))
+    spaced: list[RenderableType] = []
+    for part in parts:
+        spaced += [part, Text("")]
+    return Group(*spaced[:-1])
+
+
+def show(renderable: RenderableType) -> None:
+    """Print to standard output; colour only on a terminal, no trailing blanks in a file or pipe."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    with console.capture() as capture:
+        console.print(renderable)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def boundary(result: Result) -> Table:
+    """What was run, and what every total below includes and leaves out."""
+    simulation = result.simulation
+    trace, declaration = simulation.trace, simulation.declaration
+    bytes_ = result.interface
+    order = {trace.tokens: "prefill", 1: "generate"}.get(
+        simulation.prompt, f"{simulation.prompt:,} prompt tokens, then generate"
+    )
+    gaps = (
+        f"{number(declaration.layer_gap_ps / 1000)} ns between layers, "
+        f"{number(declaration.token_gap_ps / 1000)} ns between tokens"
+    )
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("hardware", f"{simulation.hardware.name}, {simulation.hardware.sha256[:12]}")
+    table.add_row(
+        "trace",
+        f"{trace.name}: {trace.layers} layers x {trace.heads} heads x {trace.tokens:,} tokens x "
+        f"{trace.head_dim}",
+    )
+    table.add_row("run", f"{order}; window {window(result):,}; engine {simulation.schedule.engine}")
+    table.add_row("inside", INSIDE)
+    table.add_row("outside", f"{OUTSIDE}; {gaps} (assumed)")
+    table.add_row(
+        "crossing",
+        "bytes a token, all layers and heads: "
+        f"q {bytes_['q_bytes']:,}, k {bytes_['k_bytes']:,}, v {bytes_['v_bytes']:,} in; "
+        f"y {bytes_['y_bytes']:,} out",
+    )
+    return table
+
+
+def headline(result: Result) -> Group:
+    """The three published totals beside ours."""
+    table = _table("Headline", ("here", 12), ("published", 12))
+    table.add_row(
+        "attention of one token, one layer, mean",
+        f"{number(result.latency['attention_ns']['mean'])} ns",
+        f"{number(PUBLISHED_ATTENTION_NS)} ns",
+    )
+    table.add_row(
+        "energy of one token in one head",
+        f"{number(result.energy_per_token_per_head_pj['total'])} pJ",
+        f"{number(sum(PUBLISHED_PJ.values()))} pJ",
+    )
+    table.add_row(
+        "area of one head",
+        f"{number(result.area_mm2['per_head'], 3)} mm^2",
+        f"{number(PUBLISHED_HEAD_MM2, 3)} mm^2",
+    )
+    return Group(
+        table,
+        _note(
+            f"Published: window {PUBLISHED_WINDOW:,}; its energy is for a full window on the "
+            "calibration workload (archsim validate). This run has its own activity."
+        ),
+    )
+
+
+def latency(result: Result) -> Group:
+    """Latency by scope, and the first token after a prompt."""
+    times = result.latency
+    table = _table("Latency, ns", ("mean", 11), ("p50", 11), ("p99", 11), ("max", 11))
+    rows = {
+        "attention of one layer": times["attention_ns"],
+        "token, all layers": times["token_ns"],
+        "queueing, one layer": times["queue_ns"],
+    }
+    for name, values in rows.items():
+        table.add_row(name, *(number(values[key]) for key in ("mean", "p50", "p99", "max")))
+    table.add_row("run", "", "", "", number(times["total_ns"], 6))
+    generation = result.generation
+    prompt, generated = generation["prompt_tokens"], generation["generated_tokens"]
+    if prompt == 1 or not generated:
+        return Group(table)
+    each = generation["time_per_token_ns"]
+    return Group(
+        table,
+        _note(
+            f"Time to first token {number(generation['time_to_first_token_ns'], 6)} ns "
+            f"({prompt:,} prompt tokens); then {number(each)} ns a token ({generated:,} generated)."
+        ),
+    )
+
+
+def throughput(result: Result) -> Group:
+    """Rates, power, and how TOPS are counted."""
+    rates = result.throughput
+    table = Table.grid(padding=(0, 2))
+    for column in range(6):
+        table.add_column(justify="right" if column % 3 == 1 else "left", no_wrap=True)
+    cells = [
+        ("throughput", rates["tokens_per_s"], "tokens/s"),
+        ("average power", rates["average_power_mw"], "mW"),
+        ("initiation interval", rates["initiation_interval_ns"], "ns"),
+        ("peak power", rates["peak_power_mw"], "mW"),
+        ("operations", rates["tops"], "TOPS"),
+        ("power density", rates["power_density_mw_per_mm2"], "mW/mm^2"),
+        ("efficiency", rates["tops_per_w"], "TOPS/W"),
+        ("energy of the run", result.energy_pj["total"] * 1e-3, "nJ"),
+    ]
+    for left, right in zip(cells[::2], cells[1::2], strict=True):
+        texts = [
+            text for name, value, unit in (left, right) for text in (name, number(value), unit)
+        ]
+        table.add_row(*texts)
+    return Group(
+        Text("Throughput and power", style="bold"),
+        Padding(table, (0, 0, 0, 2)),
+        _note(
+            "An operation is a multiply or an add of Q.K or P.V over the columns in the window, "
+            "whatever their bits. Power and area are of all heads of all layers."
+        ),
+    )
+
+
+def bottleneck(result: Result) -> Group:
+    """What bounds the throughput, and what stages waited for."""
+    found = result.bottleneck
+    trace = result.simulation.trace
+    visits = trace.tokens * trace.layers * trace.heads
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_row("limited by", found["limited_by"])
+    table.add_row("busiest resource", f"{found['resource']}, {percent(found['utilisation'])}")
+    stalls = [f"{cause} {number(ns / visits)} ns" for cause, ns in found["stall_ns"].items()]
+    table.add_row("stalls, a token and head", "; ".join(stalls) or "none")
+    return Group(Text("Bottleneck", style="bold"), Padding(table, (0, 0, 0, 2)))
+
+
+def energy(result: Result) -> Table:
+    """Energy by published total and, below each, by component."""
+    table = _table(
+        "Energy, pJ of one token in one head",
+        ("here", 9), ("share", 8), ("published", 10), ("rests on", 10),
+    )  # fmt: skip
+    hardware, per_visit = result.simulation.hardware, result.energy_per_token_per_head_pj
+    total = per_visit["total"] or 1.0
+    trace = result.simulation.trace
+    visits = trace.tokens * trace.layers * trace.heads
+    for bucket in BUCKETS:
+        published = PUBLISHED_PJ.get(bucket)
+        components: dict[str, float] = {}
+        rests_on: dict[str, list[str]] = {}
+        for posting in result.simulation.ledger:
+            if posting.action.bucket == bucket:
+                name = posting.action.component
+                components[name] = components.get(name, 0.0) + posting.total * PICO / visits
+                rests_on.setdefault(name, []).extend(posting.action.rests_on)
+        grades = {name: grade(hardware, found) if found else "" for name, found in rests_on.items()}
+        alone = published is None and len(components) == 1  # static and refresh are one line each
+        table.add_row(
+            BUCKET_NAMES[bucket],
+            number(per_visit[bucket]),
+            percent(per_visit[bucket] / total),
+            "" if published is None else number(published),
+            _graded(next(iter(grades.values()))) if alone else "",
+            style="bold",
+        )
+        if not alone:
+            for name, value in components.items():
+                share, source = percent(value / total), _graded(grades[name])
+                table.add_row(f"  {name}", number(value), share, "", source)
+    table.add_row(
+        "total",
+        number(per_visit["total"]),
+        percent(1.0 if per_visit["total"] else 0.0),
+        number(sum(PUBLISHED_PJ.values())),
+        style="bold",
+    )
+    return table
+
+
+def area(result: Result) -> Table:
+    """Area by component of one head, and of all heads."""
+    table = _table("Area of a head", ("mm^2", 8), ("share", 7))
+    whole = result.area_mm2["per_head"] or 1.0
+    for name, value in result.area_mm2["components"].items():
+        table.add_row(name, f"{value:.4f}", percent(value / whole))
+    trace = result.simulation.trace
+    table.add_row("one head", f"{result.area_mm2['per_head']:.4f}", "", style="bold")
+    table.add_row(f"{trace.layers * trace.heads:,} heads", number(result.area_mm2["chip"]), "")
+    return table
+
+
+def utilisation(result: Result) -> Table:
+    """Busy share of every resource over the run, averaged over its instances."""
+    table = _table("Utilisation", ("busy", 8))
+    for name, share in result.simulation.utilisation.items():
+        table.add_row(name, percent(share))
+    return table
+
+
+def function(result: Result) -> Group:
+    """Error against *ideal* and saturation, by layer."""
+    columns = [(name, 7) for name in SATURATION_NAMES.values()]
+    table = _table("Function", ("SQNR dB", 8), ("max error", 10), *columns, name_width=7)
+    found = result.function
+    for index, layer in enumerate(found["layers"]):
+        table.add_row(f"layer {index}", *_function_cells(layer))
+    if len(found["layers"]) > 1:
+        table.add_row("all", *_function_cells(found), style="bold")
+    return Group(
+        table,
+        _note(
+            "Error of y against ideal: same scaled inputs, linear cells, no quantiser, no output "
+            "clip, no decay. Then % of values beyond range: q, k, v after scaling; scores "
+            "S below 0 and above full scale; sub-tile outputs A."
+        ),
+    )
+
+
+def _function_cells(values: Mapping[str, Any]) -> list[str]:
+    sqnr, rates = values["sqnr_db"], values["saturation"]
+    error = "exact" if sqnr is None else f"{sqnr:.1f}"
+    shares = (percent(rates[name]) for name in SATURATION_NAMES)
+    return [error, f"{values['max_abs_error']:.3g}", *shares]
+
+
+def foundation(result: Result) -> Group:
+    """How much of each total rests on assumed numbers."""
+    table = _table("Rests on", *((name, 11) for name in GRADES))
+    for total, shares in result.foundation.items():
+        table.add_row(total, *(percent(shares[name]) for name in GRADES))
+    return Group(
+        table,
+        _note(
+            "Each part counts to the weakest source among the parameters it is computed from: "
+            "published, calibrated (fitted to a published total), assumed, or set by the user."
+        ),
+    )
+
+
+def unread(result: Result) -> Text:
+    """Parameters that nothing read, so that changing them would have changed nothing."""
+    return Text(f"Not read by this run: {', '.join(result.simulation.unread)}", style="yellow")
+
+
+def window(result: Result) -> int:
+    """Token slots that a head attends to."""
+    return result.simulation.head.sub_tiles.window
+
+
+def number(value: float, digits: int = 4) -> str:
+    """`digits` significant digits, thousands separators, no trailing zeros after the point."""
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if exponent < -4:
+        return f"{value:.{digits - 1}g}"
+    text = f"{value:,.{max(0, digits - 1 - exponent)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def percent(share: float) -> str:
+    """A share as per cent, one decimal; what is more than nothing never reads as 0."""
+    if 0 < share < 0.0005:
+        return "<0.1 %"
+    return f"{100 * share:.1f} %"
+
+
+def _table(title: str, *columns: tuple[str, int], name_width: int | None = None) -> Table:
+    """A table whose first column holds names and whose head is its title."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column(title, min_width=name_width)
+    for head, width in columns:
+        table.add_column(head, justify="right", min_width=width, no_wrap=True)
+    return table
+
+
+def _beside(*tables: Table) -> Table:
+    grid = Table.grid(padding=(0, 6, 0, 0))
+    for _ in tables:
+        grid.add_column()
+    grid.add_row(*tables)
+    return grid
+
+
+def _note(text: str) -> Padding:
+    return Padding(Text(text, style="dim"), (0, 0, 0, 2))
+
+
+def _graded(source: str) -> Text:
+    return Text(source, style=_GRADE_STYLES.get(source, ""))
