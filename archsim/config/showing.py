@@ -22,9 +22,16 @@ OPENING = "# archsim config"
 
 WIDTH = 80
 
-_PREFIXES = {
-    "G": 9, "M": 6, "k": 3, "": 0, "m": -3, "u": -6, "n": -9, "p": -12, "f": -15, "a": -18,
+_PREFIXES: dict[str, tuple[int, Decimal | int]] = {
+    "G": (9, 1), "M": (6, 1), "k": (3, 1), "": (0, Decimal("0.1")), "m": (-3, 1), "u": (-6, 1),
+    "n": (-9, 1), "p": (-12, 1), "f": (-15, 1), "a": (-18, 1),
 }  # fmt: skip
+"""Exponent of ten of each prefix, and the least number of it worth writing: 0.9 V, but 15 ns."""
+
+_AREA_PREFIXES: dict[str, tuple[int, Decimal | int]] = {
+    "m": (-6, Decimal("0.1")), "u": (-12, Decimal("0.001")),
+}  # fmt: skip
+"""The same for m^2: areas on chips are given in mm^2 and um^2."""
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_()/^.+-]*(?: [A-Za-z0-9_()/^.+-]+)*")
 """Text that YAML reads as itself without quotes, also between braces."""
@@ -42,17 +49,43 @@ def show_config(hardware: Hardware) -> str:
     return "\n".join(lines) + "\n"
 
 
+def config_document(hardware: Hardware) -> dict[str, Any]:
+    """What ``archsim config show --json`` prints: values in SI units, sources by dotted path."""
+    units = {
+        path: unit for path, info in _fields(type(hardware.config)) if (unit := field_unit(info))
+    }
+    return {
+        "schema_version": 1,
+        "name": hardware.name,
+        "config_sha256": hardware.sha256,
+        "values": hardware.config.model_dump(),
+        "units": units,
+        "sources": {path: hardware.source(path) for path, _ in _fields(type(hardware.config))},
+    }
+
+
+def _fields(model: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted path and definition of every leaf."""
+    for name, info in model.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from _fields(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info
+
+
 def quantity_text(value: float, unit: str) -> str:
     """`value` in SI `unit` as text that parses back to the same float: 1.5e-08, "s" -> "15 ns"."""
-    power = 2 if unit.startswith("m^2") else 1
+    if repr(value) == "0.0":
+        return f"0 {unit}"
     decimal = Decimal(repr(value))
-    for prefix, exponent in _PREFIXES.items():
-        scaled = decimal.scaleb(-exponent * power)
-        if value and abs(scaled) >= 1:
+    for prefix, (exponent, least) in (_AREA_PREFIXES if unit == "m^2" else _PREFIXES).items():
+        scaled = decimal.scaleb(-exponent)
+        if abs(scaled) >= least:
             text = f"{_digits(scaled)} {prefix}{unit}"
             if parse_quantity(text, unit) == value:
                 return text
-    return f"{value!r} {unit}" if value else f"0 {unit}"
+    return f"{value!r} {unit}"
 
 
 def field_unit(info: FieldInfo) -> str | None:
@@ -99,12 +132,21 @@ def _leaf(hardware: Hardware, dotted: str, head: str, value: str) -> Iterator[st
     yield head
     line = f"{indent}{{{items[0]}"
     for item in items[1:]:
-        if len(line) + len(item) + 3 > WIDTH:
-            yield f"{line},"
-            line = f"{indent} {item}"
-        else:
+        if len(line) + len(item) + 3 <= WIDTH:
             line = f"{line}, {item}"
+            continue
+        yield f"{line},"
+        line = f"{indent} {item}"
+        while len(line) >= WIDTH and (at := _fold(line, len(indent) + 8)) > 0:
+            yield line[:at]
+            line = f"{indent}   {line[at + 1 :]}"
     yield f"{line}}}"
+
+
+def _fold(line: str, least: int) -> int:
+    """Where a long scalar may go on in the next line: YAML reads that break as one space."""
+    spaces = [m.start() for m in re.finditer(r"(?<=\S) (?=\S)", line) if least < m.start() < WIDTH]
+    return max(spaces, default=0)
 
 
 def _value_text(value: Any, info: FieldInfo) -> str:

@@ -52,9 +52,9 @@ def default_folder(hardware: Hardware, trace: Trace) -> Path:
 
 
 def check_folder(folder: Path, force: bool = False) -> None:
-    """Raise ConfigError if `folder` is no folder, or holds a file of ours that archsim did not write.
+    """Raise ConfigError if `folder` is a file, or a file in its way was not written by archsim.
 
-    With `force` such a file will be replaced.
+    With `force` such a file in the way will be replaced.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is not a folder")
@@ -129,9 +129,8 @@ def _tokens(result: Result) -> Iterable[Sequence[object]]:
         queueing(schedule) / 1000,
         energy,
     ]
-    tokens, layers = schedule.ready.shape
     table = np.stack(columns, axis=-1)  # (tokens, layers, columns)
-    for layer in range(layers):
+    for layer in range(table.shape[1]):
         for token, row in enumerate(table[:, layer].tolist()):
             yield (layer, token, *row)
 

@@ -1,0 +1,58 @@
+"""``archsim config``: what a config says once resolved, and what one may say."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Show a resolved config, the schema of configs, or the shipped ones."""
+
+
+@command.command()
+@click.argument("hwconfig", required=False)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set window=256, ..."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: values in SI.")
+def show(hwconfig: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Print every value of a config with its unit and source.
+
+    HWCONFIG is a shipped name or a YAML file (default: gaincell-28nm). What is
+    printed is a config itself: save it and it loads to the same hash.
+    """
+    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
+    from archsim.config.loading import parse_assignments
+    from archsim.config.showing import config_document, show_config
+
+    hardware = load_hardware(hwconfig or DEFAULT_HARDWARE, parse_assignments(assignments))
+    if as_json:
+        click.echo(json.dumps(config_document(hardware), indent=2, allow_nan=False))
+    else:
+        click.echo(show_config(hardware), nl=False)
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON Schema (2020-12) of a hardware YAML file."""
+    from archsim.config.schema import schema_text
+
+    click.echo(schema_text(), nl=False)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def list_configs(as_json: bool) -> None:
+    """List the configs that come with archsim."""
+    from archsim.config.hardware import available_hardware, load_hardware
+
+    configs = {name: load_hardware(name).config.description for name in available_hardware()}
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "configs": configs}, indent=2))
+        return
+    for name, description in configs.items():
+        click.echo(name)
+        click.echo(f"  {description}")
