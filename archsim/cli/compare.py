@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow
+    from archsim.baseline import Comparison, ComparisonRow
 
 SCHEMA_VERSION = 1
 
@@ -34,8 +33,11 @@ def command(
     list_gpus: bool,
 ) -> None:
     """The accelerator beside GPUs, by measurements and a roofline."""
-    from archsim.baseline import compare
+    from archsim.api import compare, simulate
     from archsim.config.gpu import available_gpus, load_gpu
+    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
+    from archsim.config.loading import parse_assignments
+    from archsim.workload.trace import default_trace_name, load_trace
 
     if list_gpus:
         gpus = {name: load_gpu(name).name for name in available_gpus()}
@@ -46,40 +48,15 @@ def command(
                 click.echo(f"{name:<14}{full_name}")
         return
     chosen = [load_gpu(name) for name in dict.fromkeys(names or available_gpus())]
-    comparison = compare(simulated_figures(config, trace, assignments), chosen)
-    if as_json:
-        document = {"schema_version": SCHEMA_VERSION, **asdict(comparison)}
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
-    else:
-        _print(comparison)
-
-
-def simulated_figures(
-    config: str | None, trace: str | None, assignments: tuple[str, ...]
-) -> AcceleratorFigures:
-    """The accelerator's side, from one simulation: the only place that knows the simulator."""
-    from archsim.baseline import AcceleratorFigures
-    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
-    from archsim.config.loading import parse_assignment
-    from archsim.api import simulate
-    from archsim.workload.trace import default_trace_name, load_trace
-
-    overrides = dict(parse_assignment(text) for text in assignments)
-    hardware = load_hardware(config or DEFAULT_HARDWARE, overrides)
+    hardware = load_hardware(config or DEFAULT_HARDWARE, parse_assignments(assignments))
     result = simulate(load_trace(trace or default_trace_name()), hardware)
-    shape = result.trace
-    tokens, heads = shape["tokens"], shape["heads"]
-    filled = "" if tokens >= result.window else f", the window of {result.window} never full"
-    return AcceleratorFigures(
-        name=result.hardware_name,
-        attention_latency_s=result.latency["attention_ns"]["mean"] * 1e-9,
-        energy_per_token_j=result.energy_per_token_per_head_pj["total"] * 1e-12 * heads,
-        layers=shape["layers"],
-        heads=heads,
-        head_dim=shape["head_dim"],
-        window=result.window,
-        protocol_note=f"simulated, batch 1, mean over {tokens} tokens{filled}",
-    )
+    comparison = compare(result, chosen)
+    if as_json:
+        click.echo(json.dumps(comparison.document(), indent=2, allow_nan=False))
+    else:
+        _print(comparison.at_calibration)
+        click.echo()
+        _print(comparison.on_trace)
 
 
 def _print(comparison: Comparison) -> None:

@@ -27,6 +27,7 @@ def command(config: str | None, assignments: tuple[str, ...], bounds: bool, as_j
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.published import assumed_bounds
+    from archsim.report.tables import show
     from archsim.report.validation import bounds_table, fits_table, validation_table
 
     hardware = load_hardware(config or DEFAULT_HARDWARE, parse_assignments(assignments))
@@ -46,13 +47,10 @@ def command(config: str | None, assignments: tuple[str, ...], bounds: bool, as_j
             document["bounds"] = spread.document()
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        console.print(validation_table(validation))
-        console.print(fits_table(validation))
+        show(validation_table(validation))
+        show(fits_table(validation))
         if spread is not None:
-            console.print(bounds_table(spread))
+            show(bounds_table(spread))
     if not validation.passes:
         outside = [figure.name for figure in validation.figures if not figure.passes]
         click.echo(f"out of tolerance: {', '.join(outside) or 'a fitted coefficient'}", err=True)

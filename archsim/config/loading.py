@@ -66,9 +66,11 @@ def unread_leaves(section: Section, reads: set[tuple[int, str]], prefix: str = "
     inactive = section.inactive()
     for name in type(section).model_fields:
         value = section.__dict__[name]
+        if name in inactive:
+            continue
         if isinstance(value, Section):
             unread += unread_leaves(value, reads, f"{prefix}{name}.")
-        elif name not in inactive and (id(section), name) not in reads:
+        elif (id(section), name) not in reads:
             unread.append(f"{prefix}{name}")
     return unread
 

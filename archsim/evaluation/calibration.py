@@ -59,6 +59,11 @@ class Calibration:
                 sums[posting.action.bucket] += self.energy_pj(posting.action)
         return sums
 
+    def total_pj(self) -> float:
+        """pJ per token and head with static power for the time a token takes."""
+        static = self.simulation.head.controller.static_power * self.attention_ns * 1e3
+        return sum(self.buckets_pj().values()) + static
+
     @property
     def attention_ns(self) -> float:
         """Attention latency of the slowest full-window token in ns."""

@@ -67,7 +67,7 @@ def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
     return AcceleratorFigures(
         name=simulation.hardware.name,
         attention_latency_s=calibration.attention_ns * 1e-9,
-        energy_per_token_j=sum(calibration.buckets_pj().values()) * 1e-12 * trace.heads,
+        energy_per_token_j=calibration.total_pj() * 1e-12 * trace.heads,
         layers=1,
         heads=trace.heads,
         head_dim=trace.head_dim,

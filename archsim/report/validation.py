@@ -2,121 +2,111 @@
 
 from __future__ import annotations
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from archsim.evaluation.published import Bounds, Figure, Validation
+from archsim.report.tables import note, number
 
 _STYLES = {"predicted": "green", "calibrated": "cyan", "assumed": "yellow", "unresolved": "dim"}
 
 
-def validation_table(validation: Validation) -> Table:
-    """Every figure: published, ours, error, status."""
-    table = Table(
-        title=f"Published figures beside {validation.hardware.name}",
-        title_justify="left",
-        caption=(
-            "calibrated: a parameter was fitted to this very figure; predicted: none was; assumed: "
-            "unpublished parts chosen so that the sum holds; unresolved: shown, decides nothing. "
-            f"Rows of another config: {', '.join(_others(validation)) or 'none'}."
-        ),
-        caption_justify="left",
-        pad_edge=False,
-        width=80,
-    )
-    table.add_column("figure", max_width=27)
-    table.add_column("unit")
-    table.add_column("published", justify="right")
-    table.add_column("simulated", justify="right")
-    table.add_column("error", justify="right")
-    table.add_column("status")
-    for figure in validation.figures:
-        star = "" if figure.config == validation.hardware.name else " *"
-        table.add_row(
-            figure.name + star,
-            figure.unit,
-            _number(figure.published),
-            "-" if figure.simulated is None else _number(figure.simulated),
-            _error(figure),
-            Text(figure.status, style=_STYLES[figure.status]),
-        )
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
-def _others(validation: Validation) -> list[str]:
-    names = {f.config for f in validation.figures} - {validation.hardware.name}
-    return [f"* {name}" for name in sorted(names)]
-
-
-def _number(value: float) -> str:
-    if value != 0 and abs(value) < 0.1:
-        return f"{value:.4f}"
-    if float(value).is_integer() or abs(value) >= 10000:
-        return f"{value:,.0f}"
-    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+def validation_table(validation: Validation) -> Group:
+    """Every figure: published, ours, error, status."""
+    own = validation.hardware.name
+    table = _table("Published figure", "unit", "published", f"{'here':>9}", "error")
+    table.add_column("status", no_wrap=True)
+    for figure in validation.figures:
+        table.add_row(
+            figure.name + ("" if figure.config == own else " *"),
+            figure.unit,
+            number(figure.published),
+            "-" if figure.simulated is None else number(figure.simulated),
+            _error(figure),
+            Text(figure.status, style=_STYLES[figure.status]),
+        )
+    others = sorted({f.config for f in validation.figures} - {own})
+    return Group(
+        Text(f"hardware  {own}\nworkload  calibration: full window; Q, K, V uniform; no decay"),
+        Text(""),
+        table,
+        note(
+            "calibrated: a parameter was fitted to this very figure. predicted: none was. assumed: "
+            "unpublished parts chosen so that the sum holds. unresolved: the sources disagree; "
+            f"decides nothing. * of {', '.join(others)}."
+        ),
+    )
 
 
 def _error(figure: Figure) -> Text:
     error = figure.relative_error
     if error is None:
         return Text("-", style="dim")
-    text = "0 %" if error == 0 else f"{error:+.2%}".replace("%", " %")
+    text = f"{100 * error:+.2f} %" if abs(error) >= 5e-5 else "0 %"
     return Text(text, style="" if figure.passes else "bold red")
 
 
-def fits_table(validation: Validation) -> Table:
+def fits_table(validation: Validation) -> Group:
     """The fitted coefficients: what the config has, and what this run would fit."""
-    table = Table(
-        title="Fitted coefficients (one for each published total)",
-        title_justify="left",
-        pad_edge=False,
-        width=80,
-    )
-    table.add_column("parameter")
-    table.add_column("config", justify="right")
-    table.add_column("refitted", justify="right")
-    table.add_column("to", max_width=24)
+    table = _table("Fitted coefficient", "config", "refitted")
+    table.add_column("to")
     for fit in validation.fits:
-        style = "" if fit.fitted > 0 else "bold red"
         table.add_row(
             fit.parameter,
-            f"{fit.current:.4g} {fit.unit}".strip(),
-            Text(f"{fit.fitted:.4g} {fit.unit}".strip(), style=style),
+            f"{number(fit.current)} {fit.unit}".strip(),
+            Text(
+                f"{number(fit.fitted)} {fit.unit}".strip(),
+                style="" if fit.fitted > 0 else "bold red",
+            ),
             fit.target,
         )
-    return table
+    return Group(Text(""), table, note("One for each published total; each must be positive."))
 
 
-def bounds_table(bounds: Bounds) -> Table:
+def bounds_table(bounds: Bounds) -> Group:
     """Headline results with each assumed parameter at its low and its high."""
-    spans = {
-        name: " to ".join(f"{value:.4g}" for value in bounds.spread(name))
-        for name in ("attention_ns", "energy_pj", "area_mm2")
-    }
-    table = Table(
-        title="Headline results with one assumed parameter at its low / at its high",
-        title_justify="left",
-        caption=(
-            f"Nominal {bounds.attention_ns:.4g} ns, {bounds.energy_pj:,.0f} pJ, "
-            f"{bounds.area_mm2:.3g} mm^2. Spread: {spans['attention_ns']} ns, "
-            f"{spans['energy_pj']} pJ, {spans['area_mm2']} mm^2. Fitted coefficients are kept."
-        ),
-        caption_justify="left",
-        pad_edge=False,
-        width=80,
-    )
-    table.add_column("parameter", max_width=33, overflow="fold")
-    table.add_column("low, high")
-    table.add_column("ns", justify="right")
-    table.add_column("pJ", justify="right")
-    table.add_column("mm^2", justify="right")
-    nominal = (bounds.attention_ns, bounds.energy_pj, bounds.area_mm2)
+    table = _table("Assumed parameter", "low to high", "ns", "nJ", "mm^2")
+    table.padding = (0, 1, 0, 0)
+    table.columns[0].no_wrap, table.columns[0].width = False, 34
+    columns = (("attention_ns", 1.0, 3), ("energy_pj", 1e-3, 3), ("area_mm2", 1.0, 2))
+
+    def span(pair: tuple[float, float], scale: float, digits: int) -> str:
+        return "-".join(number(value * scale, digits) for value in pair)
+
     for row in bounds.bounds:
-        cells = [
-            "=" if pair == (base, base) else f"{pair[0]:.4g}, {pair[1]:.4g}"
-            for pair, base in zip(
-                (row.attention_ns, row.energy_pj, row.area_mm2), nominal, strict=True
-            )
-        ]
-        table.add_row(row.parameter, f"{row.low}, {row.high}", *cells)
-    return table
+        cells = []
+        for name, scale, digits in columns:
+            pair, nominal = getattr(row, name), getattr(bounds, name)
+            same = pair == (nominal, nominal)
+            cells.append(Text("=", style="dim") if same else Text(span(pair, scale, digits)))
+        table.add_row(row.parameter, _range(row.low, row.high), *cells)
+    table.add_section()
+    nominal = (number(getattr(bounds, name) * scale, 4) for name, scale, _ in columns)
+    table.add_row("nominal", "", *nominal, style="bold")
+    spread = (span(bounds.spread(name), scale, digits) for name, scale, digits in columns)
+    table.add_row("spread", "", *spread, style="bold")
+    return Group(
+        Text(""),
+        table,
+        note(
+            "One assumed parameter at a time at its low and its high, fitted coefficients kept: "
+            "attention latency, energy of one token in one head, area of a head. = is unchanged. "
+            "The spread is of single changes, not of all together."
+        ),
+    )
+
+
+def _range(low: str, high: str) -> str:
+    """``5-20 ns`` for ``5 ns`` and ``20 ns``."""
+    a, unit_a = low.split(" ", 1)
+    b, unit_b = high.split(" ", 1)
+    return f"{a}-{b} {unit_a}" if unit_a == unit_b else f"{low}-{high}"

@@ -25,6 +25,9 @@ EARLY_SHARES = (0.30, 0.15, 0.45, 0.10)
 """Until `EARLY_STEPS`: without many cycles, copying had not begun after 13 M tokens."""
 
 EARLY_STEPS = 1500
+FIRST_RANDOM_IDS, DOUBLING_STEPS = 128, 250
+"""Random tokens come from few ids at first, twice as many every `DOUBLING_STEPS`: with all 4,096
+from the start, nothing was learnt from them in 6 M tokens; with 128, copying begins at once."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def recall(
     base = prose(rng, corpus, tokens)
     ids, weight = base.ids.copy(), base.weight.copy()
     if pairs is None:
-        pairs = int(np.exp(rng.uniform(np.log(4), np.log(tokens / 8))))
+        most = min(tokens // 8, (vocabulary - 1) // 2)
+        pairs = int(np.exp(rng.uniform(np.log(4), np.log(most))))
     drawn = rng.choice(np.arange(1, vocabulary), 2 * pairs, replace=False).reshape(pairs, 2)
     first = int(rng.integers(0, tokens + 2 - 4 * pairs))
     second = int(rng.integers(first + 2 * pairs, tokens + 2 - 2 * pairs))
@@ -128,15 +132,16 @@ def batch(
     """The batch of one step: ids (size, tokens + 1), weights (size, tokens), kinds."""
     rng = np.random.default_rng((seed, step))
     shares = EARLY_SHARES if step < EARLY_STEPS else SHARES
+    random_ids = min(vocabulary, int(FIRST_RANDOM_IDS * 2 ** (step / DOUBLING_STEPS)))
     kinds = [str(kind) for kind in rng.choice(KINDS, size, p=shares)]
     sequences = []
     for kind in kinds:
         if kind == "prose":
             sequences.append(prose(rng, corpus, tokens))
         elif kind == "repeat":
-            sequences.append(repeat(rng, corpus, tokens, vocabulary))
+            sequences.append(repeat(rng, corpus, tokens, random_ids))
         elif kind == "cycle":
-            sequences.append(cycle(rng, corpus, tokens, vocabulary))
+            sequences.append(cycle(rng, corpus, tokens, random_ids))
         else:
-            sequences.append(recall(rng, corpus, tokens, vocabulary))
+            sequences.append(recall(rng, corpus, tokens, random_ids))
     return np.stack([s.ids for s in sequences]), np.stack([s.weight for s in sequences]), kinds

@@ -108,7 +108,7 @@ def sinusoids(positions: int, embedding: int) -> Tensor:
     half = embedding // 2
     rates = torch.exp(torch.arange(half) * (-math.log(10000.0) / half))
     angles = torch.arange(positions)[:, None] * rates
-    return 0.02 * math.sqrt(2) * torch.cat([angles.sin(), angles.cos()], dim=1)
+    return (2 / embedding) ** 0.5 * torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class Gpt2(nn.Module):
@@ -119,7 +119,7 @@ class Gpt2(nn.Module):
         self.shape = shape
         self.wte = nn.Embedding(shape.vocab_size, shape.n_embd)
         self.wpe = nn.Embedding(shape.n_positions, shape.n_embd)
-        nn.init.normal_(self.wte.weight, std=0.02)
+        nn.init.normal_(self.wte.weight, std=shape.n_embd**-0.5)
         with torch.no_grad():
             self.wpe.weight.copy_(sinusoids(shape.n_positions, shape.n_embd))
         self.h = nn.ModuleList(Block(shape) for _ in range(shape.n_layer))
