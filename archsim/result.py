@@ -45,7 +45,7 @@ def grade(hardware: Hardware, parameters: Iterable[str]) -> str:
     return "published"
 
 
-def _statistics(values: Array) -> dict[str, float]:
+def _statistics(values: NDArray[np.floating[Any]]) -> dict[str, float]:
     return {
         "mean": float(values.mean()),
         "p50": float(np.percentile(values, 50)),
@@ -123,7 +123,7 @@ class Result:
         left = leaving(s) * NS_PER_PS
         interval = float(np.diff(left).mean()) if len(left) > 1 else float(left[0])
         joules = self.energy_pj["total"] / PICO
-        power = joules / seconds
+        power, area = joules / seconds, self.area_mm2["chip"]
         return {
             "tokens_per_s": self.simulation.trace.tokens / seconds,
             "initiation_interval_ns": interval,
@@ -131,7 +131,7 @@ class Result:
             "tops_per_w": self.operations / joules / 1e12 if joules else 0.0,
             "average_power_mw": power * 1e3,
             "peak_power_mw": peak_power(self.simulation) * 1e3,
-            "power_density_mw_per_mm2": power * 1e3 / self.area_mm2["chip"],
+            "power_density_mw_per_mm2": power * 1e3 / area if area else 0.0,
         }
 
     @cached_property
@@ -177,7 +177,8 @@ class Result:
     def foundation(self) -> dict[str, dict[str, float]]:
         """Share of latency, energy and area by the weakest source it rests on (see `GRADES`)."""
         hardware, s = self.simulation.hardware, self.simulation.schedule
-        path = [stage for stage in self.simulation.declaration.stages if stage.name != "write_value"]
+        stages = self.simulation.declaration.stages
+        path = [stage for stage in stages if stage.name != "write_value"]
         times = [
             (stage.rests_on, float((s.end[stage.name] - s.start[stage.name]).sum()))
             for stage in path  # write_value runs beside write_key
@@ -251,12 +252,12 @@ class Result:
 
 
 def _sqnr(layers: list[LayerFunction]) -> float | None:
-    """dB of ideal's power over the error's; None where there is no error at all."""
+    """dB of ideal's power over the error's; None where one is 0: exact, or ideal is silent."""
     error = sum(layer.error for layer in layers)
     signal = sum(layer.signal for layer in layers)
-    if error == 0:
-        return None
-    return float(10 * np.log10(signal / error)) if signal > 0 else -np.inf
+    if error == 0 or signal == 0:
+        return None  # JSON has no infinity; max_abs_error tells the two apart
+    return float(10 * np.log10(signal / error))
 
 
 def _shares(

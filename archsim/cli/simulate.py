@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archsim.errors import one_line
+
 if TYPE_CHECKING:
     from archsim.simulation import Progress
 
@@ -135,7 +137,8 @@ def _layer_range(text: str | None) -> slice | None:
         return None
     found = re.fullmatch(r"(\d{0,6}):(\d{0,6})", text)
     if found is None:
-        raise click.UsageError(f"--layers {text!r}: write A:B, like 0:2 for the first two layers")
+        shown = one_line(text, 40)
+        raise click.UsageError(f"--layers {shown!r}: write A:B, like 0:2 for the first two layers")
     first, stop = (int(part) if part else None for part in found.groups())
     return slice(first, stop)
 
@@ -143,5 +146,5 @@ def _layer_range(text: str | None) -> slice | None:
 def _layer_and_head(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,6}):(\d{1,6})", text)
     if found is None:
-        raise click.UsageError(f"--explain-head {text!r}: write L:H, like 0:0")
+        raise click.UsageError(f"--explain-head {one_line(text, 40)!r}: write L:H, like 0:0")
     return int(found[1]), int(found[2])

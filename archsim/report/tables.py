@@ -132,7 +132,7 @@ def headline(result: Result) -> Group:
     )
     return Group(
         table,
-        _note(
+        note(
             f"Published: window {PUBLISHED_WINDOW:,}; its energy is for a full window on the "
             "calibration workload (archsim validate). This run has its own activity."
         ),
@@ -158,7 +158,7 @@ def latency(result: Result) -> Group:
     each = generation["time_per_token_ns"]
     return Group(
         table,
-        _note(
+        note(
             f"Time to first token {number(generation['time_to_first_token_ns'], 6)} ns "
             f"({prompt:,} prompt tokens); then {number(each)} ns a token ({generated:,} generated)."
         ),
@@ -189,7 +189,7 @@ def throughput(result: Result) -> Group:
     return Group(
         Text("Throughput and power", style="bold"),
         Padding(table, (0, 0, 0, 2)),
-        _note(
+        note(
             "An operation is a multiply or an add of Q.K or P.V over the columns in the window, "
             "whatever their bits. Power and area are of all heads of all layers."
         ),
@@ -206,8 +206,8 @@ def bottleneck(result: Result) -> Group:
     table.add_column()
     table.add_row("limited by", found["limited_by"])
     table.add_row("busiest resource", f"{found['resource']}, {percent(found['utilisation'])}")
-    stalls = [f"{cause} {number(ns / visits)} ns" for cause, ns in found["stall_ns"].items()]
-    table.add_row("stalls, a token and head", "; ".join(stalls) or "none")
+    stalls = [f"{cause} {number(ns / visits)}" for cause, ns in found["stall_ns"].items()]
+    table.add_row("stalls, ns a token and head", "; ".join(stalls) or "none")
     return Group(Text("Bottleneck", style="bold"), Padding(table, (0, 0, 0, 2)))
 
 
@@ -285,7 +285,7 @@ def function(result: Result) -> Group:
         table.add_row("all", *_function_cells(found), style="bold")
     return Group(
         table,
-        _note(
+        note(
             "Error of y against ideal: same scaled inputs, linear cells, no quantiser, no output "
             "clip, no decay. Then % of values beyond range: q, k, v after scaling; scores "
             "S below 0 and above full scale; sub-tile outputs A."
@@ -295,9 +295,9 @@ def function(result: Result) -> Group:
 
 def _function_cells(values: Mapping[str, Any]) -> list[str]:
     sqnr, rates = values["sqnr_db"], values["saturation"]
-    error = "exact" if sqnr is None else f"{sqnr:.1f}"
-    shares = (percent(rates[name]) for name in SATURATION_NAMES)
-    return [error, f"{values['max_abs_error']:.3g}", *shares]
+    largest = values["max_abs_error"]
+    ratio = f"{sqnr:.1f}" if sqnr is not None else ("-" if largest else "exact")
+    return [ratio, f"{largest:.3g}", *(percent(rates[name]) for name in SATURATION_NAMES)]
 
 
 def foundation(result: Result) -> Group:
@@ -307,7 +307,7 @@ def foundation(result: Result) -> Group:
         table.add_row(total, *(percent(shares[name]) for name in GRADES))
     return Group(
         table,
-        _note(
+        note(
             "Each part counts to the weakest source among the parameters it is computed from: "
             "published, calibrated (fitted to a published total), assumed, or set by the user."
         ),
@@ -359,7 +359,7 @@ def _beside(*tables: Table) -> Table:
     return grid
 
 
-def _note(text: str) -> Padding:
+def note(text: str) -> Padding:
     return Padding(Text(text, style="dim"), (0, 0, 0, 2))
 
 
