@@ -42,13 +42,13 @@ def attend(
 
     Raises ConfigError for shapes that do not fit, or values that are not finite.
     """
-    arrays = []
+    arrays = {}
     for name, value in (("q", q), ("k", k), ("v", v)):
         try:
-            arrays.append(np.asarray(value, np.float64))
+            arrays[name] = np.asarray(value, np.float64)
         except (TypeError, ValueError):
             raise ConfigError(f"{name}: not an array of numbers") from None
-    return attend_layer(*arrays, Head(hardware.config), scalers, details)
+    return attend_layer(**arrays, head=Head(hardware.config), scalers=scalers, details=details)
 
 
 def simulate(

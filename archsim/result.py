@@ -260,9 +260,7 @@ def _sqnr(layers: list[LayerFunction]) -> float | None:
     return float(10 * np.log10(signal / error))
 
 
-def _shares(
-    hardware: Hardware, parts: list[tuple[tuple[str, ...], float]]
-) -> dict[str, float]:
+def _shares(hardware: Hardware, parts: list[tuple[tuple[str, ...], float]]) -> dict[str, float]:
     total = sum(value for _, value in parts)
     shares = dict.fromkeys(GRADES, 0.0)
     for parameters, value in parts:

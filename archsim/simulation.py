@@ -7,15 +7,16 @@ turns durations into times; busy time closes the energy account. Every run check
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components import accumulator, cell, controller, converter, pulse_generator, write_path
+from archsim.components.action import Action
 from archsim.components.head import Head
-from archsim.config.hardware import Hardware, HardwareConfig
+from archsim.config.hardware import Hardware
 from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.datapath.attention import AttentionOutput, attend_layer
 from archsim.datapath.ideal import ideal_attention
@@ -97,9 +98,7 @@ def simulate_trace(
             outputs.append(output)
             function.append(_compare(output, ideal))
         declaration = declare(head, [output.activity for output in outputs], known)
-        schedule = run_simpy(
-            declaration, lambda token: report("timing", token + 1, trace.tokens)
-        )
+        schedule = run_simpy(declaration, lambda token: report("timing", token + 1, trace.tokens))
         ledger = Ledger()
         post_energy(ledger, head, outputs, schedule)
     simulation = Simulation(
@@ -142,26 +141,23 @@ def post_energy(
     def by_layer(name: str) -> Array:  # (tokens, layers, heads)
         return np.stack([getattr(o.activity, name) for o in outputs]).transpose(2, 0, 1)
 
-    def post(action: cell.Action, energy: Array, operations: Array) -> None:
+    def post(action: Action, energy: Array, operations: Array) -> None:
         ledger.post(action, energy, float(operations.sum()))
 
     tiles, control = head.sub_tiles, head.controller
     columns = by_layer("written_columns")
     gated = control.gate_unwritten
-    sub_tiles = by_layer("written_sub_tiles") if gated else np.full(columns.shape, tiles.count, float)
-    converting = columns if gated else np.full(columns.shape, tiles.slots, float)
+    everything = np.ones(columns.shape)
+    sub_tiles = by_layer("written_sub_tiles") if gated else everything * tiles.count
+    converting = columns if gated else everything * tiles.slots
 
     key_charge = by_layer("key_current") * (cell.MICROAMPERE * head.pulse_generator.t_max)
     post(cell.READ_KEYS, head.cell.read_energy(key_charge), columns * tiles.rows)
-    post(
-        converter.CONVERT_SCORE, head.score_converter.convert_energy(converting), converting
-    )
+    post(converter.CONVERT_SCORE, head.score_converter.convert_energy(converting), converting)
     value_charge = by_layer("value_current") * (cell.MICROAMPERE * head.score_converter.t_max)
     post(cell.READ_VALUES, head.cell.read_energy(value_charge), columns * tiles.rows)
     conversions = sub_tiles * tiles.rows
-    post(
-        converter.CONVERT_OUTPUT, head.output_converter.convert_energy(conversions), conversions
-    )
+    post(converter.CONVERT_OUTPUT, head.output_converter.convert_energy(conversions), conversions)
     written = np.full(columns.shape, head.write_path.conversions, float)
     post(write_path.CONVERT, head.write_path.convert_energy(written), written)
     post(write_path.CHARGE, head.cell.write_energy(by_layer("stored")), written)

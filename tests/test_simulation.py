@@ -169,7 +169,7 @@ def test_arguments_that_make_no_sense_are_refused(
 
 
 def test_head_dim_must_fit_the_rows(trace: Trace) -> None:
-    with pytest.raises(ConfigError, match="array.rows"):
+    with pytest.raises(ConfigError, match=r"array\.rows"):
         archsim.simulate(trace, archsim.load_hardware(overrides={"array.rows": 32}))
 
 

@@ -90,7 +90,7 @@ def main() -> None:
         click.echo(f"error: {one_line(error, 1000)}", err=True)
         sys.exit(error.exit_code)
     except MemoryError:
-        click.echo("error: out of memory; use fewer tokens (--tokens) or layers (--layers)", err=True)
+        click.echo("error: out of memory; use fewer tokens or layers", err=True)
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,9 +19,7 @@ Array = NDArray[np.float64]
 MICROAMPERE = 1e-6
 
 _READ = ("cell.effective_voltage", "cell.model", "cell.polynomial", "retention.model")
-READ_KEYS = Action(
-    "K arrays", "read current", "qk", "read_key", (*_READ, "pulse_generator.t_max")
-)
+READ_KEYS = Action("K arrays", "read current", "qk", "read_key", (*_READ, "pulse_generator.t_max"))
 READ_VALUES = Action("V arrays", "read current", "sv", "read_value", (*_READ, "converter.t_max"))
 
 

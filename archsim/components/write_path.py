@@ -1,4 +1,4 @@
-"""The write path: scaled K and V through multi-level DACs into one column a token (FACTS 1, 2.3)."""
+"""The write path: scaled K and V through multi-level DACs into a column (FACTS 1, 2.3)."""
 
 from __future__ import annotations
 

@@ -74,7 +74,9 @@ class CellConfig(Section):
 
     model: Literal["polynomial", "linear"] = "polynomial"
     polynomial: Polynomial
-    linear_slope: Annotated[float, Quantity("A/V", gt=0)] = Field(description="current per volt of the linear cell")
+    linear_slope: Annotated[float, Quantity("A/V", gt=0)] = Field(
+        description="current per volt of the linear cell"
+    )
     input_voltage: Volts = Field(description="amplitude of word-line pulses")
     supply: Volts = Field(description="stored voltages span 0 to this")
     mid_rail: Volts = Field(description="the stored voltage that means zero; cells decay to it")
@@ -151,7 +153,7 @@ class ConverterStage(Section):
 
 
 class ConverterConfig(Section):
-    """Charge-to-pulse converters: `score` after the K arrays, signed `output` after the V arrays."""
+    """Charge-to-pulse converters: `score` after K arrays, signed `output` after V arrays."""
 
     t_max: PositiveSeconds
     buffers: Literal[1, 2] = 1

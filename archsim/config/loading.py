@@ -139,7 +139,8 @@ def _parse_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
-    if re.search(r"(?m)(?:^|[\s\[,{:-])[&*][A-Za-z0-9_]", re.sub(r"#.*|\"[^\"]*\"|'[^']*'", "", text)):
+    unquoted = re.sub(r"#.*|\"[^\"]*\"|'[^']*'", "", text)
+    if re.search(r"(?m)(?:^|[\s\[,{:-])[&*][A-Za-z0-9_]", unquoted):
         raise ConfigError(f"{path}: YAML anchors and aliases are not accepted; use extends")
     try:
         tree = YAML(typ="rt", pure=True).load(text)
@@ -168,7 +169,12 @@ def _plain(value: Any) -> Any:
 
 
 def _collect(
-    tree: Any, path: tuple[str, ...], file: str, document: Document, into: dict[str, Any], depth: int
+    tree: Any,
+    path: tuple[str, ...],
+    file: str,
+    document: Document,
+    into: dict[str, Any],
+    depth: int,
 ) -> None:
     if depth > MAX_DEPTH:
         raise ConfigError(f"{file}: nested deeper than {MAX_DEPTH} levels")
@@ -200,7 +206,8 @@ def _leaf(value: Mapping[str, Any], dotted: str, place: str) -> tuple[Any, Prove
         )
     source = value.get("source", "user")
     if source not in SOURCES:
-        raise ConfigError(f"{place}: {dotted}: source {source!r} is not one of {', '.join(SOURCES)}")
+        known = ", ".join(SOURCES)
+        raise ConfigError(f"{place}: {dotted}: source {source!r} is not one of {known}")
     return _plain(value["value"]), Provenance(
         source,
         place,

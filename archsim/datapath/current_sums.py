@@ -47,7 +47,8 @@ def key_current_sums(
             ages = i - np.arange(first, i + 1, dtype=np.float64)
             faded = keys.deviation[first : i + 1] * np.exp(-rate * ages)[:, None]
             sums[i] = np.abs(cell.current(faded)).sum(axis=0)
-    return np.einsum("id,id->i", pulses, sums)
+    weighted: Array = np.einsum("id,id->i", pulses, sums)
+    return weighted
 
 
 def _fading_window_sum(term: Array, window: int, step: float) -> Array:
@@ -70,8 +71,9 @@ def value_current_sums(
     if cell.keeps_sign(values.deviation, fade):
         terms = _signed_powers(values, cell).sum(axis=2)  # (P + 1, columns)
         if ages is None:
-            return pulse @ terms.sum(axis=0)
-        total = pulse @ terms[0]
+            still: Array = pulse @ terms.sum(axis=0)
+            return still
+        total: Array = pulse @ terms[0]
         for p in range(1, len(terms)):
             rows, columns = ages.factors(p)
             total += rows * (pulse @ (terms[p] * columns))

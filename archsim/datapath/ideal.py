@@ -28,8 +28,8 @@ def ideal_attention(
         (aq, bq), (ak, bk), (av, bv), (ao, bo) = (
             (a[h], b[h]) for a, b in (pairs[n] for n in ("q", "k", "v", "output"))
         )
-        score = slope * (aq * q[h] + bq) @ (ak * k[h] + bk - mid).T / head.score_converter.saturation
-        weight = np.clip(score, 0, 1) * window
+        score = slope * (aq * q[h] + bq) @ (ak * k[h] + bk - mid).T
+        weight = np.clip(score / head.score_converter.saturation, 0, 1) * window
         total = weight @ (slope * (av * v[h] + bv - mid)) / head.output_converter.saturation
         y[h] = ao * total + bo
     return y

@@ -32,7 +32,9 @@ class GpuComparison:
             "schema_version": SCHEMA_VERSION,
             "accelerators": {name: asdict(part.accelerator) for name, part in parts.items()},
             "rows": [
-                {"workload": name, **asdict(row)} for name, part in parts.items() for row in part.rows
+                {"workload": name, **asdict(row)}
+                for name, part in parts.items()
+                for row in part.rows
             ],
             "omitted": [reason for part in parts.values() for reason in part.omitted],
         }
@@ -79,9 +81,7 @@ def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
 def compare_with_gpus(result: Result, gpus: Sequence[Gpu]) -> GpuComparison:
     """Compare a simulated hardware with GPUs on its trace and on the calibration workload."""
     modelled = compare(trace_figures(result), gpus)
-    measured = compare(
-        calibration_figures(calibrate(result.simulation.hardware)), gpus
-    )
+    measured = compare(calibration_figures(calibrate(result.simulation.hardware)), gpus)
     return GpuComparison(
         replace(modelled, rows=tuple(r for r in modelled.rows if r.source == "model"), omitted=()),
         replace(measured, rows=tuple(r for r in measured.rows if r.source != "model")),

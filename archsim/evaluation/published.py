@@ -263,6 +263,6 @@ def assumed_bounds(
         if progress is not None:
             progress(done, len(ranged))
         at_low, at_high = (headline(hardware.changed({parameter: end})) for end in (low, high))
-        latency, energy, area = (tuple(pair) for pair in zip(at_low, at_high, strict=True))
-        rows.append(Bound(parameter, str(low), str(high), latency, energy, area))
+        pairs = list(zip(at_low, at_high, strict=True))
+        rows.append(Bound(parameter, str(low), str(high), *pairs))
     return Bounds(*headline(hardware), rows)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 import simpy
+from simpy.events import EventPriority
 
 from archsim.timing.model import FIRST, LAST, Declaration, Resource, Schedule, Stage
 
-DELTA = 2
+DELTA = EventPriority(2)
 """Event priority of a grant: after everything else that happens at the same instant."""
 
 Progress = Callable[[int], None]

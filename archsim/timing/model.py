@@ -117,14 +117,16 @@ class Declaration:
         tokens, _, heads = self.shape
         users = self.users(resource.name)
         if resource.units > 1:
-            uses = np.stack([self.sub_tiles == unit if s.one_unit else np.ones(tokens, bool)
-                             for s in users])  # (users, tokens), heads == 1
+            uses = np.stack(
+                [self.sub_tiles == unit if s.one_unit else np.ones(tokens, bool) for s in users]
+            )  # (users, tokens), heads == 1
             before = np.cumsum(uses.sum(axis=0)) - uses.sum(axis=0)
-            return before + uses[: users.index(stage)].sum(axis=0)
+            position: Picoseconds = before + uses[: users.index(stage)].sum(axis=0)
+            return position
         first = head - head % resource.heads
         members = min(resource.heads, heads - first)
-        position = users.index(stage) * members + head - first
-        return np.arange(tokens) * (len(users) * members) + position
+        offset = users.index(stage) * members + head - first
+        return np.arange(tokens) * (len(users) * members) + offset
 
     def giver(self, resource: str, taker: Stage) -> tuple[Stage, Literal["start", "end"]]:
         """The stage, and its end or start, that gives back what `taker` took."""
@@ -212,7 +214,8 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
 
     write_key: tuple[After, ...] = ()
     write_value: tuple[After, ...] = (After("write_key", "start"),)
-    key_array, value_array = ("K arrays",), ("V arrays",)
+    key_array: tuple[str, ...] = ("K arrays",)
+    value_array: tuple[str, ...] = ("V arrays",)
     if head.sub_tiles.write_during_read:
         # other slots may be written during a read; an overwritten slot was still being read
         window = head.sub_tiles.window

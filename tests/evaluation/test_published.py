@@ -72,7 +72,7 @@ def uniform_trace(tokens: int, q: float | None = None, seed: int = 0) -> Trace:
         queries,
         rng.uniform(0, 0.9, shape),
         rng.uniform(0, 0.9, shape),
-        scalers={name: identity for name in ("q", "k", "v", "output")},
+        scalers=dict.fromkeys(("q", "k", "v", "output"), identity),
     )
 
 
@@ -126,7 +126,7 @@ def test_energy_of_cells_is_voltage_times_current_times_time() -> None:
         np.full(shape, 1.0),
         np.full(shape, 0.9),
         np.full(shape, 0.0),
-        scalers={name: identity for name in ("q", "k", "v", "output")},
+        scalers=dict.fromkeys(("q", "k", "v", "output"), identity),
     )
     spent = components(archsim.load_hardware(), trace)
     y = 0.45

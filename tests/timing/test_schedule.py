@@ -47,7 +47,7 @@ def declaration(
 
 
 def judge(d: Declaration, s: Schedule) -> None:
-    """Legality from the declaration's words alone: precedence, clock edges, holders, arbitration."""
+    """Legality from the declaration's words alone: precedence, clock edges, holders."""
     tokens, layers, heads = d.shape
     for stage in d.stages:
         start, end = s.start[stage.name], s.end[stage.name]
@@ -76,16 +76,16 @@ def judge(d: Declaration, s: Schedule) -> None:
                         giver, point = d.giver(resource.name, stage)
                         until = s.end if point == "end" else s.start
                         for token in range(tokens):
-                            if stage.one_unit and resource.units > 1:
-                                if d.sub_tiles[token] != unit:
-                                    continue
-                            for head in members:
-                                intervals.append(
-                                    (
-                                        int(s.start[stage.name][token, layer, head]),
-                                        int(until[giver.name][token, layer, head]),
-                                    )
+                            one = stage.one_unit and resource.units > 1
+                            if one and d.sub_tiles[token] != unit:
+                                continue
+                            intervals += [
+                                (
+                                    int(s.start[stage.name][token, layer, head]),
+                                    int(until[giver.name][token, layer, head]),
                                 )
+                                for head in members
+                            ]
                     instants = sorted({start for start, _ in intervals})
                     for now in instants:
                         holders = sum(a <= now < b for a, b in intervals)

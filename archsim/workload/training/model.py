@@ -76,9 +76,7 @@ class Mlp(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.c_fc = Projection(shape.n_embd, 4 * shape.n_embd)
-        self.c_proj = Projection(
-            4 * shape.n_embd, shape.n_embd, math.sqrt(2 * shape.n_layer)
-        )
+        self.c_proj = Projection(4 * shape.n_embd, shape.n_embd, math.sqrt(2 * shape.n_layer))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
@@ -108,7 +106,8 @@ def sinusoids(positions: int, embedding: int) -> Tensor:
     half = embedding // 2
     rates = torch.exp(torch.arange(half) * (-math.log(10000.0) / half))
     angles = torch.arange(positions)[:, None] * rates
-    return (2 / embedding) ** 0.5 * torch.cat([angles.sin(), angles.cos()], dim=1)
+    scale = math.sqrt(2 / embedding)
+    return scale * torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class Gpt2(nn.Module):
@@ -130,4 +129,5 @@ class Gpt2(nn.Module):
         x = self.wte(ids) + self.wpe(positions)  # (batch, tokens, embedding)
         for block in self.h:
             x = block(x)
-        return F.linear(self.ln_f(x), self.wte.weight)
+        logits: Tensor = F.linear(self.ln_f(x), self.wte.weight)
+        return logits

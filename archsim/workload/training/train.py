@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812 (torch's own idiom)
 
+from archsim.files import atomic_path
 from archsim.workload.training import batches
 from archsim.workload.training.corpus import HELD_OUT
 from archsim.workload.training.model import Gpt2, Shape
@@ -145,14 +145,20 @@ def train(run: Path, steps: int, size: int, threads: int, every: int) -> None:
             running[kind] = 0.98 * running.get(kind, value) + 0.02 * value
         done = step + 1
         if done % 20 == 0 or done == steps:
-            _log(run, {"step": done, "tokens": done * size * shape.n_positions,
-                       "seconds": round(seconds, 1), **{k: round(v, 4) for k, v in running.items()}})
+            tokens = done * size * shape.n_positions
+            losses_seen = {kind: round(value, 4) for kind, value in running.items()}
+            _log(run, {"step": done, "tokens": tokens, "seconds": round(seconds, 1), **losses_seen})
         if done % every == 0 or done == steps:
-            _log(run, {"step": done, "probe": {k: round(v, 4) for k, v in probe(model, run).items()}})
-            temporary = checkpoint.with_suffix(".tmp")
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
-                        "step": done, "seconds": seconds}, temporary)
-            os.replace(temporary, checkpoint)
+            probes = {name: round(value, 4) for name, value in probe(model, run).items()}
+            _log(run, {"step": done, "probe": probes})
+            state = {
+                "model": model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": done,
+                "seconds": seconds,
+            }
+            with atomic_path(checkpoint) as temporary:
+                torch.save(state, temporary)
 
 
 def _log(run: Path, row: dict[str, object]) -> None:
@@ -192,8 +198,13 @@ def main() -> None:
         return
     if not (arguments.run / "train.npy").exists():
         prepare_tokens(arguments.corpus, arguments.run, Shape().vocab_size)
-    train(arguments.run, arguments.steps, arguments.batch, arguments.threads,
-          arguments.checkpoint_every)
+    train(
+        arguments.run,
+        arguments.steps,
+        arguments.batch,
+        arguments.threads,
+        arguments.checkpoint_every,
+    )
 
 
 if __name__ == "__main__":
