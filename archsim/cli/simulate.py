@@ -124,10 +124,10 @@ def progress_bar() -> Iterator[Progress | None]:
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
-        steps = {name: bar.add_task(name, total=None) for name in ("function", "timing")}
+        task = bar.add_task("loading", total=None)
 
         def progress(step: str, done: int, total: int) -> None:
-            bar.update(steps[step], completed=done, total=total)
+            bar.update(task, description=step, completed=done, total=total)
 
         yield progress
 

@@ -29,7 +29,7 @@ BUCKET_NAMES = {
     "qk": "phi(Q.K)",
     "sv": "phi(S).V",
     "digital": "digital",
-    "dac": "DACs",
+    "dac": "write (DACs)",
     "static": "static",
     "refresh": "refresh",
 }
