@@ -79,8 +79,8 @@ def main() -> None:
         sys.exit(130)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            click.echo(f"error: {one_line(error.format_message())}", err=True)
-            click.echo(f"try: {error.ctx.command_path} --help", err=True)
+            hint = f"try {error.ctx.command_path} --help"
+            click.echo(f"error: {one_line(error.format_message())} ({hint})", err=True)
         else:
             click.echo(f"error: {one_line(error.format_message())}", err=True)
         sys.exit(error.exit_code)

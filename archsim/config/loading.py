@@ -130,6 +130,7 @@ def _read(path: Path, root: Path, seen: tuple[Path, ...]) -> Document:
 def _parse_yaml(path: Path) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.tokens import AliasToken, AnchorToken
 
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -139,10 +140,11 @@ def _parse_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
-    unquoted = re.sub(r"#.*|\"[^\"]*\"|'[^']*'", "", text)
-    if re.search(r"(?m)(?:^|[\s\[,{:-])[&*][A-Za-z0-9_]", unquoted):
-        raise ConfigError(f"{path}: YAML anchors and aliases are not accepted; use extends")
     try:
+        for token in YAML(typ="rt", pure=True).scan(text):
+            if isinstance(token, AnchorToken | AliasToken):  # a few nested ones can fill the memory
+                where = f"{path}:{token.start_mark.line + 1}"
+                raise ConfigError(f"{where}: anchors and aliases are not accepted; use extends")
         tree = YAML(typ="rt", pure=True).load(text)
     except (YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
