@@ -107,6 +107,6 @@ def bounds_table(bounds: Bounds) -> Group:
 
 def _range(low: str, high: str) -> str:
     """``5-20 ns`` for ``5 ns`` and ``20 ns``."""
-    a, unit_a = low.split(" ", 1)
-    b, unit_b = high.split(" ", 1)
-    return f"{a}-{b} {unit_a}" if unit_a == unit_b else f"{low}-{high}"
+    a, _, unit_a = low.partition(" ")
+    b, _, unit_b = high.partition(" ")
+    return f"{a}-{b} {unit_a}".strip() if unit_a == unit_b else f"{low}-{high}"

@@ -5,7 +5,7 @@ hardware. So part of every batch *needs* attention:
 
 * ``prose``: a window of the corpus.
 * ``repeat``: a segment (real text, or random tokens) that comes again after a gap of prose.
-* ``cycle``: one segment over and over, which is what teaches a model to copy at all.
+* ``cycle``: one segment over and over: nearly every target can be copied.
 * ``recall``: key-value pairs of random tokens, a gap, then the same pairs in another order.
 
 Every sequence carries a weight per target: random tokens nobody could predict count nothing.
@@ -21,13 +21,6 @@ from numpy.typing import NDArray
 
 KINDS = ("prose", "repeat", "cycle", "recall")
 SHARES = (0.60, 0.20, 0.10, 0.10)
-EARLY_SHARES = (0.30, 0.15, 0.45, 0.10)
-"""Until `EARLY_STEPS`: without many cycles, copying had not begun after 13 M tokens."""
-
-EARLY_STEPS = 1500
-FIRST_RANDOM_IDS, DOUBLING_STEPS = 128, 250
-"""Random tokens come from few ids at first, twice as many every `DOUBLING_STEPS`: with all 4,096
-from the start, nothing was learnt from them in 6 M tokens; with 128, copying begins at once."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +124,15 @@ def batch(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], list[str]]:
     """The batch of one step: ids (size, tokens + 1), weights (size, tokens), kinds."""
     rng = np.random.default_rng((seed, step))
-    shares = EARLY_SHARES if step < EARLY_STEPS else SHARES
-    random_ids = min(vocabulary, int(FIRST_RANDOM_IDS * 2 ** (step / DOUBLING_STEPS)))
-    kinds = [str(kind) for kind in rng.choice(KINDS, size, p=shares)]
+    kinds = [str(kind) for kind in rng.choice(KINDS, size, p=SHARES)]
     sequences = []
     for kind in kinds:
         if kind == "prose":
             sequences.append(prose(rng, corpus, tokens))
         elif kind == "repeat":
-            sequences.append(repeat(rng, corpus, tokens, random_ids))
+            sequences.append(repeat(rng, corpus, tokens, vocabulary))
         elif kind == "cycle":
-            sequences.append(cycle(rng, corpus, tokens, random_ids))
+            sequences.append(cycle(rng, corpus, tokens, vocabulary))
         else:
-            sequences.append(recall(rng, corpus, tokens, random_ids))
+            sequences.append(recall(rng, corpus, tokens, vocabulary))
     return np.stack([s.ids for s in sequences]), np.stack([s.weight for s in sequences]), kinds

@@ -24,7 +24,7 @@ from archsim.workload.training.corpus import HELD_OUT
 from archsim.workload.training.model import Gpt2, Shape
 
 SEED = 20251
-PEAK_RATE, FINAL_RATE, WARM_UP = 2.0e-3, 1.0e-4, 150
+PEAK_RATE, FINAL_RATE, WARM_UP = 1.5e-3, 1.0e-4, 150
 END_OF_TEXT = "<|endoftext|>"
 
 
