@@ -223,6 +223,7 @@ class Result:
                 "sha256": trace.sha256,
             },
             "engine": simulation.schedule.engine,
+            "engine_reason": simulation.why_engine,
             "boundary": {
                 "inside": INSIDE,
                 "outside": OUTSIDE,

@@ -23,7 +23,7 @@ from archsim.datapath.ideal import ideal_attention
 from archsim.errors import ConfigError, InvariantError
 from archsim.ledger import Ledger
 from archsim.timing.analysis import unloaded_latency, utilisation
-from archsim.timing.des import run_simpy
+from archsim.timing.engine import Engine, run
 from archsim.timing.model import FIRST, LAST, Declaration, Schedule, declare
 from archsim.workload.trace import Trace
 
@@ -54,6 +54,7 @@ class Simulation:
     function: list[LayerFunction]
     declaration: Declaration
     schedule: Schedule
+    why_engine: str
     utilisation: dict[str, float]
     ledger: Ledger
     unread: list[str]
@@ -66,12 +67,14 @@ def simulate_trace(
     *,
     order: str = "generate",
     prompt: int | None = None,
+    engine: Engine = "auto",
     progress: Progress | None = None,
 ) -> Simulation:
     """Replay a trace.
 
     `order` "generate": a token starts when the one before has left the last layer; "prefill": all
-    tokens are known. `prompt`: the first tokens are prefill, the rest generated.
+    tokens are known. `prompt`: the first tokens are prefill, the rest generated. `engine` chooses
+    how the schedule is computed, never what it is.
 
     Raises ConfigError if trace and hardware do not fit; InvariantError if the books do not balance.
     """
@@ -98,7 +101,9 @@ def simulate_trace(
             outputs.append(output)
             function.append(_compare(output, ideal))
         declaration = declare(head, [output.activity for output in outputs], known)
-        schedule = run_simpy(declaration, lambda token: report("timing", token + 1, trace.tokens))
+        schedule, why = run(
+            declaration, engine, lambda token: report("timing", token + 1, trace.tokens)
+        )
         ledger = Ledger()
         post_energy(ledger, head, outputs, schedule)
     simulation = Simulation(
@@ -110,6 +115,7 @@ def simulate_trace(
         function,
         declaration,
         schedule,
+        why,
         utilisation(declaration, schedule),
         ledger,
         unread_leaves(hardware.config, reads),

@@ -107,6 +107,29 @@ def test_events_do_not_depend_on_the_schedule(trace: Trace, result: Result) -> N
     assert other.document()["events"] == result.document()["events"] > 0
 
 
+def test_engines_print_the_same_numbers(trace: Trace) -> None:
+    """What a user reads does not depend on how the schedule was computed."""
+    for overrides in ({}, {"controller.phases": "early_end", "write_path.heads_per_driver": 2}):
+        hardware = archsim.load_hardware(overrides=overrides)
+        documents = [
+            archsim.simulate(trace, hardware, prompt=30, engine=engine).document(wall=False)
+            for engine in ("simpy", "fast", "auto")
+        ]
+        assert [d.pop("engine") for d in documents] == ["simpy", "fast", "fast"]
+        for document in documents:
+            del document["engine_reason"]
+        assert documents[0] == documents[1] == documents[2]
+
+
+def test_auto_falls_back_to_events_and_says_why(trace: Trace) -> None:
+    hardware = archsim.load_hardware(overrides={"controller.heads_in_parallel": 2})
+    document = archsim.simulate(trace.select(tokens=5), hardware).document()
+    assert document["engine"] == "simpy"
+    assert "heads in parallel" in document["engine_reason"]
+    with pytest.raises(ConfigError, match="fast engine cannot"):
+        archsim.simulate(trace.select(tokens=5), hardware, engine="fast")
+
+
 def test_gated_converters_save_energy_until_the_window_is_full(trace: Trace) -> None:
     gated = archsim.simulate(
         trace, archsim.load_hardware(overrides={"controller.gate_unwritten": True})

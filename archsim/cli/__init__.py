@@ -66,9 +66,6 @@ def main() -> None:
     """Entry point: runs the command and turns our errors into one line and an exit code."""
     from archsim.errors import ArchsimError, one_line
 
-    # small products on many BLAS threads are slower than on one, and busy neighbours make it worse
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         application(standalone_mode=False)
     except click.exceptions.Abort:

@@ -16,6 +16,7 @@ from archsim.errors import one_line
 
 if TYPE_CHECKING:
     from archsim.simulation import Progress
+    from archsim.timing.engine import Engine
 
 
 @click.command("simulate")
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     help="Tokens one after another (default), or all known at once.",
 )
 @click.option("--prompt", type=int, metavar="N", help="First N tokens as prefill, then generate.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "simpy", "fast"]),
+    default="auto",
+    help="Events (simpy) or a recurrence (fast): the same times.",
+)
 @click.option("--tokens", type=int, metavar="N", help="Use only the first N tokens.")
 @click.option("--layers", metavar="A:B", help="Use only layers A to B - 1.")
 @click.option("--explain", "explained", type=int, metavar="TOKEN", help="Show one token's phases.")
@@ -52,6 +59,7 @@ def command(
     assignments: tuple[str, ...],
     order: str | None,
     prompt: int | None,
+    engine: Engine,
     tokens: int | None,
     layers: str | None,
     explained: int | None,
@@ -92,7 +100,12 @@ def command(
 
     with progress_bar() as progress:
         result = simulate(
-            trace, hardware, order=order or "generate", prompt=prompt, progress=progress
+            trace,
+            hardware,
+            order=order or "generate",
+            prompt=prompt,
+            engine=engine,
+            progress=progress,
         )
     explanation = None if explained is None else explain(result, explained, *place)
     if folder is not None:

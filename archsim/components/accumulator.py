@@ -70,8 +70,8 @@ class Accumulator:
         return self.sub_tiles.count * self.sub_tiles.rows
 
     def output(self, values: Array, a: float, b: float) -> Array:
-        """``y = a * (sum over sub-tiles) + b``; `values` (tokens, sub-tiles, features)."""
-        total: Array = values.sum(axis=1)
+        """``y = a * (sum over sub-tiles) + b``; `values` (sub-tiles, tokens, features)."""
+        total: Array = values.sum(axis=0)
         return a * total + b
 
     def add_energy(self, adds: Array) -> Array:

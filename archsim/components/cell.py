@@ -6,8 +6,6 @@ Reads are non-destructive; the stored deviation from mid-rail fades with age.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,22 +19,6 @@ MICROAMPERE = 1e-6
 _READ = ("cell.effective_voltage", "cell.model", "cell.polynomial", "retention.model")
 READ_KEYS = Action("K arrays", "read current", "qk", "read_key", (*_READ, "pulse_generator.t_max"))
 READ_VALUES = Action("V arrays", "read current", "sv", "read_value", (*_READ, "converter.t_max"))
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Cells after a write: powers 1..P of the deviation, shape (P, columns, features)."""
-
-    powers: Array
-
-    def columns(self, which: slice) -> Stored:
-        return Stored(self.powers[:, which])
-
-    @property
-    def deviation(self) -> Array:
-        """Volts from mid-rail, (columns, features)."""
-        deviation: Array = self.powers[0]
-        return deviation
 
 
 class Cell:
@@ -61,14 +43,6 @@ class Cell:
         """C_0..C_P in uA/V^p at `input_voltage` (FACTS 2)."""
         retention = config.retention
         self.decay_per_token = 0.0 if retention.model == "off" else retention.decay_per_token
-
-    def store(self, volts: Array) -> Stored:
-        """Powers of the deviation of stored voltages (columns, features); expanded once a write."""
-        deviation = volts - self.mid_rail
-        powers = [deviation]
-        for _ in range(2, len(self.coefficients)):
-            powers.append(powers[-1] * deviation)  # x**3 by pow costs more than the products
-        return Stored(np.stack(powers))
 
     def current(self, deviation: Array) -> Array:
         """Signed current in uA of cells at a deviation (V), any shape."""

@@ -6,16 +6,20 @@ second product by physical sub-tile, signed conversion, digital sum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from archsim.components.head import Head
-from archsim.datapath.current_sums import key_current_sums, value_current_sums
-from archsim.datapath.products import Ages, first_product, second_product
+from archsim.datapath.current_sums import ValueCurrentSums, key_current_sums
+from archsim.datapath.products import first_product, operand, second_product
 from archsim.errors import ConfigError
 
 Array = NDArray[np.float64]
@@ -117,11 +121,21 @@ def attend_layer(
             raise ConfigError(f"{name} holds values that are not finite")
     head.sub_tiles.check_features(q.shape[2])
     resolved = resolve_scalers(scalers, len(q))
-    outputs = []
-    for h in range(len(q)):
+
+    def one_head(h: int) -> AttentionOutput:
         pairs = {name: (float(a[h]), float(b[h])) for name, (a, b) in resolved.items()}
-        outputs.append(_attend_head(q[h], k[h], v[h], head, pairs, details))
-    return _stack(outputs)
+        return _attend_head(q[h], k[h], v[h], head, pairs, details)
+
+    # heads in parallel, products on one thread each: many threads on small products get in each
+    # other's way, and the number of threads must not change a result
+    threads = min(len(q), os.cpu_count() or 1)
+    with _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        return _stack(list(pool.map(one_head, range(len(q)))))
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 Part = TypeVar("Part", Activity, Saturation)
@@ -145,6 +159,20 @@ def _stack(outputs: list[AttentionOutput]) -> AttentionOutput:
     )
 
 
+def _blocks(tokens: int, rate: float) -> Iterator[tuple[int, int]]:
+    """Stretches of rows over which factors of decay stay in a float's range, whole panels each."""
+    panels = tokens if rate == 0.0 else max(1, int(600 / (3 * rate)) // PANEL)
+    length = panels * PANEL
+    for start in range(0, tokens, length):
+        yield start, min(start + length, tokens)
+
+
+def _hidden(start: int, stop: int, first: int, window: int) -> NDArray[np.bool_]:
+    """Where token j of [first, stop) is not in the window of token i of [start, stop)."""
+    age = np.arange(start, stop)[:, None] - np.arange(first, stop)
+    return (age < 0) | (age >= window)
+
+
 def _attend_head(
     q: Array,
     k: Array,
@@ -158,13 +186,13 @@ def _attend_head(
     inputs = ("q", q), ("k", k), ("v", v)
     scaled = {n: scalers[n][0] * x + scalers[n][1] for n, x in inputs}  # 2.2
     widths = head.pulse_generator.widths(scaled["q"])  # 2.3
-    keys_volts = head.write_path.voltages(scaled["k"])
-    values_volts = head.write_path.voltages(scaled["v"])
-    keys, values = cell.store(keys_volts), cell.store(values_volts)
+    key_volts = head.write_path.voltages(scaled["k"])
+    value_volts = head.write_path.voltages(scaled["v"])
     rate = cell.decay_per_token
     fade = float(np.exp(-rate * (min(tokens, window) - 1)))
     # a pulse cannot be negative or longer than T_max, even where the quantiser is ideal
     pulses = np.clip(widths, 0.0, 1.0)
+    drawn = ValueCurrentSums(value_volts - cell.mid_rail, cell, rate, fade)
 
     y = np.empty_like(q)
     scores = np.zeros((tokens, tokens)) if details else None
@@ -175,54 +203,63 @@ def _attend_head(
     low = high = clipped = 0
     time = np.arange(tokens, dtype=np.float64)
 
-    for start in range(0, tokens, PANEL):
-        stop = min(start + PANEL, tokens)
-        first = max(0, start - window + 1)
-        rows, columns = slice(start, stop), slice(first, stop)
-        ages = Ages(time[rows], time[columns], rate) if rate else None
-        score = first_product(widths[rows], keys.columns(columns), cell, ages)  # 2.5
-        age = time[rows, None] - time[None, columns]
-        visible = (age >= 0) & (age < window)
-        score[~visible] = 0.0
-        pulse = head.score_converter.widths(score)  # 2.6
-        low += int(np.count_nonzero(visible & (score < 0)))
-        high += int(np.count_nonzero(score > head.score_converter.saturation))
-        current = np.zeros((stop - start, tiles.count, features))
-        for run in tiles.runs(first, stop):  # 2.7: old and new columns of a sub-tile add up
-            part = slice(run.first - first, run.stop - first)
-            written = slice(run.first, run.stop)
-            part_ages = Ages(time[rows], time[written], rate) if rate else None
-            current[:, run.sub_tile] += second_product(
-                pulse[:, part], values.columns(written), cell, part_ages
-            )
-        normal = head.output_converter.normalised(current)  # 2.8
-        codes = head.output_converter.quantiser.codes(normal)
-        y[rows] = head.accumulator.output(  # 2.9
-            head.output_converter.quantiser.values(codes), *scalers["output"]
+    for block, until in _blocks(tokens, rate):
+        oldest = max(0, block - window + 1)
+        written = time[oldest:until]
+        keys, values = (
+            operand(volts[oldest:until], cell, written, rate, origin=float(block))
+            for volts in (key_volts, value_volts)
         )
-        clipped += int(np.count_nonzero(np.abs(normal) > 1))
-        magnitude = np.minimum(np.abs(normal), 1.0)
-        longest_score[rows] = pulse.max(axis=1)
-        longest_output[rows] = magnitude.max(axis=(1, 2))
-        counts[rows] = head.counters.counts(codes, magnitude).sum(axis=(1, 2))
-        value_current[rows] = value_current_sums(pulse, values.columns(columns), cell, ages, fade)
-        if scores is not None and pulse_widths is not None and all_codes is not None:
-            scores[rows, columns], pulse_widths[rows, columns] = score, pulse
-            all_codes[rows] = codes
+        for start in range(block, until, PANEL):
+            stop = min(start + PANEL, until)
+            first = max(0, start - window + 1)
+            rows, columns = slice(start, stop), slice(first, stop)
+            read = time[rows]
+            score = first_product(  # 2.5
+                widths[rows], keys.columns(slice(first - oldest, stop - oldest)), read
+            )
+            hidden = _hidden(start, stop, first, window)
+            score[hidden] = 0.0
+            pulse = head.score_converter.widths(score)  # 2.6
+            low += int(np.count_nonzero(score < 0))
+            high += int(np.count_nonzero(score > head.score_converter.saturation))
+            runs = tiles.runs(first, stop)
+            used = sorted({run.sub_tile for run in runs})
+            current = np.zeros((len(used), stop - start, features))
+            for run in runs:  # 2.7: old and new columns of a sub-tile add up
+                part = values.columns(slice(run.first - oldest, run.stop - oldest))
+                current[used.index(run.sub_tile)] += second_product(
+                    pulse[:, run.first - first : run.stop - first], part, read
+                )
+            normal = head.output_converter.normalised(current)  # 2.8
+            codes = head.output_converter.quantiser.codes(normal)
+            y[rows] = head.accumulator.output(  # 2.9
+                head.output_converter.quantiser.values(codes), *scalers["output"]
+            )
+            magnitude = np.abs(normal)
+            clipped += int(np.count_nonzero(magnitude > 1))
+            np.minimum(magnitude, 1.0, out=magnitude)
+            longest_score[rows] = pulse.max(axis=1)
+            longest_output[rows] = magnitude.max(axis=(0, 2))
+            counts[rows] = head.counters.counts(codes, magnitude).sum(axis=(0, 2))
+            value_current[rows] = drawn.panel(pulse, columns, read)
+            if scores is not None and pulse_widths is not None and all_codes is not None:
+                scores[rows, columns], pulse_widths[rows, columns] = score, pulse
+                all_codes[rows, used] = codes.transpose(1, 0, 2)
 
     seen = np.minimum(np.arange(1, tokens + 1), window).astype(np.float64)
     activity = Activity(
         query_pulses=np.count_nonzero(pulses, axis=1).astype(np.float64),
         longest_query=pulses.max(axis=1),
-        key_current=key_current_sums(pulses, keys, cell, window, rate, fade),
+        key_current=key_current_sums(pulses, key_volts - cell.mid_rail, cell, window, rate, fade),
         longest_score=longest_score,
         value_current=value_current,
         longest_output=longest_output,
         counts=counts,
         written_columns=seen,
         written_sub_tiles=np.ceil(seen / tiles.columns),
-        stored=np.clip(keys_volts, 0, cell.supply).sum(axis=1)
-        + np.clip(values_volts, 0, cell.supply).sum(axis=1),
+        stored=np.clip(key_volts, 0, cell.supply).sum(axis=1)
+        + np.clip(value_volts, 0, cell.supply).sum(axis=1),
     )
     pairs = float(seen.sum())
     saturation = Saturation(

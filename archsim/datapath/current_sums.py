@@ -2,7 +2,7 @@
 
 A cell draws |I|, not I. As long as no cell's current changes sign while it decays, |I| is the
 polynomial times a fixed sign, and the sums stay matrix products; otherwise they are taken cell by
-cell. Decay at the published rate never flips a sign inside the window.
+cell. Decay at the published rate never turns a sign round inside the window.
 """
 
 from __future__ import annotations
@@ -10,79 +10,87 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.cell import Cell, Stored
-from archsim.datapath.products import Ages
+from archsim.components.cell import Cell
 
 Array = NDArray[np.float64]
 
 
-def _signed_powers(stored: Stored, cell: Cell) -> Array:
+def _signed_powers(deviation: Array, cell: Cell) -> Array:
     """sign(I) C_p y^p of every cell, p = 0..P: (P + 1, columns, features); their sum is |I|."""
-    sign = np.sign(cell.current(stored.deviation))
-    terms = np.empty((len(cell.coefficients), *sign.shape))
-    terms[0] = cell.coefficients[0] * sign
-    for p in range(1, len(cell.coefficients)):
-        terms[p] = cell.coefficients[p] * sign * stored.powers[p - 1]
+    terms = np.empty((len(cell.coefficients), *deviation.shape))
+    terms[0] = np.sign(cell.current(deviation))
+    for p in range(1, len(terms)):
+        np.multiply(terms[p - 1], deviation, out=terms[p])
+    terms *= cell.coefficients[:, None, None]
     return terms
 
 
 def key_current_sums(
-    pulses: Array, keys: Stored, cell: Cell, window: int, rate: float, fade: float
+    pulses: Array, deviation: Array, cell: Cell, window: int, rate: float, fade: float
 ) -> Array:
-    """``sum_{j in window} sum_d pulse[i,d] |I(K[j,d], age)|`` in uA; pulses (tokens, features)."""
-    tokens, features = pulses.shape
-    sums = np.zeros((tokens, features))  # of |I| over the window, for every feature
-    if cell.keeps_sign(keys.deviation, fade):
-        terms = _signed_powers(keys, cell)
-        for p, term in enumerate(terms):
-            if rate == 0.0 or p == 0:
-                total = np.cumsum(term, axis=0)
-                total[window:] -= total[:-window].copy() if tokens > window else 0.0
-                sums += total
-            else:
-                sums += _fading_window_sum(term, window, float(np.exp(-p * rate)))
+    """``sum_{j in window} sum_d pulse[i,d] |I(K[j,d], age)|`` in uA, (tokens,).
+
+    `pulses` and `deviation` (tokens, features); `fade` is what remains of a deviation at the end of
+    the window.
+    """
+    if cell.keeps_sign(deviation, fade):
+        terms = _signed_powers(deviation, cell).transpose(1, 0, 2)  # (tokens, P + 1, features)
+        sums = _fading_window_sum(terms, window, rate)
     else:
-        for i in range(tokens):
+        sums = np.empty_like(deviation)
+        for i in range(len(deviation)):
             first = max(0, i - window + 1)
             ages = i - np.arange(first, i + 1, dtype=np.float64)
-            faded = keys.deviation[first : i + 1] * np.exp(-rate * ages)[:, None]
+            faded = deviation[first : i + 1] * np.exp(-rate * ages)[:, None]
             sums[i] = np.abs(cell.current(faded)).sum(axis=0)
     weighted: Array = np.einsum("id,id->i", pulses, sums)
     return weighted
 
 
-def _fading_window_sum(term: Array, window: int, step: float) -> Array:
-    """``out[i] = sum_{j in window} term[j] step^(i-j)``, token by token so nothing overflows."""
-    arriving = term.copy()
-    if len(term) > window:
-        arriving[window:] -= term[:-window] * step**window
-    out = np.empty_like(term)
-    running = np.zeros(term.shape[1])
-    for i, new in enumerate(arriving):
-        running = running * step + new
-        out[i] = running
+def _fading_window_sum(terms: Array, window: int, rate: float) -> Array:
+    """``out[i] = sum_{j in window} sum_p terms[j,p] exp(-p rate (i-j))``, (tokens, features)."""
+    tokens, powers, _ = terms.shape
+    if rate == 0.0:
+        total = np.cumsum(terms.sum(axis=1), axis=0)
+        total[window:] -= total[: max(0, tokens - window)].copy()
+        return total
+    step = np.exp(-rate * np.arange(powers))[:, None]
+    arriving = terms.copy()
+    arriving[window:] -= terms[: max(0, tokens - window)] * step**window
+    out = np.empty((tokens, terms.shape[2]))
+    running = np.zeros(terms.shape[1:])
+    for i in range(tokens):  # token by token, so that nothing overflows however fast the decay
+        running *= step
+        running += arriving[i]
+        running.sum(axis=0, out=out[i])
     return out
 
 
-def value_current_sums(
-    pulse: Array, values: Stored, cell: Cell, ages: Ages | None, fade: float
-) -> Array:
-    """``sum_j P[i,j] sum_d |I(V[j,d], age)|`` in uA of a panel; pulse (rows, columns)."""
-    if cell.keeps_sign(values.deviation, fade):
-        terms = _signed_powers(values, cell).sum(axis=2)  # (P + 1, columns)
-        if ages is None:
-            still: Array = pulse @ terms.sum(axis=0)
+class ValueCurrentSums:
+    """``sum_j P[i,j] sum_d |I(V[j,d], age)|`` in uA, for panels of rows of one head."""
+
+    def __init__(self, deviation: Array, cell: Cell, rate: float, fade: float) -> None:
+        self.cell, self.rate, self.deviation = cell, rate, deviation
+        self.separable = cell.keeps_sign(deviation, fade)
+        if self.separable:
+            self.terms = _signed_powers(deviation, cell).sum(axis=2).T  # (columns, P + 1)
+
+    def panel(self, pulse: Array, columns: slice, read: Array) -> Array:
+        """Sums of a panel: pulse (rows, columns) of `columns`, read at times `read` (tokens)."""
+        if self.separable and self.rate == 0.0:
+            still: Array = pulse @ self.terms[columns].sum(axis=1)
             return still
-        total: Array = pulse @ terms[0]
-        for p in range(1, len(terms)):
-            rows, columns = ages.factors(p)
-            total += rows * (pulse @ (terms[p] * columns))
+        written = np.arange(columns.start, columns.stop, dtype=np.float64)
+        if self.separable:
+            powers = np.arange(self.terms.shape[1])
+            origin = read[0]
+            fading = self.terms[columns] * np.exp(self.rate * np.outer(written - origin, powers))
+            rows = np.exp(-self.rate * np.outer(read - origin, powers))
+            total: Array = np.einsum("ip,ip->i", pulse @ fading, rows)
+            return total
+        total = np.empty(len(pulse))
+        for i, now in enumerate(read):
+            age = np.maximum(now - written, 0.0)
+            faded = self.deviation[columns] * np.exp(-self.rate * age)[:, None]
+            total[i] = pulse[i] @ np.abs(self.cell.current(faded)).sum(axis=1)
         return total
-    total = np.zeros(len(pulse))
-    for i in range(len(pulse)):
-        faded = values.deviation
-        if ages is not None:
-            age = np.maximum(ages.read[i] - ages.written, 0.0)
-            faded = faded * np.exp(-ages.rate * age)[:, None]
-        total[i] = pulse[i] @ np.abs(cell.current(faded)).sum(axis=1)
-    return total

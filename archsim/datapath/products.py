@@ -1,9 +1,9 @@
 """The two analog products of FACTS 2.5 and 2.7, as matrix products.
 
-The cell current is a polynomial in the stored deviation, so a dot product over cells is one matrix
-product per power. Decay multiplies the deviation by ``exp(-lambda (t_read - t_written))``, which
-is a row factor times a column factor: ages cost no extra products. It happens inside the sum,
-before any clamp, so clamps and quantisers on either side do not disturb it.
+The cell current is a polynomial in the stored deviation, so a dot product over cells is a matrix
+product over its powers. Decay multiplies the deviation by ``exp(-lambda (t_read - t_written))``, a
+row factor times a column factor: it is folded into the operands and costs no products. It happens
+inside the sum, before any clamp, so clamps and quantisers on either side do not disturb it.
 
 Everything that multiplies Q by K or P by V goes through these two functions.
 """
@@ -15,71 +15,86 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.cell import Cell, Stored
+from archsim.components.cell import Cell
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Ages:
-    """When rows are read and columns were written, in tokens; `rate` is lambda a token.
+class Operand:
+    """Written cells, ready to be multiplied: their current at a pulse of T_max, split by power.
 
-    `read` (rows,), `written` (columns,). Only differences matter, so any origin will do; factors
-    are taken about the first read, which keeps them in range over any length of trace.
+    `terms` (columns, powers, features) are ``C_p y^p`` in uA with the column's part of the decay;
+    without decay the powers are summed into one. `rate` is lambda a token, `origin` the time at
+    which the parts of the decay meet. Column factors grow as exp(powers x rate x (written -
+    origin)): whoever chooses the origin keeps that in range.
     """
 
-    read: Array
-    written: Array
+    terms: Array
+    constant: float
     rate: float
+    origin: float
 
-    def factors(self, power: int) -> tuple[Array, Array]:
-        """Row and column factors of the deviation's `power`: their product is delta^power."""
-        origin = self.read[0]
-        rows = np.exp(-power * self.rate * (self.read - origin))
-        columns = np.exp(-power * self.rate * (origin - self.written))
-        return rows, columns
+    def columns(self, which: slice) -> Operand:
+        return Operand(self.terms[which], self.constant, self.rate, self.origin)
+
+    def row_factors(self, read: Array) -> Array:
+        """The rows' part of the decay, (rows, powers), for reads at times `read`."""
+        powers = np.arange(1, self.terms.shape[1] + 1)
+        return np.exp(-self.rate * np.outer(read - self.origin, powers))
 
 
-def first_product(Q: Array, keys: Stored, cell: Cell, ages: Ages | None = None) -> Array:
+def operand(
+    volts: Array, cell: Cell, written: Array | None = None, rate: float = 0.0, origin: float = 0.0
+) -> Operand:
+    """The operand of cells written with `volts` (columns, features) at times `written`.
+
+    Powers are expanded once, by multiplication: ``x**3`` costs more than the products.
+    """
+    deviation = volts - cell.mid_rail
+    powers = [cell.coefficients[1] * deviation]
+    power = deviation
+    for coefficient in cell.coefficients[2:]:
+        power = power * deviation
+        powers.append(coefficient * power)
+    constant = float(cell.coefficients[0])
+    if rate == 0.0 or written is None:
+        return Operand(sum(powers[1:], powers[0])[:, None, :], constant, 0.0, origin)
+    exponents = np.outer(written - origin, np.arange(1, len(powers) + 1))
+    terms = np.stack(powers, axis=1)
+    terms *= np.exp(rate * exponents)[:, :, None]
+    return Operand(terms, constant, rate, origin)
+
+
+def first_product(Q: Array, keys: Operand, read: Array | None = None) -> Array:
     """``S_raw[i,j] = sum_p C_p delta^p sum_d Q[i,d] (K[j,d] - mid)^p`` in uA (FACTS 2.5).
 
-    Q (rows, features) pulse widths / T_max; `keys` (columns, features) as written; returns
-    (rows, columns). `ages` None means no decay. Nothing is masked here.
+    Q (rows, features) pulse widths / T_max, read at times `read` (rows,) if `keys` decay; returns
+    (rows, columns). Nothing is masked here.
     """
-    coefficients = cell.coefficients
-    constant = coefficients[0] * Q.sum(axis=1, keepdims=True)
-    powers = range(1, len(coefficients))
-    if ages is None:
-        weighted = np.tensordot(coefficients[1:], keys.powers, axes=1)  # one current per cell
-        score: Array = constant + Q @ weighted.T
-        return score
-    left, right = [], []
-    for p in powers:
-        rows, columns = ages.factors(p)
-        left.append(Q * rows[:, None])
-        right.append(keys.powers[p - 1] * (coefficients[p] * columns)[:, None])
-    decayed: Array = constant + np.hstack(left) @ np.hstack(right).T
-    return decayed
+    left = Q
+    if keys.rate and read is not None:
+        factors = keys.row_factors(read)
+        left = (factors[:, :, None] * Q[:, None, :]).reshape(len(Q), -1)
+    score: Array = left @ keys.terms.reshape(len(keys.terms), -1).T
+    score += keys.constant * Q.sum(axis=1, keepdims=True)
+    return score
 
 
-def second_product(P: Array, values: Stored, cell: Cell, ages: Ages | None = None) -> Array:
+def second_product(P: Array, values: Operand, read: Array | None = None) -> Array:
     """``A_raw[i,d] = sum_p C_p sum_j P[i,j] delta^p (V[j,d] - mid)^p`` in uA (FACTS 2.7).
 
-    P (rows, columns) pulse widths / T_max; `values` (columns, features) of one sub-tile as
-    written; returns (rows, features). A column with P = 0 contributes exactly 0.
+    P (rows, columns) pulse widths / T_max of one sub-tile; returns (rows, features). A column with
+    P = 0 contributes exactly 0.
     """
-    coefficients = cell.coefficients
-    constant = coefficients[0] * P.sum(axis=1, keepdims=True)
-    if ages is None:
-        weighted = np.tensordot(coefficients[1:], values.powers, axes=1)
-        current: Array = constant + P @ weighted
-        return current
-    features = values.powers.shape[2]
-    stacked, row_factors = [], []
-    for p in range(1, len(coefficients)):
-        rows, columns = ages.factors(p)
-        stacked.append(values.powers[p - 1] * (coefficients[p] * columns)[:, None])
-        row_factors.append(rows)
-    product = (P @ np.hstack(stacked)).reshape(len(P), -1, features)
-    decayed: Array = constant + np.einsum("ipd,pi->id", product, np.stack(row_factors))
-    return decayed
+    columns, powers, features = values.terms.shape
+    product = P @ values.terms.reshape(columns, -1)
+    current: Array = product
+    if values.rate and read is not None:
+        by_power = product.reshape(len(P), powers, features)
+        factors = values.row_factors(read)
+        current = by_power[:, 0] * factors[:, :1]
+        for p in range(1, powers):
+            current += by_power[:, p] * factors[:, p : p + 1]
+    current += values.constant * P.sum(axis=1, keepdims=True)
+    return current

@@ -100,7 +100,8 @@ def boundary(result: Result) -> Table:
         f"{trace.name}: {trace.layers} layers x {trace.heads} heads x {trace.tokens:,} tokens x "
         f"{trace.head_dim}",
     )
-    table.add_row("run", f"{order}; window {window(result):,}; engine {simulation.schedule.engine}")
+    engine = f"engine {simulation.schedule.engine}: {simulation.why_engine}"
+    table.add_row("run", f"{order}; window {window(result):,}; {engine}")
     table.add_row("inside", INSIDE)
     table.add_row("outside", f"{OUTSIDE}; {gaps} (assumed)")
     table.add_row(

@@ -1,15 +1,12 @@
-"""Rows beside the accelerator: published ratios, honest labels, and the command's output."""
+"""Rows beside the accelerator: published ratios and honest labels."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
-from click.testing import CliRunner
 
 from archsim.baseline import AcceleratorFigures, compare, protocols
-from archsim.cli import compare as cli
 from archsim.config.gpu import available_gpus, load_gpu
 from archsim.errors import InvariantError
 
@@ -140,53 +137,3 @@ def test_protocol_flaws_are_told():
 def test_impossible_figures_are_refused(value):
     with pytest.raises(InvariantError, match="attention_latency_s"):
         replace(PAPER, attention_latency_s=value)
-
-
-@pytest.fixture
-def run(monkeypatch):
-    monkeypatch.setattr(cli, "simulated_figures", lambda *_: PAPER)
-    monkeypatch.setenv("COLUMNS", "80")
-    return lambda *arguments: CliRunner().invoke(cli.command, list(arguments))
-
-
-def test_text_fits_80_columns_and_names_the_kind(run):
-    result = run()
-    assert result.exit_code == 0
-    assert result.stderr == ""
-    assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "344x faster per token (throughput), 97,266x less energy" in result.stdout
-    assert "7,521x faster per token (throughput), 43,981x less energy" in result.stdout
-    assert "240x faster per token (latency), energy not measured" in result.stdout
-    assert "flaw: " in result.stdout
-
-
-def test_json_is_one_document(run):
-    result = run("--json", "--gpu", "h100-sxm", "--gpu", "rtx-4090", "--gpu", "h100-sxm")
-    document = json.loads(result.stdout)
-    assert document["schema_version"] == 1
-    assert document["accelerator"]["attention_latency_s"] == 65e-9
-    assert {row["gpu"] for row in document["rows"]} == {"H100 SXM", "RTX 4090"}
-    assert len(document["rows"]) == 7
-    assert document["omitted"] == []
-
-
-def test_list_gpus_simulates_nothing(monkeypatch):
-    monkeypatch.setattr(cli, "simulated_figures", None)
-    text = CliRunner().invoke(cli.command, ["--list-gpus"])
-    assert [line.split()[0] for line in text.stdout.splitlines()] == list(available_gpus())
-    document = json.loads(CliRunner().invoke(cli.command, ["--list-gpus", "--json"]).stdout)
-    assert document["gpus"]["rtx-4090"] == "RTX 4090"
-
-
-def test_unknown_gpu_fails_before_the_simulation(monkeypatch):
-    monkeypatch.setattr(cli, "simulated_figures", None)
-    result = CliRunner().invoke(cli.command, ["--gpu", "h100"])
-    assert result.exit_code != 0
-    assert "did you mean 'h100-sxm'" in str(result.exception)
-    assert result.stdout == ""
-
-
-def test_ratio_texts_below_one():
-    assert cli.speed_text(0.5) == "2.0x slower"
-    assert cli.energy_text(0.1) == "10x more energy"
-    assert cli.speed_text(1.0) == "1.0x faster"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import archsim
 from archsim.components.head import Head
 from archsim.datapath.attention import attend_layer
-from archsim.datapath.current_sums import key_current_sums, value_current_sums
+from archsim.datapath.current_sums import ValueCurrentSums, key_current_sums
 from archsim.datapath.ideal import ideal_attention
-from archsim.datapath.products import Ages, first_product, second_product
+from archsim.datapath.products import first_product, operand, second_product
 from archsim.errors import ConfigError
 
 from . import oracle
@@ -141,9 +141,9 @@ def test_golden_vectors() -> None:
     fade = np.exp(-1e-4 * (i[:, None] - i)) * (i[:, None] >= i)
     for n in range(10):
         q, k, v = (golden[name][n].astype(np.float64) for name in ("Q", "K", "V"))
-        score = first_product(q, head.cell.store(k), head.cell) * fade
+        score = first_product(q, operand(k, head.cell)) * fade
         pulse = head.score_converter.widths(score)
-        current = second_product(pulse * fade, head.cell.store(v), head.cell)
+        current = second_product(pulse * fade, operand(v, head.cell))
         output = np.clip(head.output_converter.normalised(current), -1, 1)
         causal = i[:, None] >= i
         assert np.abs(score - golden["S"][n])[causal].max() <= 2e-4
@@ -168,11 +168,11 @@ def test_current_sums_equal_sums_over_cells(model: str, rate: float, window: int
     widths *= visible
     deviation = (volts - 0.45)[None] * np.exp(-rate * np.maximum(age, 0))[:, :, None]
     magnitude = np.abs(cell.current(deviation)) * visible[:, :, None]  # (read, written, feature)
-    stored, fade = cell.store(volts), float(np.exp(-rate * (min(tokens, window) - 1)))
-    keys = key_current_sums(pulses, stored, cell, window, rate, fade)
+    fade = float(np.exp(-rate * (min(tokens, window) - 1)))
+    keys = key_current_sums(pulses, volts - 0.45, cell, window, rate, fade)
     np.testing.assert_allclose(keys, np.einsum("id,ijd->i", pulses, magnitude), rtol=1e-9)
-    ages = Ages(i.astype(float), i.astype(float), rate) if rate else None
-    values = value_current_sums(widths, stored, cell, ages, fade)
+    sums = ValueCurrentSums(volts - 0.45, cell, rate, fade)
+    values = sums.panel(widths, slice(0, tokens), i.astype(float))
     np.testing.assert_allclose(values, np.einsum("ij,ijd->i", widths, magnitude), rtol=1e-9)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +139,7 @@ def plant_induction(model: Gpt2) -> None:
 
     noted, place = basis(slice(half, None), width), basis(slice(half, None), width)
     with torch.no_grad():
-        first = model.h[0].attn
+        first, second = (cast(Block, model.h[layer]).attn for layer in (0, 1))
         turn = torch.linspace(0.2, 3.0, quarter)
         query = torch.zeros(embedding, 2 * quarter)
         index = torch.arange(quarter)
@@ -151,7 +152,6 @@ def plant_induction(model: Gpt2) -> None:
         first.c_attn.weight[:, part(0, 1)] = 1.5 * key
         first.c_attn.weight[:, part(0, 2)] = noted
         first.c_proj.weight[:width] = 0.2 * place.T
-        second = model.h[1].attn
         copied = torch.linalg.qr(torch.randn(embedding, 2 * width))[0]
         for head in (0, 1):
             second.c_attn.weight[:, part(head, 0)] = 2.0 * noted
