@@ -21,6 +21,9 @@ COMMANDS = {
 """Name to one line of help; the module ``archsim.cli.<name>`` holds the command ``command``."""
 
 
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
 class LazyGroup(click.Group):
     """A group whose commands are modules, loaded on use."""
 
@@ -51,7 +54,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings=CONTEXT_SETTINGS)
 @click.version_option(package_name="archsim", prog_name="archsim")
 def application() -> None:
     """Cycle-level simulator of in-memory attention accelerators.

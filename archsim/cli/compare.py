@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archsim.cli import CONTEXT_SETTINGS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-@click.command("compare")
+@click.command("compare", context_settings=CONTEXT_SETTINGS)
 @click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
 @click.option("-t", "--trace", metavar="TRACE", help="Token trace: a shipped name or a folder.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY.PATH=VALUE")

@@ -6,8 +6,10 @@ import json
 
 import click
 
+from archsim.cli import CONTEXT_SETTINGS
 
-@click.group()
+
+@click.group(context_settings=CONTEXT_SETTINGS)
 def command() -> None:
     """Show a resolved config, the schema of configs, or the shipped ones."""
 

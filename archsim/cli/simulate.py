@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archsim.cli import CONTEXT_SETTINGS
 from archsim.errors import one_line
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from archsim.timing.engine import Engine
 
 
-@click.command("simulate")
+@click.command("simulate", context_settings=CONTEXT_SETTINGS)
 @click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
 @click.option("-t", "--trace", "trace_name", metavar="TRACE", help="A shipped name or a folder.")
 @click.option(

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from archsim.cli import CONTEXT_SETTINGS
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from archsim.workload.manifest import Manifest
 
 
-@click.group()
+@click.group(context_settings=CONTEXT_SETTINGS)
 def command() -> None:
     """Record and inspect token traces."""
 

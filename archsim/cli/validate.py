@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archsim.cli import CONTEXT_SETTINGS
+
 if TYPE_CHECKING:
     from archsim.evaluation.published import Bounds
 
 
-@click.command("validate")
+@click.command("validate", context_settings=CONTEXT_SETTINGS)
 @click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY.PATH=VALUE")
 @click.option("--bounds", is_flag=True, help="Rerun with each assumed parameter at its bounds.")

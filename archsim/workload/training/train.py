@@ -20,6 +20,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own idiom)
 
 from archsim.files import atomic_path
 from archsim.workload.training import batches
+from archsim.workload.training.card import model_card
 from archsim.workload.training.corpus import HELD_OUT
 from archsim.workload.training.model import Gpt2, Shape
 
@@ -110,8 +111,11 @@ def parameter_groups(model: Gpt2) -> list[dict[str, object]]:
     ]
 
 
-def train(run: Path, steps: int, size: int, threads: int, every: int) -> None:
-    """Train to `steps`, logging to ``RUN/log.jsonl`` and checkpointing each `every` steps."""
+def train(run: Path, steps: int, stop: int, size: int, threads: int, every: int) -> None:
+    """Train to step `stop` of a schedule of `steps`.
+
+    Logs to ``RUN/log.jsonl``; writes a checkpoint each `every` steps and at the end.
+    """
     torch.manual_seed(SEED)
     torch.set_num_threads(threads)
     model = Gpt2(Shape())
@@ -125,7 +129,7 @@ def train(run: Path, steps: int, size: int, threads: int, every: int) -> None:
     corpus = np.load(run / "train.npy", mmap_mode="r")
     shape = model.shape
     running: dict[str, float] = {}
-    for step in range(start, steps):
+    for step in range(start, stop):
         began = time.monotonic()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps)
@@ -144,11 +148,11 @@ def train(run: Path, steps: int, size: int, threads: int, every: int) -> None:
             value = float((losses[i].detach() * weights[i]).sum() / weights[i].sum())
             running[kind] = 0.98 * running.get(kind, value) + 0.02 * value
         done = step + 1
-        if done % 20 == 0 or done == steps:
+        if done % 20 == 0 or done == stop:
             tokens = done * size * shape.n_positions
             losses_seen = {kind: round(value, 4) for kind, value in running.items()}
             _log(run, {"step": done, "tokens": tokens, "seconds": round(seconds, 1), **losses_seen})
-        if done % every == 0 or done == steps:
+        if done % every == 0 or done == stop:
             probes = {name: round(value, 4) for name, value in probe(model, run).items()}
             _log(run, {"step": done, "probe": probes})
             state = {
@@ -168,7 +172,7 @@ def _log(run: Path, row: dict[str, object]) -> None:
 
 
 def export(run: Path, output: Path) -> None:
-    """Write the last checkpoint as a Hugging Face GPT-2 folder, weights in fp16."""
+    """Write the last checkpoint as a Hugging Face GPT-2 folder, weights in fp16, with its card."""
     import shutil
 
     from safetensors.torch import save_file
@@ -176,11 +180,13 @@ def export(run: Path, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     state = torch.load(run / "checkpoint.pt", weights_only=True)["model"]
     tensors = {f"transformer.{name}": t.half().contiguous() for name, t in state.items()}
-    save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
+    with atomic_path(output / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
     config = json.dumps(Shape().hugging_face_config(), indent=2) + "\n"
     (output / "config.json").write_text(config, encoding="utf-8")
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(run / name, output / name)
+    (output / "README.md").write_text(model_card(run), encoding="utf-8")
 
 
 def main() -> None:
@@ -188,6 +194,7 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("-o", "--run", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--stop-at", type=int, help="stop at this step of the --steps schedule")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--checkpoint-every", type=int, default=200)
@@ -201,6 +208,7 @@ def main() -> None:
     train(
         arguments.run,
         arguments.steps,
+        min(arguments.stop_at or arguments.steps, arguments.steps),
         arguments.batch,
         arguments.threads,
         arguments.checkpoint_every,
