@@ -54,7 +54,8 @@ def record(
     if skip_tokens < 0:
         raise ConfigError(f"skipped tokens {skip_tokens}: must not be negative")
     check_name(name)  # before the model runs
-    model = load_gpt2(model_folder)
+    # float64: what is left of machine and library after rounding to fp16 is next to nothing
+    model = load_gpt2(model_folder, np.float64)
     text_sha256 = tokenizer_sha256 = None
     if text is not None:
         try:
@@ -185,5 +186,6 @@ def _stored(x: Array, dtype: Dtype, part: str) -> NDArray[Any]:
         raise CorruptInputError(f"the model's {part} of layer {layer} is not finite")
     largest = float(np.abs(x).max())
     if largest > float(np.finfo(dtype).max):
-        raise ConfigError(f"{part} reaches {largest:.3g}, too large for {dtype}; use float32")
+        hint = "; use float32" if dtype == "float16" else ""
+        raise ConfigError(f"{part} reaches {largest:.3g}, too large for {dtype}{hint}")
     return x.astype(dtype)
