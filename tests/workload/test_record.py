@@ -154,7 +154,7 @@ def test_values_too_large_for_float16_are_refused(model: Path) -> None:
 
 def test_a_model_that_overflows_is_named(model: Path) -> None:
     scale_queries(model, 3e38)
-    with pytest.raises(ConfigError, match="q reaches .* too large for float32"):
+    with pytest.raises(ConfigError, match=r"q reaches .* too large for float32"):
         record(model, token_ids=[1, 2], dtype="float32")
 
 
