@@ -45,10 +45,10 @@ def attend(
     """
     arrays = {}
     for name, value in (("q", q), ("k", k), ("v", v)):
-        try:
-            arrays[name] = np.asarray(value, np.float64)
-        except (TypeError, ValueError):
-            raise ConfigError(f"{name}: not an array of numbers") from None
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise ConfigError(f"{name}: not an array of real numbers")
+        arrays[name] = array.astype(np.float64)
     return attend_layer(**arrays, head=Head(hardware.config), scalers=scalers, details=details)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from archsim.config.hardware import Hardware
 from archsim.simulation import LayerFunction, Simulation
 from archsim.timing.analysis import (
+    ENTRY,
     attention_latency,
     leaving,
     queueing,
@@ -102,7 +103,10 @@ class Result:
     def area_mm2(self) -> dict[str, Any]:
         """`components` and `per_head` are one head's; `chip` has every head of every layer."""
         trace = self.simulation.trace
-        blocks = {b.component: b.area * 1e6 for b in self.simulation.head.footprints()}
+        blocks = {
+            b.component: b.area * 1e6
+            for b in self.simulation.head.footprints(self.simulation.trace.heads)
+        }
         per_head = sum(blocks.values())
         chip = per_head * trace.heads * trace.layers
         return {"per_head": per_head, "chip": chip, "components": blocks}
@@ -145,10 +149,11 @@ class Result:
         }
         if share >= 0.9:
             limit = name
-        elif simulation.prompt < simulation.trace.tokens:
+        elif simulation.prompt < simulation.trace.tokens or simulation.trace.tokens == 1:
             limit = "token order: one token at a time passes all layers"
         else:
-            limit = next(iter(by_cause), "pipeline fill: fewer tokens than stages")
+            inside = (cause for cause in by_cause if cause != ENTRY)
+            limit = next(inside, "filling and draining: few tokens for so many layers")
         return {"resource": name, "utilisation": share, "limited_by": limit, "stall_ns": by_cause}
 
     @cached_property
@@ -184,7 +189,10 @@ class Result:
             for stage in path  # write_value runs beside write_key
         ]
         energies = [(p.action.rests_on, p.total) for p in self.simulation.ledger]
-        areas = [(b.rests_on, b.area) for b in self.simulation.head.footprints()]
+        areas = [
+            (b.rests_on, b.area)
+            for b in self.simulation.head.footprints(self.simulation.trace.heads)
+        ]
         return {
             "latency": _shares(hardware, times),
             "energy": _shares(hardware, energies),
@@ -278,7 +286,7 @@ def peak_power(simulation: Simulation) -> float:
     schedule, period = simulation.schedule, simulation.declaration.period_ps
     times, steps = [], []
     for posting in simulation.ledger:
-        if posting.total == 0 or posting.energy.shape != schedule.start[FIRST].shape:
+        if posting.total == 0 or posting.action.bucket == "static":
             continue
         stage = posting.action.stage
         start = schedule.start[FIRST if stage == "head" else stage]

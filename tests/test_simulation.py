@@ -196,6 +196,45 @@ def test_head_dim_must_fit_the_rows(trace: Trace) -> None:
         archsim.simulate(trace, archsim.load_hardware(overrides={"array.rows": 32}))
 
 
+def test_a_component_that_does_not_post_is_noticed(
+    trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The books are checked against what the trace implies, not against themselves."""
+    from archsim import simulation
+    from archsim.components.converter import CONVERT_OUTPUT
+    from archsim.components.write_path import CONVERT_KEYS
+
+    genuine = Ledger.post
+    for action in (CONVERT_OUTPUT, CONVERT_KEYS):
+
+        def forgetful(self: Ledger, what: Action, *rest: Any, lost: Action = action) -> None:
+            if what != lost:
+                genuine(self, what, *rest)
+
+        monkeypatch.setattr(Ledger, "post", forgetful)
+        with pytest.raises(InvariantError, match=action.label):
+            simulation.simulate_trace(trace.select(tokens=3), archsim.load_hardware())
+
+    def twice(self: Ledger, what: Action, energy: Any, operations: float) -> None:
+        genuine(self, what, energy, 2 * operations)
+
+    monkeypatch.setattr(Ledger, "post", twice)
+    with pytest.raises(InvariantError, match="operations issued"):
+        simulation.simulate_trace(trace.select(tokens=3), archsim.load_hardware())
+
+
+def test_peak_power_of_one_token_counts_static_power_once(trace: Trace) -> None:
+    hardware = archsim.load_hardware(overrides={"static.power_per_head": "1 W"})
+    rates = archsim.simulate(trace.select(tokens=1), hardware).throughput
+    assert 6_000 < rates["average_power_mw"] < rates["peak_power_mw"] < 7_000
+
+
+def test_an_override_that_changes_nothing_is_reported(trace: Trace) -> None:
+    hardware = archsim.load_hardware(overrides={"retention.tau": "1 s"})
+    run = archsim.simulate(trace.select(tokens=2), hardware)
+    assert run.simulation.unread == ["retention.tau"]
+
+
 def test_ledger_refuses_what_cannot_be() -> None:
     action = Action("x", "y", "qk", "count", ())
     for bad in (np.array([-1.0]), np.array([np.nan]), np.array([np.inf])):

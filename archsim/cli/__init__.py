@@ -77,6 +77,9 @@ def main() -> None:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        sys.exit(2)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f"try {error.ctx.command_path} --help"
@@ -95,3 +98,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk under standard output, and the like
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (its buffer cannot be flushed)
+        click.echo(f"error: {one_line(error.strerror or error)}", err=True)
+        sys.exit(2)

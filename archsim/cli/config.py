@@ -30,7 +30,9 @@ def show(hwconfig: str | None, assignments: tuple[str, ...], as_json: bool) -> N
     from archsim.config.loading import parse_assignments
     from archsim.config.showing import config_document, show_config
 
-    hardware = load_hardware(hwconfig or DEFAULT_HARDWARE, parse_assignments(assignments))
+    hardware = load_hardware(
+        DEFAULT_HARDWARE if hwconfig is None else hwconfig, parse_assignments(assignments)
+    )
     if as_json:
         click.echo(json.dumps(config_document(hardware), indent=2, allow_nan=False))
     else:

@@ -41,16 +41,13 @@ if TYPE_CHECKING:
 @click.option("--tokens", type=int, metavar="N", help="Use only the first N tokens.")
 @click.option("--layers", metavar="A:B", help="Use only layers A to B - 1.")
 @click.option("--explain", "explained", type=int, metavar="TOKEN", help="Show one token's phases.")
-@click.option(
-    "--explain-head", metavar="L:H", default="0:0", help="Layer and head for --explain (0:0)."
-)
+@click.option("--explain-head", metavar="L:H", help="Layer and head for --explain (default: 0:0).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder for the result (default: reports/HWCONFIG-TRACE; none with --json).",
+    help="Folder for the result (default: one below reports/; none with --json).",
 )
 @click.option("--no-report", is_flag=True, help="Write no files.")
 @click.option("--force", is_flag=True, help="Replace files that archsim did not write.")
@@ -64,9 +61,9 @@ def command(
     tokens: int | None,
     layers: str | None,
     explained: int | None,
-    explain_head: str,
+    explain_head: str | None,
     as_json: bool,
-    output: Path | None,
+    output: str | None,
     no_report: bool,
     force: bool,
 ) -> None:
@@ -79,8 +76,10 @@ def command(
     """
     if no_report and output is not None:
         raise click.UsageError("--no-report and -o contradict each other")
+    if explain_head is not None and explained is None:
+        raise click.UsageError("--explain-head says where to --explain a token: give both")
     layer_range = _layer_range(layers)
-    place = _layer_and_head(explain_head)
+    place = _layer_and_head(explain_head or "0:0")
 
     from archsim.api import simulate
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
@@ -89,11 +88,17 @@ def command(
     from archsim.report.files import check_folder, default_folder, write_result
     from archsim.workload.trace import default_trace_name, load_trace
 
-    hardware = load_hardware(config or DEFAULT_HARDWARE, parse_assignments(assignments))
-    trace = load_trace(trace_name or default_trace_name()).select(tokens, layer_range)
-    folder = output
+    hardware = load_hardware(
+        DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
+    )
+    trace = load_trace(default_trace_name() if trace_name is None else trace_name).select(
+        tokens, layer_range
+    )
+    if output is not None and not output.strip():
+        raise click.UsageError("output folder: an empty name")
+    folder = None if output is None else Path(output)
     if output is None and not as_json and not no_report:
-        folder = default_folder(hardware, trace)
+        folder = default_folder(hardware, trace, order or f"prompt {prompt}")
     if folder is not None:
         check_folder(folder, force)  # before the run, which takes longer
     if explained is not None:

@@ -102,21 +102,26 @@ def info(path: str | None, as_json: bool) -> None:
     from archsim.workload.trace import default_trace_name, load_trace
     from archsim.workload.trace_summary import summarise
 
-    trace = load_trace(path or default_trace_name())
+    trace = load_trace(default_trace_name() if path is None else path)
     summary = summarise(trace)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return
 
-    from rich.console import Console
+    from rich.console import Group
 
-    console = Console(highlight=False, emoji=False, markup=False)
-    console.print(_origin(trace.manifest))
-    console.print()
-    console.print(_tensors(summary["tensors"]))
-    console.print()
-    console.print(_scalers(summary["scalers"]))
-    console.print("\nsaturated: values outside the arrays' range after the scaler a x + b")
+    from archsim.report.tables import note, show
+
+    show(
+        Group(
+            _origin(trace.manifest),
+            "",
+            _tensors(summary["tensors"]),
+            "",
+            _scalers(summary["scalers"]),
+            note("saturated: values outside the arrays' range after the scaler a x + b"),
+        )
+    )
 
 
 def _command_line(

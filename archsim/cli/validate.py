@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 @click.command("validate", context_settings=CONTEXT_SETTINGS)
 @click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY.PATH=VALUE")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set window=256, ..."
+)
 @click.option("--bounds", is_flag=True, help="Rerun with each assumed parameter at its bounds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def command(config: str | None, assignments: tuple[str, ...], bounds: bool, as_json: bool) -> None:
@@ -26,23 +29,21 @@ def command(config: str | None, assignments: tuple[str, ...], bounds: bool, as_j
     Exit code 1 if a figure is out of its tolerance.
     """
     from archsim.api import validate
+    from archsim.cli.simulate import progress_bar
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.published import assumed_bounds
     from archsim.report.tables import show
     from archsim.report.validation import bounds_table, fits_table, validation_table
 
-    hardware = load_hardware(config or DEFAULT_HARDWARE, parse_assignments(assignments))
+    hardware = load_hardware(
+        DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
+    )
     validation = validate(hardware)
     spread: Bounds | None = None
     if bounds:
-        with click.progressbar(length=1, label="bounds", file=sys.stderr) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.length = total
-                bar.update(1)
-
-            spread = assumed_bounds(hardware, progress)
+        with progress_bar() as report:
+            spread = assumed_bounds(hardware, report and partial(report, "bounds"))
     if as_json:
         document = validation.document()
         if spread is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action, Footprint
+from archsim.components.action import Action, Footprint, shared_instances
 from archsim.components.array import SubTiles
 from archsim.config.hardware import HardwareConfig
 from archsim.config.quantity import picoseconds
@@ -35,13 +35,19 @@ class Counters:
         self.sub_tiles = sub_tiles
         scale = config.calibration.digital_energy
         self._energy_per_count = scale * config.counter.energy_per_count
-        self._quantised = config.levels.output is not None
-        self._edges = config.converter.t_max * config.controller.clock
+        self._levels = config.levels.output
+        period_ps = picoseconds(1 / config.controller.clock)
+        self._edges = picoseconds(config.converter.t_max) / period_ps
         self._area = config.counter.area
 
     def counts(self, codes: Array, magnitude: Array) -> Array:
         """Counts of each conversion: the code's magnitude; clock edges where codes are ideal."""
-        return np.abs(codes) if self._quantised else np.rint(magnitude * self._edges)
+        return np.rint(magnitude * self._edges) if self._levels is None else np.abs(codes)
+
+    @property
+    def most(self) -> int:
+        """The most counts that one conversion can take."""
+        return self._levels // 2 if self._levels is not None else round(self._edges)
 
     def count_energy(self, counts: Array) -> Array:
         """J of that many counts."""
@@ -78,6 +84,6 @@ class Accumulator:
         """J of that many additions."""
         return self._energy_per_add * adds
 
-    def footprint(self) -> Footprint:
-        instances = -(-self.adds // self.heads_per_adder)
+    def footprint(self, heads: int) -> Footprint:
+        instances = shared_instances(self.adds, self.heads_per_adder, heads)
         return Footprint("adders", instances, self._area, ("accumulator.area",))

@@ -32,13 +32,22 @@ class Action:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Area of one kind of block in one head: instances x area each (m^2)."""
+    """Area of one kind of block: instances a head x area each (m^2).
+
+    A block that heads share counts to each of them in parts, so `instances` need not be whole.
+    """
 
     component: str
-    instances: int
+    instances: float
     area_each: float
     rests_on: tuple[str, ...]
 
     @property
     def area(self) -> float:
         return self.instances * self.area_each
+
+
+def shared_instances(each: int, sharing: int, heads: int) -> float:
+    """Instances a head of a block with `each` parts, one block for `sharing` of `heads` heads."""
+    groups = -(-heads // min(sharing, heads))
+    return each * groups / heads

@@ -30,23 +30,26 @@ class Head:
         self.controller = Controller(config)
         self._periphery_scale = config.calibration.periphery_area
 
-    def footprints(self) -> list[Footprint]:
-        """Every block's area; all but the cells carry the fitted periphery factor."""
-        periphery = (
-            self.score_converter,
-            self.output_converter,
-            self.write_path,
-            self.pulse_generator,
-            self.counters,
-            self.accumulator,
-            self.controller,
-        )
+    def footprints(self, heads: int) -> list[Footprint]:
+        """Every block's area in one of `heads` heads of a layer.
+
+        All but the cells carry the fitted periphery factor.
+        """
+        periphery = [
+            self.score_converter.footprint(),
+            self.output_converter.footprint(),
+            self.write_path.footprint(heads),
+            self.pulse_generator.footprint(heads),
+            self.counters.footprint(),
+            self.accumulator.footprint(heads),
+            self.controller.footprint(),
+        ]
         scaled = [
             replace(
                 block,
                 area_each=block.area_each * self._periphery_scale,
                 rests_on=(*block.rests_on, "calibration.periphery_area"),
             )
-            for block in (part.footprint() for part in periphery)
+            for block in periphery
         ]
         return [self.sub_tiles.footprint(), *scaled]

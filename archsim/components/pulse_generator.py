@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action, Footprint
+from archsim.components.action import Action, Footprint, shared_instances
 from archsim.components.array import SubTiles
 from archsim.components.cell import Cell
 from archsim.components.quantiser import Quantiser
@@ -60,6 +60,7 @@ class PulseGenerator:
         """J of word-line pulses; `pulses` counts a pulse once for every sub-tile it drives."""
         return self._energy_per_pulse * pulses
 
-    def footprint(self) -> Footprint:
-        drivers = -(-self.sub_tiles.count * self.sub_tiles.rows // self.heads_per_generator)
+    def footprint(self, heads: int) -> Footprint:
+        lines = self.sub_tiles.count * self.sub_tiles.rows
+        drivers = shared_instances(lines, self.heads_per_generator, heads)
         return Footprint("pulse generators", drivers, self._area, ("pulse_generator.area",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action, Footprint
+from archsim.components.action import Action, Footprint, shared_instances
 from archsim.components.cell import Cell
 from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import HardwareConfig
@@ -13,10 +13,12 @@ from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
 
-CONVERT = Action("DACs", "convert", "dac", "write_key", ("write_path.energy_per_conversion",))
-CHARGE = Action(
-    "write lines", "charge cells", "dac", "write_key", ("cell.storage_capacitance", "cell.supply")
-)
+_CONVERSION = ("write_path.energy_per_conversion",)
+_CHARGE = ("cell.storage_capacitance", "cell.supply")
+CONVERT_KEYS = Action("DACs", "convert K", "dac", "write_key", _CONVERSION)
+CONVERT_VALUES = Action("DACs", "convert V", "dac", "write_value", _CONVERSION)
+CHARGE_KEYS = Action("write lines", "charge K cells", "dac", "write_key", _CHARGE)
+CHARGE_VALUES = Action("write lines", "charge V cells", "dac", "write_value", _CHARGE)
 
 
 class WritePath:
@@ -46,6 +48,6 @@ class WritePath:
         """J of that many DAC conversions."""
         return self.energy_per_conversion * conversions
 
-    def footprint(self) -> Footprint:
-        instances = -(-self.conversions // self.heads_per_driver)
+    def footprint(self, heads: int) -> Footprint:
+        instances = shared_instances(self.conversions, self.heads_per_driver, heads)
         return Footprint("DACs", instances, self._area, ("write_path.area",))

@@ -30,12 +30,12 @@ Protocol = Literal["paper", "latency", "throughput"]
 Kind = Literal["latency", "throughput"]
 """What a time per token means: the wait of one sequence, or the time of a batch over its size."""
 
-Seconds = Annotated[float, Quantity("s", gt=0)]
-Joules = Annotated[float, Quantity("J", gt=0)]
-Watts = Annotated[float, Quantity("W", gt=0)]
-Bytes = Annotated[float, Quantity("byte", gt=0)]
-BytesPerSecond = Annotated[float, Quantity("byte/s", gt=0)]
-OperationsPerSecond = Annotated[float, Quantity("FLOP/s", gt=0)]
+Seconds = Annotated[float, Quantity("s", ge=1e-12, le=1e3)]
+Joules = Annotated[float, Quantity("J", ge=1e-15, le=1e6)]
+Watts = Annotated[float, Quantity("W", ge=1e-3, le=1e6)]
+Bytes = Annotated[float, Quantity("byte", ge=1, le=1e18)]
+BytesPerSecond = Annotated[float, Quantity("byte/s", ge=1, le=1e18)]
+OperationsPerSecond = Annotated[float, Quantity("FLOP/s", ge=1, le=1e24)]
 
 
 class PeakRates(Section):
@@ -136,7 +136,7 @@ class Gpu(Section):
     memory: Memory
     power: Power
     timing: TimingModel
-    measurements: tuple[Measurement, ...] = ()
+    measurements: tuple[Measurement, ...] = Field(default=(), strict=False)
 
 
 def available_gpus() -> tuple[str, ...]:

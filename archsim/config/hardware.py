@@ -22,25 +22,29 @@ from archsim.config.loading import (
     Provenance,
     Section,
     apply_overrides,
+    field_of,
+    inactive_leaves,
     leaf_paths,
     read_document,
     validate_document,
 )
 from archsim.config.quantity import Quantity, parse_quantity, picoseconds
-from archsim.errors import ConfigError
+from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
 
 DEFAULT_HARDWARE = "gaincell-28nm"
 
-Seconds = Annotated[float, Quantity("s", ge=0)]
-PositiveSeconds = Annotated[float, Quantity("s", gt=0)]
-Hertz = Annotated[float, Quantity("Hz", gt=0)]
-Volts = Annotated[float, Quantity("V", gt=0)]
-Amperes = Annotated[float, Quantity("A", gt=0)]
-Farads = Annotated[float, Quantity("F", ge=0)]
-Joules = Annotated[float, Quantity("J", ge=0)]
-SquareMetres = Annotated[float, Quantity("m^2", ge=0)]
-Watts = Annotated[float, Quantity("W", ge=0)]
+ONE_PICOSECOND, LONGEST_PHASE = 1e-12, 1e-3
+Gap = Annotated[float, Quantity("s", ge=0, le=1e-2)]
+Phase = Annotated[float, Quantity("s", ge=ONE_PICOSECOND, le=LONGEST_PHASE)]
+Retention = Annotated[float, Quantity("s", ge=ONE_PICOSECOND, le=1e9)]
+Hertz = Annotated[float, Quantity("Hz", ge=1e6, le=1e12)]
+Volts = Annotated[float, Quantity("V", ge=1e-3, le=1e3)]
+Amperes = Annotated[float, Quantity("A", ge=1e-12, le=1.0)]
+Farads = Annotated[float, Quantity("F", ge=0, le=1e-6)]
+Joules = Annotated[float, Quantity("J", ge=0, le=1e-3)]
+SquareMetres = Annotated[float, Quantity("m^2", ge=0, le=1e-2)]
+Watts = Annotated[float, Quantity("W", ge=0, le=1e3)]
 Levels = Annotated[int, Field(ge=2, le=65536)] | None
 Sharing = Annotated[int, Field(ge=1, le=4096)]
 Arbitration = Literal["static", "fifo"]
@@ -52,8 +56,8 @@ def _seconds_or_auto(value: object) -> float | str:
     if not isinstance(value, str):
         raise ValueError(f"give a time with a unit, like '15 ns', or auto (got {value!r})")
     seconds = parse_quantity(value, "s")
-    if seconds <= 0:
-        raise ValueError("must be longer than 0")
+    if not ONE_PICOSECOND <= seconds <= LONGEST_PHASE:
+        raise ValueError("must be between 1 ps and 1 ms")
     return seconds
 
 
@@ -63,10 +67,10 @@ SecondsOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_seconds_or_a
 class Polynomial(Section):
     """Cell current at V_in = 0.9 V, in powers of the stored deviation from mid-rail."""
 
-    constant: Annotated[float, Quantity("A")] = Field(description="C_0")
-    linear: Annotated[float, Quantity("A/V")] = Field(description="C_1")
-    quadratic: Annotated[float, Quantity("A/V^2")] = Field(description="C_2")
-    cubic: Annotated[float, Quantity("A/V^3")] = Field(description="C_3")
+    constant: Annotated[float, Quantity("A", ge=-1, le=1)] = Field(description="C_0")
+    linear: Annotated[float, Quantity("A/V", ge=-1, le=1)] = Field(description="C_1")
+    quadratic: Annotated[float, Quantity("A/V^2", ge=-1, le=1)] = Field(description="C_2")
+    cubic: Annotated[float, Quantity("A/V^3", ge=-1, le=1)] = Field(description="C_3")
 
 
 class CellConfig(Section):
@@ -74,7 +78,7 @@ class CellConfig(Section):
 
     model: Literal["polynomial", "linear"] = "polynomial"
     polynomial: Polynomial
-    linear_slope: Annotated[float, Quantity("A/V", gt=0)] = Field(
+    linear_slope: Annotated[float, Quantity("A/V", ge=1e-12, le=1)] = Field(
         description="current per volt of the linear cell"
     )
     input_voltage: Volts = Field(description="amplitude of word-line pulses")
@@ -85,7 +89,7 @@ class CellConfig(Section):
     area: SquareMetres
 
     def inactive(self) -> frozenset[str]:
-        return frozenset({"linear_slope"} if self.model == "polynomial" else {"polynomial"})
+        return frozenset({"polynomial"} if self.model == "linear" else ())
 
 
 class ArrayConfig(Section):
@@ -103,7 +107,7 @@ class RetentionConfig(Section):
     decay_per_token: Annotated[float, Field(ge=0, le=3)] = Field(
         description="lambda: a deviation fades by exp(-lambda) a token"
     )
-    tau: PositiveSeconds = Field(description="time constant of the cell; not used by per_token")
+    tau: Retention = Field(description="time constant of the cell; not used by per_token")
 
     def inactive(self) -> frozenset[str]:
         return frozenset({"tau", "decay_per_token"} if self.model == "off" else {"tau"})
@@ -120,7 +124,7 @@ class LevelsConfig(Section):
 class WritePathConfig(Section):
     """DACs and write lines; one column a token."""
 
-    pulse: PositiveSeconds
+    pulse: Phase
     heads_per_driver: Sharing = 1
     arbitration: Arbitration = "static"
     energy_per_conversion: Joules
@@ -155,7 +159,7 @@ class ConverterStage(Section):
 class ConverterConfig(Section):
     """Charge-to-pulse converters: `score` after K arrays, signed `output` after V arrays."""
 
-    t_max: PositiveSeconds
+    t_max: Phase
     buffers: Literal[1, 2] = 1
     score: ConverterStage
     output: ConverterStage
@@ -171,7 +175,7 @@ class CounterConfig(Section):
 class AccumulatorConfig(Section):
     """Sign, latch, and the adder tree over the sub-tiles."""
 
-    time: PositiveSeconds
+    time: Phase
     heads_per_adder: Sharing = 1
     arbitration: Arbitration = "static"
     energy_per_add: Joules
@@ -190,8 +194,8 @@ class ControllerConfig(Section):
     heads_in_parallel: Sharing | None = Field(
         default=None, description="heads of a layer that may hold a token at once; null = all"
     )
-    layer_gap: Seconds = Field(description="between layers, outside the accelerator")
-    token_gap: Seconds = Field(description="between tokens in generate, outside the accelerator")
+    layer_gap: Gap = Field(description="between layers, outside the accelerator")
+    token_gap: Gap = Field(description="between tokens in generate, outside the accelerator")
     gate_unwritten: bool = False
     energy_per_cycle: Joules
     clock_energy_per_cycle: Joules
@@ -207,8 +211,8 @@ class StaticConfig(Section):
 class CalibrationConfig(Section):
     """Factors fitted to published totals; everything they multiply is assumed."""
 
-    digital_energy: Annotated[float, Field(gt=0)]
-    periphery_area: Annotated[float, Field(gt=0)]
+    digital_energy: Annotated[float, Field(gt=0, le=1e3)]
+    periphery_area: Annotated[float, Field(gt=0, le=1e3)]
 
 
 class HardwareConfig(Section):
@@ -238,6 +242,9 @@ class HardwareConfig(Section):
         period = picoseconds(1 / self.controller.clock)
         if period < 1:
             raise ValueError("controller.clock: faster than one edge a picosecond")
+        controller = self.controller
+        if controller.heads_in_parallel is not None and controller.pipelining == "stages":
+            raise ValueError("controller.heads_in_parallel needs controller.pipelining none")
         if self.cell.mid_rail >= self.cell.supply:
             raise ValueError("cell.mid_rail must lie below cell.supply")
         levels, t_max = self.levels.query, self.pulse_generator.t_max
@@ -263,6 +270,12 @@ class Hardware:
     provenance: Mapping[str, Provenance]
     document: Document
 
+    @property
+    def unused_overrides(self) -> list[str]:
+        """Keys set by override that the selected variants do not use."""
+        given = {key for key, found in self.provenance.items() if found.place == f"--set {key}"}
+        return sorted(given & set(inactive_leaves(self.config)))
+
     def changed(self, overrides: Mapping[str, Any]) -> Hardware:
         """The same hardware with dotted keys set; raises ConfigError as `load_hardware` does."""
         return _validated(self.name, deepcopy(self.document), overrides)
@@ -270,11 +283,12 @@ class Hardware:
     @cached_property
     def sha256(self) -> str:
         """Hash of the resolved values in SI units: the same hardware, however it was written."""
-        text = json.dumps(self.config.model_dump(), sort_keys=True, separators=(",", ":"))
+        values = self.config.model_dump(exclude={"description"})
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def source(self, dotted: str) -> str:
-        """The source of a leaf; ``user`` where none was given."""
+        """The source of a leaf; a default of the schema, given nowhere, is ``assumed``."""
         found = self.provenance.get(dotted)
         return found.source if found is not None else "assumed"
 
@@ -290,6 +304,8 @@ def hardware_path(name_or_path: str | Path) -> Path:
     Raises ConfigError if there is neither.
     """
     text = str(name_or_path)
+    if not text.strip():
+        raise ConfigError("config: an empty name; give a shipped name or a YAML file")
     path = Path(text)
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         if not path.is_file():
@@ -319,5 +335,32 @@ def _validated(name: str, document: Document, overrides: Mapping[str, Any]) -> H
     apply_overrides(document, overrides, HardwareConfig)
     config = validate_document(document, HardwareConfig)
     known = set(leaf_paths(HardwareConfig))
-    provenance = {key: value for key, value in document.provenance.items() if key in known}
-    return Hardware(name, config, provenance, document)
+    for key, found in document.provenance.items():
+        if key not in known:
+            raise ConfigError(
+                f"{found.place}: {key} is a section: give a source to each value in it"
+            )
+        _check_bounds(key, found, config)
+    return Hardware(name, config, document.provenance, document)
+
+
+def _check_bounds(key: str, found: Provenance, config: HardwareConfig) -> None:
+    """Raises ConfigError unless low <= value <= high, in units that fit the value."""
+    if found.low is None and found.high is None:
+        return
+    quantity = next(
+        (q for q in field_of(HardwareConfig, key).metadata if isinstance(q, Quantity)), None
+    )
+    value: Any = config
+    for name in key.split("."):
+        value = value.__dict__[name]
+    low, high = value, value
+    try:
+        if found.low is not None:
+            low = quantity.parse(found.low) if quantity else float(str(found.low))
+        if found.high is not None:
+            high = quantity.parse(found.high) if quantity else float(str(found.high))
+    except ValueError as error:
+        raise ConfigError(f"{found.place}: {key}: bounds: {one_line(error, 160)}") from None
+    if not low <= value <= high:
+        raise ConfigError(f"{found.place}: {key}: the value is not between low and high")

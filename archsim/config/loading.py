@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from archsim.errors import ConfigError, one_line
 
@@ -33,7 +34,7 @@ _LEAF_KEYS = {"value", "source", "note", "low", "high"}
 class Section(BaseModel):
     """Base of every config section: unknown keys are errors, instances never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     def inactive(self) -> frozenset[str]:
         """Fields that the selected variant does not use, so nobody need read them."""
@@ -130,7 +131,13 @@ def _read(path: Path, root: Path, seen: tuple[Path, ...]) -> Document:
 def _parse_yaml(path: Path) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
-    from ruamel.yaml.tokens import AliasToken, AnchorToken
+    from ruamel.yaml.tokens import (
+        AliasToken,
+        AnchorToken,
+        DirectiveToken,
+        ScalarToken,
+        TagToken,
+    )
 
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -142,9 +149,13 @@ def _parse_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: not UTF-8 text") from None
     try:
         for token in YAML(typ="rt", pure=True).scan(text):
+            where = f"{path}:{token.start_mark.line + 1}"
             if isinstance(token, AnchorToken | AliasToken):  # a few nested ones can fill the memory
-                where = f"{path}:{token.start_mark.line + 1}"
                 raise ConfigError(f"{where}: anchors and aliases are not accepted; use extends")
+            if isinstance(token, TagToken | DirectiveToken):
+                raise ConfigError(f"{where}: tags and directives are not accepted")
+            if isinstance(token, ScalarToken) and token.value == "<<":
+                raise ConfigError(f"{where}: merge keys are not accepted; use extends")
         tree = YAML(typ="rt", pure=True).load(text)
     except (YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -206,6 +217,8 @@ def _leaf(value: Mapping[str, Any], dotted: str, place: str) -> tuple[Any, Prove
             f"{place}: {dotted}: unknown key {sorted(unknown)[0]!r} beside value "
             f"(known: {', '.join(sorted(_LEAF_KEYS))})"
         )
+    if isinstance(value["value"], Mapping):
+        raise ConfigError(f"{place}: {dotted}: value must be a number, a text, or a list")
     source = value.get("source", "user")
     if source not in SOURCES:
         known = ", ".join(SOURCES)
@@ -252,6 +265,28 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     """Every ``--set`` of a command line; the last one of a key wins."""
     return dict(parse_assignment(text) for text in texts)
+
+
+def field_of(model: type[BaseModel], dotted: str) -> FieldInfo:
+    """The field a dotted path leads to; the path must be one of `leaf_paths`."""
+    *sections, name = dotted.split(".")
+    for section in sections:
+        annotation = model.model_fields[section].annotation
+        assert isinstance(annotation, type)
+        model = annotation
+    return model.model_fields[name]
+
+
+def inactive_leaves(section: Section, prefix: str = "") -> Iterator[str]:
+    """Dotted paths of leaves that the selected variants do not use."""
+    inactive = section.inactive()
+    for name in type(section).model_fields:
+        value = section.__dict__[name]
+        if isinstance(value, Section):
+            whole = leaf_paths(type(value), f"{prefix}{name}.")
+            yield from whole if name in inactive else inactive_leaves(value, f"{prefix}{name}.")
+        elif name in inactive:
+            yield f"{prefix}{name}"
 
 
 def leaf_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -304,7 +339,9 @@ def _first_fault(error: ValidationError, document: Document, model: type[BaseMod
     fault = error.errors(include_url=False)[0]
     parts = [str(part) for part in fault["loc"] if not str(part).startswith("function-")]
     dotted = ".".join(parts)
-    place = str(document.path)
+    named = [key for key in document.places if key in fault["msg"]]
+    named.sort(key=lambda key: not document.places[key].startswith("--set"))
+    place = document.places[named[0]] if named and not parts else str(document.path)
     for count in range(len(parts), 0, -1):
         found = document.places.get(".".join(parts[:count]))
         if found is not None:
@@ -314,6 +351,8 @@ def _first_fault(error: ValidationError, document: Document, model: type[BaseMod
     tail = f" (and {more} more)" if more else ""
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown key {dotted!r}{suggestion(dotted, list(leaf_paths(model)))}{tail}"
+    if fault["type"] in {"model_type", "model_attributes_type"}:
+        return f"{place}: {dotted} is a section: write its keys below it{tail}"
     if fault["type"] == "missing":
         return f"{place}: {dotted} is missing{tail}"
     message = fault["msg"].removeprefix("Value error, ")

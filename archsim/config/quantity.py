@@ -64,13 +64,17 @@ def parse_quantity(text: str, unit: str) -> float:
 
 @dataclass(frozen=True)
 class Quantity:
-    """Field type: ``Annotated[float, Quantity("s", gt=0)]`` takes text, holds SI seconds."""
+    """Field type: ``Annotated[float, Quantity("s", ge=0, le=1)]`` takes text, holds SI seconds.
+
+    Bounds are wide, but every quantity has both: beyond them sums overflow or times vanish.
+    """
 
     unit: str
     ge: float | None = None
-    gt: float | None = None
+    le: float | None = None
 
-    def _parse(self, value: object) -> float:
+    def parse(self, value: object) -> float:
+        """SI value of a text; ValueError if it is none."""
         if not isinstance(value, str):
             raise ValueError(f"give a number with a unit, like '15 {self.unit}'")
         return parse_quantity(value, self.unit)
@@ -78,8 +82,8 @@ class Quantity:
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        bounded = core_schema.float_schema(ge=self.ge, gt=self.gt)
-        return core_schema.no_info_before_validator_function(self._parse, bounded)
+        bounded = core_schema.float_schema(ge=self.ge, le=self.le)
+        return core_schema.no_info_before_validator_function(self.parse, bounded)
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler

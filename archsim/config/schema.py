@@ -40,7 +40,7 @@ def hardware_schema() -> dict[str, Any]:
 
 def schema_text() -> str:
     """The schema as the committed file holds it."""
-    return json.dumps(hardware_schema(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(hardware_schema(), indent=1) + "\n"
 
 
 def _sourced() -> dict[str, Any]:

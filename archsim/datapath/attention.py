@@ -37,7 +37,7 @@ class Activity:
     """What the blocks did, per head and token: arrays of shape (heads, tokens).
 
     Widths are fractions of T_max; `key_current` and `value_current` are sums of |I| x width / T_max
-    over cells in uA; `stored` is the sum of the written voltages of K and V in V.
+    over cells in uA; `stored_keys` and `stored_values` are sums of written voltages in V.
     """
 
     query_pulses: Array
@@ -49,7 +49,8 @@ class Activity:
     counts: Array
     written_columns: Array
     written_sub_tiles: Array
-    stored: Array
+    stored_keys: Array
+    stored_values: Array
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,14 @@ def resolve_scalers(scalers: Scalers | None, heads: int) -> dict[str, tuple[Arra
         raise ConfigError(f"scalers: unknown name {sorted(unknown)[0]!r}; use q, k, v, output")
     resolved = {}
     for name, default in DEFAULT_SCALERS.items():
-        pair = []
-        for value in given.get(name, default):
-            array = np.asarray(value, np.float64)
+        try:
+            a, b = (np.asarray(value, np.float64) for value in given.get(name, default))
+        except (TypeError, ValueError):
+            raise ConfigError(f"scalers.{name}: give a pair (a, b) of numbers") from None
+        for array in (a, b):
             if array.shape not in {(), (heads,)} or not np.isfinite(array).all():
                 raise ConfigError(f"scalers.{name}: a and b must be finite, of shape ({heads},)")
-            pair.append(np.broadcast_to(array, (heads,)))
-        if len(pair) != 2:
-            raise ConfigError(f"scalers.{name}: give a pair (a, b)")
-        resolved[name] = (pair[0], pair[1])
+        resolved[name] = (np.broadcast_to(a, (heads,)), np.broadcast_to(b, (heads,)))
     return resolved
 
 
@@ -258,8 +258,8 @@ def _attend_head(
         counts=counts,
         written_columns=seen,
         written_sub_tiles=np.ceil(seen / tiles.columns),
-        stored=np.clip(key_volts, 0, cell.supply).sum(axis=1)
-        + np.clip(value_volts, 0, cell.supply).sum(axis=1),
+        stored_keys=np.clip(key_volts, 0, cell.supply).sum(axis=1),
+        stored_values=np.clip(value_volts, 0, cell.supply).sum(axis=1),
     )
     pairs = float(seen.sum())
     saturation = Saturation(

@@ -14,11 +14,13 @@ import numpy as np
 
 from archsim.components.action import Action
 from archsim.components.converter import CONVERT_OUTPUT, CONVERT_SCORE
-from archsim.components.write_path import CONVERT
+from archsim.components.write_path import CONVERT_KEYS, CONVERT_VALUES
 from archsim.config.hardware import Hardware
+from archsim.errors import ConfigError
 from archsim.simulation import Simulation, simulate_trace
 from archsim.workload.trace import Trace
 
+MAX_WINDOW = 16_384
 HEADS, QUERIES, SEED = 12, 256, 2025
 PUBLISHED_PJ = {"qk": 1120.0, "sv": 700.0, "digital": 4000.0, "dac": 330.0}
 """Energy per token and head (FACTS 3)."""
@@ -44,12 +46,10 @@ class Calibration:
     simulation: Simulation
     first: int
 
-    def energy_pj(self, action: Action) -> float:
-        """pJ per token and head of one action, full-window tokens only."""
-        for posting in self.simulation.ledger:
-            if posting.action == action:
-                return float(posting.energy[self.first :].mean() * 1e12)
-        raise KeyError(action.label)
+    def energy_pj(self, *actions: Action) -> float:
+        """pJ per token and head of some actions, full-window tokens only."""
+        found = [p.energy[self.first :] for p in self.simulation.ledger if p.action in actions]
+        return float(sum(energy.mean() for energy in found) * 1e12)
 
     def buckets_pj(self) -> dict[str, float]:
         """pJ per token and head in the four published totals."""
@@ -63,6 +63,11 @@ class Calibration:
         """pJ per token and head with static power for the time a token takes."""
         static = self.simulation.head.controller.static_power * self.attention_ns * 1e3
         return sum(self.buckets_pj().values()) + static
+
+    def area_mm2(self) -> float:
+        """Area of one head."""
+        blocks = self.simulation.head.footprints(self.simulation.trace.heads)
+        return sum(block.area for block in blocks) * 1e6
 
     @property
     def attention_ns(self) -> float:
@@ -79,35 +84,36 @@ class Calibration:
         head, config = self.simulation.head, self.simulation.hardware.config
         buckets = self.buckets_pj()
 
-        def residual(bucket: str, action: Action, current: float) -> float:
-            fixed = buckets[bucket] - self.energy_pj(action)
-            return current * (PUBLISHED_PJ[bucket] - fixed) / self.energy_pj(action)
+        def residual(bucket: str, current: float, *actions: Action) -> float:
+            own = self.energy_pj(*actions)
+            return current * (PUBLISHED_PJ[bucket] - (buckets[bucket] - own)) / own
 
         score, output = config.converter.score, config.converter.output
-        area = sum(block.area for block in head.footprints())
+        area = sum(block.area for block in head.footprints(self.simulation.trace.heads))
         cells = head.sub_tiles.footprint().area
         scale = config.calibration
         pico = 1e12
+        dac = config.write_path.energy_per_conversion * pico
         return [
             Fit(
                 "converter.score.energy_per_conversion",
                 "pJ",
                 score.energy_per_conversion * pico,
-                residual("qk", CONVERT_SCORE, score.energy_per_conversion * pico),
+                residual("qk", score.energy_per_conversion * pico, CONVERT_SCORE),
                 "1120 pJ of Q.K",
             ),
             Fit(
                 "converter.output.energy_per_conversion",
                 "pJ",
                 output.energy_per_conversion * pico,
-                residual("sv", CONVERT_OUTPUT, output.energy_per_conversion * pico),
+                residual("sv", output.energy_per_conversion * pico, CONVERT_OUTPUT),
                 "700 pJ of phi(S).V",
             ),
             Fit(
                 "write_path.energy_per_conversion",
                 "pJ",
-                config.write_path.energy_per_conversion * pico,
-                residual("dac", CONVERT, config.write_path.energy_per_conversion * pico),
+                dac,
+                residual("dac", dac, CONVERT_KEYS, CONVERT_VALUES),
                 "330 pJ of DACs",
             ),
             Fit(
@@ -144,7 +150,15 @@ def calibration_trace(hardware: Hardware, heads: int = HEADS) -> Trace:
 
 
 def calibrate(hardware: Hardware, heads: int = HEADS) -> Calibration:
-    """Run a hardware, decay off, on its calibration workload."""
+    """Run a hardware, decay off, on its calibration workload.
+
+    Raises ConfigError for a window that would take too long to fill.
+    """
+    if hardware.config.window > MAX_WINDOW:
+        raise ConfigError(
+            f"window {hardware.config.window:,}: the calibration workload fills it; "
+            f"at most {MAX_WINDOW:,}"
+        )
     steady = hardware.changed({"retention.model": "off"})
     trace = calibration_trace(steady, heads)
     return Calibration(simulate_trace(trace, steady), steady.config.window - 1)

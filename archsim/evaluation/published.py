@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from archsim.baseline import compare
 from archsim.components.head import Head
 from archsim.config.gpu import load_gpu
-from archsim.config.hardware import Hardware, load_hardware
+from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, load_hardware
+from archsim.config.loading import inactive_leaves
 from archsim.evaluation.calibration import (
     PUBLISHED_HEAD_MM2,
     PUBLISHED_PJ,
@@ -73,7 +74,12 @@ class Validation:
 
     @property
     def passes(self) -> bool:
-        return all(f.passes for f in self.figures) and all(fit.fitted > 0 for fit in self.fits)
+        """Whether every figure that decides is within its tolerance.
+
+        On the published design a fitted coefficient must be positive as well.
+        """
+        fits = self.hardware.name != DEFAULT_HARDWARE or all(fit.fitted > 0 for fit in self.fits)
+        return fits and all(figure.passes for figure in self.figures)
 
     def document(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -95,10 +101,11 @@ def validate_hardware(hardware: Hardware) -> Validation:
     figures = [
         *_headline(hardware, calibration),
         *_cell(hardware, Head(hardware.config)),  # with its decay, unlike the calibration run
-        *_dense(),
         *_ratios(hardware, calibration),
-        *_unresolved(hardware, calibration),
     ]
+    if hardware.name != DEFAULT_HARDWARE:  # the paper says nothing about it
+        figures = [replace(figure, tolerance=None) for figure in figures]
+    figures += [*_dense(), *_unresolved(hardware, calibration)]
     return Validation(hardware, figures, calibration.fits())
 
 
@@ -106,7 +113,7 @@ def _headline(hardware: Hardware, calibration: Calibration) -> list[Figure]:
     name, head = hardware.name, calibration.simulation.head
     buckets = calibration.buckets_pj()
     total = calibration.total_pj()
-    blocks = head.footprints()
+    blocks = head.footprints(calibration.simulation.trace.heads)
     cells = head.sub_tiles.footprint()
     labels = {
         "qk": "energy phi(Q.K)",
@@ -141,15 +148,14 @@ def _cell(hardware: Hardware, head: Head) -> list[Figure]:
     low, high = (_current(head, volts) for volts in (0.0, cell.supply))
     fade = math.exp(-cell.decay_per_token * (head.sub_tiles.window - 1))
     table = "circuit-simulation table; ours is the polynomial"
-    score, output = head.score_converter, head.output_converter
+    score = head.score_converter.saturation * head.pulse_generator.t_max * 1e6
+    output = head.output_converter.saturation * head.output_converter.t_max * 1e6
     return [
         Figure("zero-current voltage", "V", 0.409, zero, "predicted", 0.01, name, table),
         Figure("cell current at 0 V", "uA", -10.149, low, "predicted", 0.05, name, table),
         Figure("cell current at 0.9 V", "uA", 9.973, high, "predicted", 0.05, name, table),
-        Figure("score full scale", "pC", 1.2, score.saturation * score.t_max * 1e6, "predicted",
-               0.01, name, "80 uA x T_max"),
-        Figure("output full scale", "pC", 0.6, output.saturation * output.t_max * 1e6, "predicted",
-               0.01, name, "40 uA x T_max"),
+        Figure("score full scale", "pC", 1.2, score, "predicted", 0.01, name, "80 uA x T_max"),
+        Figure("output full scale", "pC", 0.6, output, "predicted", 0.01, name, "40 uA x T_max"),
         Figure("retention, full window", "", 0.849, fade, "predicted", 0.01, name,
                "exp(-lambda (M - 1))"),
     ]  # fmt: skip
@@ -250,7 +256,7 @@ def assumed_bounds(
 
     def headline(variant: Hardware) -> tuple[float, float, float]:
         run = calibrate(variant, heads=BOUND_HEADS)
-        area = sum(block.area for block in run.simulation.head.footprints()) * 1e6
+        area = run.area_mm2()
         return run.attention_ns, run.total_pj(), area
 
     ranged = {
@@ -258,6 +264,9 @@ def assumed_bounds(
         for parameter, found in hardware.provenance.items()
         if found.source == "assumed" and found.low is not None and found.high is not None
     }
+    steady = hardware.changed({"retention.model": "off"})  # as the calibration workload runs
+    for parameter in inactive_leaves(steady.config):
+        ranged.pop(parameter, None)
     rows = []
     for done, (parameter, (low, high)) in enumerate(ranged.items()):
         if progress is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -46,9 +47,14 @@ _OPENINGS = {
 """How each of our files begins: a file of the same name that begins otherwise is not ours."""
 
 
-def default_folder(hardware: Hardware, trace: Trace) -> Path:
-    """``reports/<hardware>-<trace>`` below the current folder."""
-    return Path("reports") / f"{hardware.name}-{trace.name}"
+def default_folder(hardware: Hardware, trace: Trace, order: str) -> Path:
+    """``reports/<hardware>-<trace>-<hash>`` below the current folder.
+
+    The hash is of everything that decides the result, so that different runs do not share a folder.
+    """
+    decides = f"{hardware.sha256} {trace.sha256} {order}"
+    short = hashlib.sha256(decides.encode()).hexdigest()[:8]
+    return Path("reports") / f"{hardware.name}-{trace.name}-{short}"
 
 
 def check_folder(folder: Path, force: bool = False) -> None:
@@ -56,7 +62,11 @@ def check_folder(folder: Path, force: bool = False) -> None:
 
     With `force` such a file in the way will be replaced.
     """
-    if folder.exists() and not folder.is_dir():
+    try:
+        taken = folder.exists() and not folder.is_dir()
+    except OSError as error:
+        raise ConfigError(f"{str(folder)[:80]}: cannot be a folder ({error.strerror})") from None
+    if taken:
         raise ConfigError(f"{folder}: is not a folder")
     for name, opening in _OPENINGS.items():
         path = folder / name
@@ -153,7 +163,7 @@ def _energy(result: Result) -> Iterable[Sequence[object]]:
 
 def _area(result: Result) -> Iterable[Sequence[object]]:
     hardware = result.simulation.hardware
-    for block in result.simulation.head.footprints():
+    for block in result.simulation.head.footprints(result.simulation.trace.heads):
         yield (
             block.component,
             block.instances,

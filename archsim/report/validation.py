@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from archsim.config.hardware import DEFAULT_HARDWARE
 from archsim.evaluation.published import Bounds, Figure, Validation
 from archsim.report.tables import note, number
 
@@ -34,7 +35,12 @@ def validation_table(validation: Validation) -> Group:
             _error(figure),
             Text(figure.status, style=_STYLES[figure.status]),
         )
-    others = sorted({f.config for f in validation.figures} - {own})
+    others = ", ".join(sorted({f.config for f in validation.figures} - {own}))
+    foreign = (
+        ""
+        if own == DEFAULT_HARDWARE
+        else f" The figures are of {DEFAULT_HARDWARE}; for {own} they decide nothing."
+    )
     return Group(
         Text(f"hardware  {own}\nworkload  calibration: full window; Q, K, V uniform; no decay"),
         Text(""),
@@ -42,7 +48,7 @@ def validation_table(validation: Validation) -> Group:
         note(
             "calibrated: a parameter was fitted to this very figure. predicted: none was. assumed: "
             "unpublished parts chosen so that the sum holds. unresolved: the sources disagree; "
-            f"decides nothing. * of {', '.join(others)}."
+            "decides nothing." + (f" * of {others}." if others else "") + foreign
         ),
     )
 

@@ -7,6 +7,9 @@ import numpy as np
 from archsim.errors import InvariantError
 from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Schedule, Stage
 
+ENTRY = "before entry"
+"""Cause of stalls: a token is ready and its head does not take it yet."""
+
 
 def _held(declaration: Declaration, schedule: Schedule, name: str, stage: Stage) -> Picoseconds:
     """How long each use of a resource by a stage lasts, (tokens, layers, heads)."""
@@ -26,11 +29,10 @@ def utilisation(declaration: Declaration, schedule: Schedule) -> dict[str, float
         busy = np.zeros((*declaration.shape[1:], resource.units))  # (layers, heads, units)
         for stage in declaration.users(resource.name):
             held = _held(declaration, schedule, resource.name, stage)
-            for unit in range(resource.units):
-                if stage.one_unit and resource.units > 1:
-                    busy[:, :, unit] += held[declaration.sub_tiles == unit].sum(axis=0)
-                else:
-                    busy[:, :, unit] += held.sum(axis=0)
+            if stage.one_unit and resource.units > 1:
+                np.add.at(np.moveaxis(busy, 2, 0), declaration.sub_tiles, held)
+            else:
+                busy += held.sum(axis=0)[:, :, None]
         groups = np.add.reduceat(busy, np.arange(0, busy.shape[1], resource.heads), axis=1)
         share = groups / (resource.capacity * max(makespan, 1))
         if share.max(initial=0.0) > 1 + 1e-12:
@@ -43,8 +45,8 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
     """Total time in ps that stages waited after their data was there, by what they waited for.
 
     A wait is charged to the private resource that came free last; what remains is waiting for a
-    shared resource's turn, or for the next clock edge. `token order` is the wait for entry's gate:
-    none of a head's own blocks is to blame.
+    shared resource's turn, or for the next clock edge. Waiting to enter a head is `ENTRY`: in
+    prefill every token waits from time 0, whatever is slow.
     """
     total: dict[str, int] = {}
 
@@ -55,9 +57,10 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
 
     for stage in declaration.stages:
         start = schedule.start[stage.name]
-        data = np.zeros_like(start)
         if stage.name == FIRST:
-            data = np.maximum(data, schedule.ready[:, :, None])
+            charge(ENTRY, start - schedule.ready[:, :, None])
+            continue
+        data = np.zeros_like(start)
         for after in stage.after:
             times = (schedule.end if after.point == "end" else schedule.start)[after.stage]
             first = max(after.lag, after.from_token)

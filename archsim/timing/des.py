@@ -138,7 +138,7 @@ class Simulation:
             for resource in declaration.resources
             for layer in range(self.layers)
             for group in range(-(-self.heads // resource.heads))
-            for unit in range(resource.units)
+            for unit in range(self._units(resource))
         }
         order = [
             (layer, head, stage)
@@ -151,6 +151,10 @@ class Simulation:
         for token in range(max(1, min(declaration.prompt, self.tokens))):
             self.milestones.reach(("ready", 0), token)
 
+    def _units(self, resource: Resource) -> int:
+        """Arrays to simulate: one that no token is ever written to is only read, in order."""
+        return min(resource.units, int(self.declaration.sub_tiles.max()) + 1)
+
     def _server(self, resource: Resource) -> Server:
         kind = FirstCome if resource.discipline == "fifo" else InOrder
         return kind(self.env, resource.capacity)
@@ -160,7 +164,7 @@ class Simulation:
         resource = self.declaration.resource(name)
         units = [
             self.servers[name, layer, head // resource.heads, unit]
-            for unit in range(resource.units)
+            for unit in range(self._units(resource))
         ]
         return [[unit] for unit in units] if stage.one_unit else [units]
 
@@ -174,7 +178,7 @@ class Simulation:
             instances = self._instances(taken, stage, layer, head)
             uses = [
                 declaration.uses(resource, stage, head, unit).tolist()
-                for unit in range(resource.units)
+                for unit in range(self._units(resource))
             ]
             takes.append((resource.heads > 1, instances, uses))
         at_start = [self._instances(r, stage, layer, head) for r in stage.gives_at_start]
@@ -243,7 +247,7 @@ class Simulation:
         self.env.run()
         if self.unfinished.any():
             raise RuntimeError("the schedule came to a stop before the last token")
-        return Schedule(self.start, self.end, self.ready, "simpy", next(self.env._eid))
+        return Schedule(self.start, self.end, self.ready, "simpy")
 
 
 def run_simpy(declaration: Declaration, progress: Progress | None = None) -> Schedule:

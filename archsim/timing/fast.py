@@ -120,7 +120,7 @@ class _Recurrence:
             self._alone(known)
         else:
             self._alone(0)
-        return Schedule(self.start, self.end, self.ready, "fast", 0)
+        return Schedule(self.start, self.end, self.ready, "fast")
 
     def _aligned(self, time: Picoseconds) -> Picoseconds:
         period = self.declaration.period_ps

@@ -146,7 +146,6 @@ class Schedule:
     end: dict[str, Picoseconds]
     ready: Picoseconds
     engine: str
-    events: int
 
     @property
     def makespan(self) -> int:
@@ -217,10 +216,17 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
     key_array: tuple[str, ...] = ("K arrays",)
     value_array: tuple[str, ...] = ("V arrays",)
     if head.sub_tiles.write_during_read:
-        # other slots may be written during a read; an overwritten slot was still being read
+        # other slots may be written during a read, one token ahead and no more (a query waits with
+        # its key); a slot that is overwritten was still being read
         window = head.sub_tiles.window
-        write_key = (After("read_key", lag=1, from_token=window),)
-        write_value += (After("read_value", lag=1, from_token=window),)
+        write_key = (
+            After("read_key", "start", lag=1),
+            After("read_key", lag=1, from_token=window),
+        )
+        write_value += (
+            After("read_value", "start", lag=1),
+            After("read_value", lag=1, from_token=window),
+        )
         key_array = value_array = ()
     stages = (
         Stage(

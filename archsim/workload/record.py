@@ -152,9 +152,11 @@ def read_token_ids(path: Path) -> list[int]:
 
 def _read_bytes(path: Path, limit: int) -> bytes:
     try:
-        if path.stat().st_size > limit:
+        with path.open("rb") as stream:
+            raw = stream.read(limit + 1)  # a device or pipe may have no end
+        if len(raw) > limit:
             raise ConfigError(f"{path}: larger than {limit >> 20} MiB")
-        return path.read_bytes()
+        return raw
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -295,6 +295,8 @@ def refuse_existing(folder: Path, force: bool = False) -> None:
 
 def _find(name_or_path: str | Path) -> Path:
     """The folder of a trace."""
+    if not str(name_or_path).strip():
+        raise ConfigError("trace: an empty name; give a shipped name or a folder")
     path = Path(name_or_path)
     bare = isinstance(name_or_path, str) and re.fullmatch(NAME_PATTERN, name_or_path)
     if bare:

@@ -114,7 +114,7 @@ def test_own_file_by_path(tmp_path):
         ("idle: 1 W", "idle: 11 W", "idle power must be below"),
         ("bandwidth_efficiency: 0.8", "bandwidth_efficiency: 1.2", "less than or equal to 1"),
         ("bandwidth: 100", "bandwith: 100", r"memory\.bandwidth"),
-        ("floor: 8 us", "floor: 0 us", "greater than 0"),
+        ("floor: 8 us", "floor: 0 us", "greater than or equal"),
         ("name: Toy\n", "", "name is missing"),
         ("batch: 1,", "batch: 8,", "a latency is of one sequence"),
         ("protocol: latency", "protocol: throughput", "needs kind: throughput"),

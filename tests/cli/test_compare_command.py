@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from archsim.cli import application
-from archsim.cli import compare as cli
 from archsim.config.gpu import available_gpus
+from archsim.report.comparison import energy_text, speed_text
 
 
 def run(*arguments: str) -> Result:
@@ -76,6 +76,6 @@ def test_unknown_gpu_fails_before_the_simulation() -> None:
 
 
 def test_ratio_texts_below_one():
-    assert cli.speed_text(0.5) == "2.0x slower"
-    assert cli.energy_text(0.1) == "10x more energy"
-    assert cli.speed_text(1.0) == "1.0x faster"
+    assert speed_text(0.5) == "2.0x slower"
+    assert energy_text(0.1) == "10x more energy"
+    assert speed_text(1.0) == "1.0x faster"

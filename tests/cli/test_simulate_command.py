@@ -67,9 +67,10 @@ def test_tables_and_files(archsim: Archsim, small_trace_folder: Path, tmp_path: 
     assert run.err == ""
     lines = run.out.splitlines()
     assert max(map(len, lines)) <= 80
-    folder = Path("reports/gaincell-28nm-small")
-    assert lines[-1] == f"written to {folder}"
-    assert (tmp_path / folder / "result.json").is_file()
+    (folder,) = (tmp_path / "reports").iterdir()
+    assert lines[-1] == f"written to reports/{folder.name}"
+    assert folder.name.startswith("gaincell-28nm-small-")
+    assert (folder / "result.json").is_file()
 
 
 def test_json_is_one_document_and_no_files(
@@ -162,7 +163,14 @@ def test_explain_follows_the_tables(archsim: Archsim, small_trace_folder: Path) 
         (["--explain", "96"], "explain: token 96: this run has tokens 0 to 95"),
         (["--explain", "5", "--tokens", "5"], "explain: token 5: this run has tokens 0 to 4"),
         (["--explain", "5", "--explain-head", "0:2"], "explain: head 2"),
-        (["--explain-head", "first"], "--explain-head 'first': write L:H"),
+        (["--explain", "1", "--explain-head", "first"], "--explain-head 'first': write L:H"),
+        (["--explain-head", "0:1"], "give both"),
+        (["-c", ""], "config: an empty name"),
+        (["-o", ""], "output folder: an empty name"),
+        (["--set", "window=true"], "--set window: "),
+        (["--set", "accumulator.time=1e-20 s"], "--set accumulator.time: "),
+        (["--set", "accumulator.time=1e30 s"], "--set accumulator.time: "),
+        (["--set", "converter.output.saturation_current=1e-320 A"], "saturation_current: "),
         (["--no-report", "-o", "out"], "contradict each other"),
         (["--colour", "red"], "No such option"),
         (["more"], "unexpected extra argument"),
@@ -221,7 +229,7 @@ def test_a_folder_with_someone_elses_file_is_left_alone(
 def test_as_a_process(small_trace_folder: Path, tmp_path: Path) -> None:
     run = process("simulate", "-t", small_trace_folder, "--tokens", "4", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")  # no progress bar into a pipe
-    assert (tmp_path / "reports" / "gaincell-28nm-small" / "result.json").is_file()
+    assert len(list((tmp_path / "reports").glob("gaincell-28nm-small-*/result.json"))) == 1
     run = process("simulate", "--set", "windw=3", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == "error: unknown key 'windw'; did you mean 'window'?\n"
@@ -265,3 +273,35 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["simulate", "trace", "compare"])
+def test_a_closed_pipe_is_no_error(command: str, small_trace_folder: Path) -> None:
+    """``archsim ... | head -1`` ends quietly with 0."""
+    arguments = {
+        "simulate": f"simulate -t {small_trace_folder} --tokens 4 --no-report",
+        "trace": f"trace info {small_trace_folder}",
+        "compare": "compare --list-gpus",
+    }[command]
+    shell = f"{sys.executable} -m archsim {arguments} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert len(run.stdout.splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_one_line() -> None:
+    shell = f"{sys.executable} -m archsim config schema > /dev/full"
+    run = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.splitlines() == ["error: No space left on device"]
+
+
+@pytest.mark.parametrize("group", [[], ["trace"], ["config"]])
+def test_a_group_alone_prints_its_help(group: list[str]) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "archsim", *group], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("Usage: ")
+    assert len(run.stderr.splitlines()) > 5

@@ -102,9 +102,9 @@ def test_prediction_half_a_window_halves_the_energy_of_cells(calibration: Calibr
 
 def test_prediction_area_follows_instance_counts() -> None:
     """Twice the window: twice of everything that belongs to a slot, the same DACs and control."""
-    one = {b.component: b for b in Head(archsim.load_hardware().config).footprints()}
+    one = {b.component: b for b in Head(archsim.load_hardware().config).footprints(1)}
     doubled = archsim.load_hardware(overrides={"window": 2048})
-    two = {b.component: b for b in Head(doubled.config).footprints()}
+    two = {b.component: b for b in Head(doubled.config).footprints(1)}
     for name, block in one.items():
         factor = 1 if name in {"DACs", "controller"} else 2
         assert two[name].instances == factor * block.instances, name
@@ -113,9 +113,14 @@ def test_prediction_area_follows_instance_counts() -> None:
 
 
 def test_prediction_sharing_trades_area_for_time() -> None:
-    shared = archsim.load_hardware(overrides={"write_path.heads_per_driver": 4})
-    blocks = {b.component: b for b in Head(shared.config).footprints()}
-    assert blocks["DACs"].instances == 32
+    """Area counts the blocks that the schedule has: one for every started group of heads."""
+
+    def dacs(sharing: int, heads: int) -> float:
+        shared = archsim.load_hardware(overrides={"write_path.heads_per_driver": sharing})
+        blocks = {b.component: b for b in Head(shared.config).footprints(heads)}
+        return heads * blocks["DACs"].instances
+
+    assert [dacs(n, 4) for n in (1, 2, 3, 4, 4096)] == [512, 256, 256, 128, 128]
 
 
 def test_energy_of_cells_is_voltage_times_current_times_time() -> None:

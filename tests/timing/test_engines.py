@@ -54,11 +54,8 @@ def check(overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int
             run_fast(d)
 
 
-EXPRESSIBLE = SHARING.map(lambda o: {**o, "controller.heads_in_parallel": None})
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(overrides=EXPRESSIBLE, clock=CLOCKS, shape=SHAPES)
+@given(overrides=SHARING, clock=CLOCKS, shape=SHAPES)
 def test_engines_agree_on_random_declarations(
     overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int]
 ) -> None:
@@ -67,7 +64,7 @@ def test_engines_agree_on_random_declarations(
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(overrides=EXPRESSIBLE, clock=CLOCKS, shape=SHAPES)
+@given(overrides=SHARING, clock=CLOCKS, shape=SHAPES)
 def test_engines_agree_on_many_more_random_declarations(
     overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int]
 ) -> None:

@@ -13,6 +13,7 @@ from archsim.components.head import Head
 from archsim.config.hardware import load_hardware
 from archsim.datapath.attention import Activity
 from archsim.timing.analysis import (
+    ENTRY,
     attention_latency,
     leaving,
     queueing,
@@ -30,7 +31,7 @@ def activity(rng: np.random.Generator, heads: int, tokens: int) -> Activity:
     def widths() -> np.ndarray:
         return rng.uniform(0, 1, (heads, tokens)) * (rng.random((heads, tokens)) > 0.2)
 
-    return Activity(*(widths() for _ in range(10)))
+    return Activity(*(widths() for _ in range(11)))
 
 
 def declaration(
@@ -92,6 +93,28 @@ def judge(d: Declaration, s: Schedule) -> None:
                         assert holders <= resource.capacity, resource.name
 
 
+def judge_arrays(s: Schedule, window: int, columns: int, exclusive: bool) -> None:
+    """What the physics forbids, said without the declaration.
+
+    A slot must not change while a token that still attends to it is read; without simultaneous
+    access, an array must not be written while anything is read.
+    """
+    tokens = s.start["write_key"].shape[0]
+    for write, read in (("write_key", "read_key"), ("write_value", "read_value")):
+        for t in range(tokens):
+            own = s.start[read][t] >= s.end[write][t]
+            assert own.all(), "a token reads its own column"
+            for reader in range(tokens):
+                begin, end = s.start[read][reader], s.end[read][reader]
+                apart = (s.start[write][t] >= end) | (s.end[write][t] <= begin)
+                overwrites = reader < t and t - window > reader - window and t - window >= 0
+                attended = overwrites and reader - window < t - window <= reader
+                if attended:
+                    assert (s.start[write][t] >= end).all(), "overwritten while still attended to"
+                elif exclusive:
+                    assert apart.all(), "written during a read"
+
+
 SHARING = st.fixed_dictionaries(
     {
         "controller.phases": st.sampled_from(["worst_case", "early_end"]),
@@ -106,12 +129,46 @@ SHARING = st.fixed_dictionaries(
         "accumulator.time": st.sampled_from(["10 ns", "40 ns", "7.3 ns"]),
         "write_path.pulse": st.sampled_from(["10 ns", "3.25 ns"]),
         "controller.layer_gap": st.sampled_from(["0 ns", "12.5 ns"]),
-        "controller.heads_in_parallel": st.sampled_from([None, 1, 2]),
         "array.write_during_read": st.booleans(),
         "window": st.sampled_from([1024, 5, 200]),
         "array.columns": st.sampled_from([64, 2]),
     }
 )
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    n=st.integers(1, 3), prompt=st.sampled_from([1, 5]), fifo=st.booleans(), seed=st.integers(0, 99)
+)
+def test_heads_in_parallel_holds_back_the_others(
+    n: int, prompt: int, fifo: bool, seed: int
+) -> None:
+    overrides = {
+        "controller.heads_in_parallel": n,
+        "controller.phases": "early_end",
+        "accumulator.heads_per_adder": 2,
+        "accumulator.arbitration": "fifo" if fifo else "static",
+    }
+    d = declaration(overrides, tokens=6, heads=4, prompt=prompt, seed=seed)
+    s = Simulation(d).run()
+    judge(d, s)
+    for layer in range(2):
+        begin = s.start["write_key"][:, layer].ravel()
+        end = s.end["accumulate"][:, layer].ravel()
+        assert max(int(((begin <= now) & (end > now)).sum()) for now in begin) <= n
+
+
+def test_latency_and_queue_are_those_of_the_slowest_head() -> None:
+    """Two heads a driver: head 1 waits 10 ns, head 0 counts longer; the two do not mix."""
+    ones = np.ones((2, 1))
+    act = Activity(ones, ones, ones, ones, ones, np.array([[1.0], [0.2]]), *(ones,) * 5)
+    hardware = load_hardware(
+        overrides={"write_path.heads_per_driver": 2, "controller.phases": "early_end"}
+    )
+    s = Simulation(declare(Head(hardware.config), [act], 1)).run()
+    assert (s.end["accumulate"] - s.start["write_key"]).ravel().tolist() == [65_000, 53_000]
+    assert attention_latency(s).tolist() == [[65_000]]
+    assert queueing(s).tolist() == [[10_000]]
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,6 +179,8 @@ def test_every_schedule_is_legal_and_independent_of_construction_order(
     d = declaration(overrides, tokens=9, prompt=prompt, seed=seed)
     forward, backward = Simulation(d).run(), Simulation(d, reverse=True).run()
     judge(d, forward)
+    exclusive = not overrides["array.write_during_read"]
+    judge_arrays(forward, overrides["window"], overrides["array.columns"], exclusive)
     for name in forward.start:
         assert np.array_equal(forward.start[name], backward.start[name]), name
         assert np.array_equal(forward.end[name], backward.end[name]), name
@@ -203,7 +262,7 @@ def test_shared_driver_makes_heads_take_turns() -> None:
     s = Simulation(d).run()
     assert s.start["write_key"].ravel().tolist() == [0, 10_000]
     assert s.end["accumulate"].ravel().tolist() == [65_000, 75_000]
-    assert stalls(d, s) == {"K DACs": 10_000}
+    assert stalls(d, s) == {ENTRY: 10_000}
 
 
 def test_first_come_serves_the_earlier_request_and_breaks_ties_by_head() -> None:
@@ -221,7 +280,7 @@ def test_first_come_serves_the_earlier_request_and_breaks_ties_by_head() -> None
         )
         ones = np.ones((3, 1))
         late = np.array([[1.0], [0.2], [0.2]])  # head 0 counts longest
-        act = Activity(ones, ones, ones, ones, ones, late, ones, ones, ones, ones)
+        act = Activity(ones, ones, ones, ones, ones, late, ones, ones, ones, ones, ones)
         s = Simulation(declare(head, [act], 1), reverse=True).run()
         times[arbitration] = s.start["accumulate"].ravel().tolist()
     assert times["static"] == [55_000, 65_000, 75_000]

@@ -21,6 +21,12 @@ from numpy.typing import NDArray
 
 KINDS = ("prose", "repeat", "cycle", "recall")
 SHARES = (0.60, 0.20, 0.10, 0.10)
+LATE_SHARES = (0.40, 0.40, 0.10, 0.10)
+"""From `LATE_STEP` on: prose is learnt faster than copying it, and copying is what is wanted."""
+
+LATE_STEP = 1600
+RANDOM_SHARE, LATE_RANDOM_SHARE = 0.4, 0.2
+"""Share of repeated segments that are random tokens; the others are real text."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def repeat(
     corpus: NDArray[np.uint16],
     tokens: int,
     vocabulary: int,
-    random_share: float = 0.4,
+    random_share: float = RANDOM_SHARE,
     length: int | None = None,
 ) -> Sequence:
     """Prose with one segment that occurs twice; `length` fixes the segment's length."""
@@ -124,13 +130,16 @@ def batch(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], list[str]]:
     """The batch of one step: ids (size, tokens + 1), weights (size, tokens), kinds."""
     rng = np.random.default_rng((seed, step))
-    kinds = [str(kind) for kind in rng.choice(KINDS, size, p=SHARES)]
+    late = step >= LATE_STEP
+    shares = LATE_SHARES if late else SHARES
+    kinds = [str(kind) for kind in rng.choice(KINDS, size, p=shares)]
     sequences = []
     for kind in kinds:
         if kind == "prose":
             sequences.append(prose(rng, corpus, tokens))
         elif kind == "repeat":
-            sequences.append(repeat(rng, corpus, tokens, vocabulary))
+            random_share = LATE_RANDOM_SHARE if late else RANDOM_SHARE
+            sequences.append(repeat(rng, corpus, tokens, vocabulary, random_share))
         elif kind == "cycle":
             sequences.append(cycle(rng, corpus, tokens, vocabulary))
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archsim.workload.training.batches import KINDS, SHARES
+from archsim.workload.training.batches import KINDS, LATE_SHARES, SHARES
 from archsim.workload.training.corpus import HELD_OUT
 from archsim.workload.training.model import Shape
 
@@ -35,7 +35,10 @@ def model_card(run: Path) -> str:
         f"| {probe[f'{key}_first'] - probe[f'{key}_second']:.2f} |"
         for key, label in (("repeat_real", "unseen text"), ("repeat_random", "random tokens"))
     )
-    mix = ", ".join(f"{100 * s:.0f} % {k}" for k, s in zip(KINDS, SHARES, strict=True))
+    mix = "; then ".join(
+        ", ".join(f"{100 * share:.0f} % {kind}" for kind, share in zip(KINDS, shares, strict=True))
+        for shares in (SHARES, LATE_SHARES)
+    )
     return f"""# The reference model
 
 A small language model of GPT-2's architecture, trained for archsim so that a real token trace can
