@@ -10,6 +10,7 @@ import os
 import sys
 
 import click
+from click.utils import PacifyFlushWrapper
 
 COMMANDS = {
     "simulate": "Replay a token trace on the hardware: time, energy, area, function.",
@@ -71,6 +72,11 @@ def main() -> None:
 
     try:
         application(standalone_mode=False)
+        sys.stdout.flush()  # a closed pipe or a full disk shows here, not at exit
+    except SystemExit:
+        if isinstance(sys.stdout, PacifyFlushWrapper):  # click's answer to a closed pipe
+            sys.exit(0)
+        raise
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)
