@@ -10,7 +10,6 @@ import os
 import sys
 
 import click
-from click.utils import PacifyFlushWrapper
 
 COMMANDS = {
     "simulate": "Replay a token trace on the hardware: time, energy, area, function.",
@@ -70,11 +69,12 @@ def main() -> None:
     """Entry point: runs the command and turns our errors into one line and an exit code."""
     from archsim.errors import ArchsimError, one_line
 
+    out = sys.stdout
     try:
         application(standalone_mode=False)
         sys.stdout.flush()  # a closed pipe or a full disk shows here, not at exit
     except SystemExit:
-        if isinstance(sys.stdout, PacifyFlushWrapper):  # click's answer to a closed pipe
+        if sys.stdout is not out:  # click wraps it when the pipe below is closed, and exits with 1
             sys.exit(0)
         raise
     except click.exceptions.Abort:
