@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group(context_settings=CONTEXT_SETTINGS)
 def command() -> None:
-    """Record and inspect token traces."""
+    """Record, make and inspect token traces."""
 
 
 @command.command()
@@ -88,6 +88,44 @@ def record(
     else:
         size = manifest.files["trace.safetensors"].bytes
         click.echo(f"{output}: {_shape(manifest)}, {size:,} bytes")
+
+
+@command.command()
+@click.option("--layers", type=int, default=12, help="Default: 12.")
+@click.option("--heads", type=int, default=12, help="Default: 12.")
+@click.option("--tokens", type=int, default=1024, help="Default: 1024.")
+@click.option("--head-dim", type=int, default=64, help="Default: 64.")
+@click.option("--seed", type=int, default=0, help="Default: 0.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."
+)
+@click.option("--name", help="Name of the trace (default: the folder's).")
+@click.option("--force", is_flag=True, help="Replace a trace that is there.")
+def synth(
+    layers: int,
+    heads: int,
+    tokens: int,
+    head_dim: int,
+    seed: int,
+    output: Path,
+    name: str | None,
+    force: bool,
+) -> None:
+    """Make a trace of any shape with the statistics of a real one.
+
+    \b
+    archsim trace synth -o gpt2-shape        # 12 layers x 12 heads x 1,024 tokens
+
+    For size and speed: what a token means to another is not imitated.
+    """
+    from archsim.workload.synthetic import synthesise
+    from archsim.workload.trace import refuse_existing, save_trace
+
+    refuse_existing(output, force)  # before the numbers are drawn
+    trace = synthesise(layers, heads, tokens, head_dim, seed, name or output.resolve().name)
+    manifest = save_trace(trace, output, force)
+    size = manifest.files["trace.safetensors"].bytes
+    click.echo(f"{output}: {_shape(manifest)}, {size:,} bytes")
 
 
 @command.command()

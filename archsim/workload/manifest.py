@@ -81,6 +81,11 @@ class Content(_Record):
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def printable(text: str) -> str:
+    """`text` as a manifest may hold it: file names can contain control characters."""
+    return "".join(c for c in text if c.isprintable())[:2000]
+
+
 class Environment(_Record):
     """Where a trace was made; says nothing about its numbers."""
 
@@ -89,6 +94,26 @@ class Environment(_Record):
     python: Text
     platform: Text
     command: Text | None = None
+
+    @classmethod
+    def here(cls, command: str | None = None) -> Environment:
+        """This process, and the command that made the trace."""
+        import platform
+        from importlib.metadata import PackageNotFoundError, version
+
+        import numpy as np
+
+        try:
+            archsim = version("archsim")
+        except PackageNotFoundError:  # run from a source tree that was never installed
+            archsim = "unknown"
+        return cls(
+            archsim=archsim,
+            numpy=np.__version__,
+            python=platform.python_version(),
+            platform=f"{platform.system()} {platform.machine()}",
+            command=None if command is None else printable(command),
+        )
 
 
 class FileRecord(_Record):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.workload.gpt2 import Array, Gpt2
 from archsim.workload.huggingface import checkpoint_sha256, load_gpt2
-from archsim.workload.manifest import Content, Dtype, Environment, ModelRecord, Shapes
+from archsim.workload.manifest import Content, Dtype, Environment, ModelRecord, Shapes, printable
 from archsim.workload.tokenizer import load_tokenizer
 from archsim.workload.trace import Trace
 from archsim.workload.trace_checks import check_name
@@ -80,7 +78,7 @@ def record(
         ),
         dtype=dtype,
         model=ModelRecord(
-            name=_printable(Path(model_folder).resolve().name),
+            name=printable(Path(model_folder).resolve().name),
             config=asdict(config),
             weights_sha256=checkpoint_sha256(model_folder),
         ),
@@ -97,13 +95,7 @@ def record(
         token_ids=stored_ids,
         description=description,
         content=content,
-        environment=Environment(
-            archsim=version("archsim"),
-            numpy=np.__version__,
-            python=platform.python_version(),
-            platform=f"{platform.system()} {platform.machine()}",
-            command=None if command is None else _printable(command),
-        ),
+        environment=Environment.here(command),
     )
 
 
@@ -174,11 +166,6 @@ def _window(ids: Sequence[int], skip: int, length: int | None, positions: int) -
     if wanted > positions:
         raise ConfigError(f"length {wanted}: the model has {positions} positions")
     return list(ids[skip : skip + wanted])
-
-
-def _printable(text: str) -> str:
-    """`text` as a manifest may hold it: file names can contain control characters."""
-    return "".join(c for c in text if c.isprintable())[:2000]
 
 
 def _stored(x: Array, dtype: Dtype, part: str) -> NDArray[Any]:
