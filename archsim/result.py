@@ -15,6 +15,7 @@ from archsim.simulation import LayerFunction, Simulation
 from archsim.timing.analysis import (
     ENTRY,
     attention_latency,
+    held_per_token,
     leaving,
     queueing,
     stalls,
@@ -24,7 +25,7 @@ from archsim.timing.model import FIRST, LAST
 Array = NDArray[np.float64]
 
 SCHEMA_VERSION = 1
-PICO, NANO = 1e12, 1e9
+PER_PICO = 1e12
 NS_PER_PS = 1e-3
 
 GRADES = ("published", "calibrated", "assumed", "user")
@@ -89,7 +90,7 @@ class Result:
     @cached_property
     def energy_pj(self) -> dict[str, float]:
         """Energy of the run by published total; `total` is the sum of the others."""
-        buckets = {k: v * PICO for k, v in self.simulation.ledger.by_bucket().items()}
+        buckets = {k: v * PER_PICO for k, v in self.simulation.ledger.by_bucket().items()}
         return {**buckets, "total": sum(buckets.values())}
 
     @cached_property
@@ -123,10 +124,10 @@ class Result:
     def throughput(self) -> dict[str, float]:
         """Rates over the whole run; `peak_power_mw` is the highest sum of phase powers."""
         s = self.simulation.schedule
-        seconds = max(s.makespan, 1) / PICO
+        seconds = max(s.makespan, 1) / PER_PICO
         left = leaving(s) * NS_PER_PS
         interval = float(np.diff(left).mean()) if len(left) > 1 else float(left[0])
-        joules = self.energy_pj["total"] / PICO
+        joules = self.energy_pj["total"] / PER_PICO
         power, area = joules / seconds, self.area_mm2["chip"]
         return {
             "tokens_per_s": self.simulation.trace.tokens / seconds,
@@ -140,21 +141,40 @@ class Result:
 
     @cached_property
     def bottleneck(self) -> dict[str, Any]:
-        """The busiest resource, and why stages waited (ns summed over heads and tokens)."""
+        """What bounds the rate, and why stages waited (ns summed over heads and tokens).
+
+        `resource` is the one a token holds longest, `interval_ns` the time between tokens in the
+        longer of prompt and generation, `utilisation` their ratio.
+        """
         simulation = self.simulation
-        name, share = max(simulation.utilisation.items(), key=lambda item: item[1])
+        s = simulation.schedule
+        held = held_per_token(simulation.declaration, s)
+        name = max(held, key=lambda resource: held[resource])
+        left = leaving(s)
+        split = simulation.prompt - 1  # the last token of the prompt
+        generating = left[-1] - left[split] >= left[split] or len(left) == 1
+        part = left[split:] if generating else left[: split + 1]
+        interval = float(np.diff(part).mean()) if len(part) > 1 else float(left[-1])
+        share = held[name] / interval if interval else 0.0
         waits = stalls(simulation.declaration, simulation.schedule)
         by_cause = {
             cause: waits[cause] * NS_PER_PS for cause in sorted(waits, key=lambda c: -waits[c])
         }
         if share >= 0.9:
             limit = name
-        elif simulation.prompt < simulation.trace.tokens or simulation.trace.tokens == 1:
+        elif generating:
             limit = "token order: one token at a time passes all layers"
         else:
             inside = (cause for cause in by_cause if cause != ENTRY)
             limit = next(inside, "filling and draining: few tokens for so many layers")
-        return {"resource": name, "utilisation": share, "limited_by": limit, "stall_ns": by_cause}
+        return {
+            "resource": name,
+            "held_ns": held[name] * NS_PER_PS,
+            "interval_ns": interval * NS_PER_PS,
+            "utilisation": share,
+            "limited_by": limit,
+            "stall_ns": by_cause,
+        }
 
     @cached_property
     def function(self) -> dict[str, Any]:
@@ -216,7 +236,10 @@ class Result:
         }
 
     def document(self, wall: bool = True) -> dict[str, Any]:
-        """The whole result; without `wall` the same input gives the same bytes."""
+        """The whole result; without `wall` the same input gives the same bytes.
+
+        `wall` adds what differs from run to run: the engine that ran, and how long it took.
+        """
         simulation = self.simulation
         hardware, trace = simulation.hardware, simulation.trace
         document: dict[str, Any] = {
@@ -230,8 +253,6 @@ class Result:
                 "head_dim": trace.head_dim,
                 "sha256": trace.sha256,
             },
-            "engine": simulation.schedule.engine,
-            "engine_reason": simulation.why_engine,
             "boundary": {
                 "inside": INSIDE,
                 "outside": OUTSIDE,
@@ -245,7 +266,7 @@ class Result:
             "energy_pj": self.energy_pj,
             "energy_per_token_per_head_pj": self.energy_per_token_per_head_pj,
             "energy_by_component_pj": {
-                name: value * PICO for name, value in simulation.ledger.by_component().items()
+                name: value * PER_PICO for name, value in simulation.ledger.by_component().items()
             },
             "bottleneck": self.bottleneck,
             "area_mm2": self.area_mm2,
@@ -256,6 +277,8 @@ class Result:
             "events": simulation.ledger.events,
         }
         if wall:
+            document["engine"] = simulation.schedule.engine
+            document["engine_reason"] = simulation.why_engine
             document["wall_s"] = simulation.wall_s
         return document
 
@@ -291,7 +314,7 @@ def peak_power(simulation: Simulation) -> float:
         stage = posting.action.stage
         start = schedule.start[FIRST if stage == "head" else stage]
         end = np.maximum(schedule.end[LAST if stage == "head" else stage], start + period)
-        watts = posting.energy / ((end - start) / PICO)
+        watts = posting.energy / ((end - start) / PER_PICO)
         times += [start.ravel(), end.ravel()]
         steps += [watts.ravel(), -watts.ravel()]
     static = simulation.head.controller.static_power

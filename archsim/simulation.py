@@ -61,6 +61,17 @@ class Simulation:
     wall_s: float
 
 
+def known_tokens(trace: Trace, order: str, prompt: int | None) -> int:
+    """How many tokens are known from the start; raises ConfigError for what makes no sense."""
+    if order not in {"generate", "prefill"}:
+        raise ConfigError(f"order {order!r}: use generate or prefill")
+    if prompt is not None and not 1 <= prompt <= trace.tokens:
+        raise ConfigError(f"prompt {prompt}: the trace has 1 to {trace.tokens} tokens to give")
+    if prompt is not None and order == "prefill":
+        raise ConfigError("prompt says which tokens are prefill: leave out order prefill")
+    return prompt if prompt is not None else (trace.tokens if order == "prefill" else 1)
+
+
 def simulate_trace(
     trace: Trace,
     hardware: Hardware,
@@ -79,13 +90,7 @@ def simulate_trace(
     Raises ConfigError if trace and hardware do not fit; InvariantError if the books do not balance.
     """
     began = time.perf_counter()
-    if order not in {"generate", "prefill"}:
-        raise ConfigError(f"order {order!r}: use generate or prefill")
-    if prompt is not None and not 1 <= prompt <= trace.tokens:
-        raise ConfigError(f"prompt {prompt}: the trace has 1 to {trace.tokens} tokens to give")
-    if prompt is not None and order == "prefill":
-        raise ConfigError("prompt says which tokens are prefill: leave out order prefill")
-    known = prompt if prompt is not None else (trace.tokens if order == "prefill" else 1)
+    known = known_tokens(trace, order, prompt)
     report = progress or (lambda step, done, total: None)
 
     with reads_recorded() as reads:

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import archsim
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 
 SHOWN = {
     "simulate": (["simulate", "--no-report"], "hardware", "Area of a head"),
+    "function": (["simulate", "--no-report"], "Function", ""),
     "validate": (["validate"], "Published figure", "Fitted coefficient"),
     "compare": (["compare", "--gpu", "rtx-4090", "--gpu", "h100-sxm"], "Protocol paper", "Accel"),
 }
@@ -32,7 +35,8 @@ def shown(name: str) -> str:
     ).stdout
     lines = printed.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(first))
-    stop = next(i for i, line in enumerate(lines) if i > start and line.startswith(after))
+    ends = (i for i, line in enumerate(lines) if i > start and after and line.startswith(after))
+    stop = next(ends, len(lines))
     return "\n".join(lines[start:stop]).strip()
 
 
@@ -60,6 +64,18 @@ def test_every_command_in_the_documentation_exists() -> None:
             assert command in COMMANDS, (path.name, command)
         for key in re.findall(r"--set ([\w.]+)=", text):
             assert key in keys, (path.name, key)
+
+
+def test_configs_in_the_documentation_load(tmp_path: Path) -> None:
+    """Every YAML example is a config."""
+    examples = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "docs" / "your-own.md").read_text(), re.DOTALL
+    )
+    assert examples
+    for example in examples:
+        path = tmp_path / "mine.yaml"
+        path.write_text(example, encoding="utf-8")
+        assert archsim.load_hardware(path).sha256
 
 
 def test_no_line_of_the_readme_is_too_wide_to_read() -> None:

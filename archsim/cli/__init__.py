@@ -13,7 +13,7 @@ import click
 
 COMMANDS = {
     "simulate": "Replay a token trace on the hardware: time, energy, area, function.",
-    "compare": "The accelerator beside GPUs, by a roofline.",
+    "compare": "The accelerator beside GPUs, by measurements and a roofline.",
     "validate": "Every published figure beside ours.",
     "trace": "Record and inspect token traces.",
     "config": "Show a resolved config, or the schema of configs.",

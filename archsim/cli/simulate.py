@@ -86,6 +86,7 @@ def command(
     from archsim.config.loading import parse_assignments
     from archsim.report.explain import check_place, explain
     from archsim.report.files import check_folder, default_folder, write_result
+    from archsim.simulation import known_tokens
     from archsim.workload.trace import default_trace_name, load_trace
 
     hardware = load_hardware(
@@ -98,7 +99,8 @@ def command(
         raise click.UsageError("output folder: an empty name")
     folder = None if output is None else Path(output)
     if output is None and not as_json and not no_report:
-        folder = default_folder(hardware, trace, order or f"prompt {prompt}")
+        known = known_tokens(trace, order or "generate", prompt)
+        folder = default_folder(hardware, trace, known)
     if folder is not None:
         check_folder(folder, force)  # before the run, which takes longer
     if explained is not None:

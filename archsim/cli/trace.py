@@ -58,7 +58,7 @@ def record(
     """Run a GPT-2 over a text and record q, k and v of every layer, head and token.
 
     \b
-    archsim trace record --model gpt2 --text story.txt --length 1024 -o traces/story
+    archsim trace record --model gpt2 --text story.txt --length 1024 -o story
 
     The folder holds config.json and model.safetensors as Hugging Face stores them,
     and a tokenizer unless --tokens is given.

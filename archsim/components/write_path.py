@@ -26,7 +26,6 @@ class WritePath:
 
     def __init__(self, config: HardwareConfig, cell: Cell) -> None:
         section = config.write_path
-        self.cell = cell
         self.rows = config.array.rows
         self.quantiser = Quantiser(config.levels.key_value, 0.0, config.cell.supply)
         self.pulse_ps = picoseconds(section.pulse)

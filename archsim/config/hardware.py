@@ -271,6 +271,12 @@ class Hardware:
     document: Document
 
     @property
+    def is_published(self) -> bool:
+        """Whether this is the shipped description of the published design (with any overrides)."""
+        own = self.document.path
+        return own is not None and own.resolve() == hardware_path(DEFAULT_HARDWARE).resolve()
+
+    @property
     def unused_overrides(self) -> list[str]:
         """Keys set by override that the selected variants do not use."""
         given = {key for key, found in self.provenance.items() if found.place == f"--set {key}"}

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from archsim.errors import ConfigError, one_line
+from archsim.files import data_folder
 
 Source = Literal["text", "code", "summary", "derived", "calibrated", "assumed", "user"]
 """Where a number comes from (FACTS tags); *calibrated* is fitted to a published number."""
@@ -111,12 +112,17 @@ def _read(path: Path, root: Path, seen: tuple[Path, ...]) -> Document:
     if parent is None:
         base = Document({}, path=path)
     else:
-        target = path.parent / str(parent)
-        if not isinstance(parent, str) or not target.resolve().is_relative_to(root):
-            raise ConfigError(f"{path}: extends must name a file below {root}")
+        target, below = path.parent / str(parent), root
+        shipped = data_folder("hwconfigs")
+        if (shipped / f"{parent}.yaml").is_file() and re.fullmatch(r"[\w-]+", str(parent)):
+            target, below = shipped / f"{parent}.yaml", shipped.resolve()
+        if not isinstance(parent, str) or not target.resolve().is_relative_to(below):
+            raise ConfigError(f"{path}: extends must name a shipped config or a file below {root}")
         if target.resolve() in seen or target.resolve() == path.resolve():
             raise ConfigError(f"{path}: extends goes round in a circle")
-        base = _read(target, root, (*seen, path.resolve()))
+        if not target.is_file():
+            raise ConfigError(f"{path}: extends {parent}: no such shipped config, no such file")
+        base = _read(target, below, (*seen, path.resolve()))
     own = Document({}, path=path)
     _collect(tree, (), str(path), own, own.values, 0)
     _merge(base.values, own.values)

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 from dataclasses import dataclass
-from decimal import Decimal, DecimalException
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -43,8 +43,9 @@ def parse_quantity(text: str, unit: str) -> float:
     another dimension, or not finite.
     """
     match = _PATTERN.fullmatch(text)
+    example = EXAMPLES.get(unit, f"1 {unit}")
     if match is None:
-        raise ValueError(f"cannot read {text[:60]!r} as a number with a unit (like '15 {unit}')")
+        raise ValueError(f"cannot read {text[:60]!r} as a number with a unit, like {example!r}")
     import pint
 
     registry = _registry()
@@ -53,13 +54,18 @@ def parse_quantity(text: str, unit: str) -> float:
         value = float(registry.Quantity(Decimal(match[1]), given).to(unit).magnitude)
     except pint.DimensionalityError:
         raise ValueError(f"{text!r} has the wrong unit: expected a unit of {unit}") from None
-    except (pint.PintError, DecimalException, ArithmeticError, AssertionError, TypeError):
-        raise ValueError(f"unknown unit {match[2]!r} in {text!r} (like '15 {unit}')") from None
-    except (AttributeError, ValueError, KeyError):
-        raise ValueError(f"unknown unit {match[2]!r} in {text!r} (like '15 {unit}')") from None
+    except (pint.PintError, ArithmeticError, AssertionError, TypeError, AttributeError, ValueError):
+        raise ValueError(f"unknown unit {match[2]!r} in {text!r}; like {example!r}") from None
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is not finite")
     return value
+
+
+EXAMPLES = {
+    "s": "15 ns", "m^2": "1 um^2", "J": "0.2 pJ", "A": "80 uA", "F": "10 fF", "Hz": "1 GHz",
+    "V": "0.9 V", "W": "1 mW", "byte": "72 MB", "byte/s": "1008 GB/s", "FLOP/s": "82.6 TFLOP/s",
+}  # fmt: skip
+"""A plausible value of each unit, for messages and the schema."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,9 @@ class Quantity:
     def parse(self, value: object) -> float:
         """SI value of a text; ValueError if it is none."""
         if not isinstance(value, str):
-            raise ValueError(f"give a number with a unit, like '15 {self.unit}'")
+            raise ValueError(
+                f"give a number with a unit, like '{EXAMPLES.get(self.unit, self.unit)}'"
+            )
         return parse_quantity(value, self.unit)
 
     def __get_pydantic_core_schema__(
@@ -88,7 +96,11 @@ class Quantity:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"type": "string", "examples": [f"15 {self.unit}"], "x-unit": self.unit}
+        return {
+            "type": "string",
+            "examples": [EXAMPLES.get(self.unit, f"1 {self.unit}")],
+            "x-unit": self.unit,
+        }
 
 
 PICOSECOND = 1e-12

@@ -26,6 +26,7 @@ PUBLISHED_PJ = {"qk": 1120.0, "sv": 700.0, "digital": 4000.0, "dac": 330.0}
 """Energy per token and head (FACTS 3)."""
 
 PUBLISHED_HEAD_MM2 = 0.5
+PUBLISHED_ATTENTION_NS = 65.0
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,13 @@ from archsim.config.hardware import Hardware
 from archsim.config.showing import OPENING, show_config
 from archsim.errors import ConfigError
 from archsim.files import atomic_path
-from archsim.result import Result, grade
+from archsim.result import PER_PICO, Result, grade
 from archsim.timing.analysis import attention_latency, queueing
 from archsim.timing.model import FIRST, LAST
 from archsim.workload.trace import Trace
 
 Array = NDArray[np.float64]
 
-PICO = 1e12
 
 TOKEN_COLUMNS = (
     "layer", "token", "ready_ns", "start_ns", "end_ns", "attention_ns", "queue_ns", "energy_pj",
@@ -47,12 +46,13 @@ _OPENINGS = {
 """How each of our files begins: a file of the same name that begins otherwise is not ours."""
 
 
-def default_folder(hardware: Hardware, trace: Trace, order: str) -> Path:
+def default_folder(hardware: Hardware, trace: Trace, known: int) -> Path:
     """``reports/<hardware>-<trace>-<hash>`` below the current folder.
 
-    The hash is of everything that decides the result, so that different runs do not share a folder.
+    The hash is of everything that decides the result (`known`: tokens of the prompt), so that
+    different runs do not share a folder.
     """
-    decides = f"{hardware.sha256} {trace.sha256} {order}"
+    decides = f"{hardware.sha256} {trace.sha256} {known}"
     short = hashlib.sha256(decides.encode()).hexdigest()[:8]
     return Path("reports") / f"{hardware.name}-{trace.name}-{short}"
 
@@ -115,7 +115,7 @@ def visit_energy_pj(result: Result) -> dict[Action, Array]:
     energies = {}
     for posting in result.simulation.ledger:
         rows, *rest = posting.energy.shape
-        each = posting.energy * (PICO * rows / tokens)
+        each = posting.energy * (PER_PICO * rows / tokens)
         energies[posting.action] = np.broadcast_to(each, (tokens, *rest))
     return energies
 
@@ -155,7 +155,7 @@ def _energy(result: Result) -> Iterable[Sequence[object]]:
             action.bucket,
             posting.energy.size,
             posting.operations,
-            posting.total * PICO,
+            posting.total * PER_PICO,
             grade(hardware, action.rests_on),
             " ".join(action.rests_on),
         )

@@ -16,14 +16,16 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.components.action import BUCKETS
-from archsim.evaluation.calibration import PUBLISHED_HEAD_MM2, PUBLISHED_PJ
-from archsim.result import GRADES, INSIDE, OUTSIDE, Result, grade
+from archsim.evaluation.calibration import (
+    PUBLISHED_ATTENTION_NS,
+    PUBLISHED_HEAD_MM2,
+    PUBLISHED_PJ,
+)
+from archsim.result import GRADES, INSIDE, OUTSIDE, PER_PICO, Result, grade
 
-PUBLISHED_ATTENTION_NS = 65.0
 PUBLISHED_WINDOW = 1024
 """The published figures are those of a head with this window (FACTS 3)."""
 
-PICO = 1e12
 
 BUCKET_NAMES = {
     "qk": "phi(Q.K)",
@@ -102,8 +104,11 @@ def boundary(result: Result) -> Table:
     )
     engine = f"engine {simulation.schedule.engine}: {simulation.why_engine}"
     table.add_row("run", f"{order}; window {window(result):,}; {engine}")
+    hardware = simulation.hardware
+    sources = {hardware.source(f"controller.{gap}_gap") for gap in ("layer", "token")}
+    gap_source = ", ".join(sorted(sources))
     table.add_row("inside", INSIDE)
-    table.add_row("outside", f"{OUTSIDE}; {gaps} (assumed)")
+    table.add_row("outside", f"{OUTSIDE}; {gaps} ({gap_source})")
     table.add_row(
         "crossing",
         "bytes a token, all layers and heads: "
@@ -116,6 +121,9 @@ def boundary(result: Result) -> Table:
 def headline(result: Result) -> Group:
     """The three published totals beside ours."""
     table = _table("Headline", ("here", 12), ("published", 12))
+    published_area = "-"  # of another design the paper gives none
+    if result.simulation.hardware.is_published:
+        published_area = f"{number(PUBLISHED_HEAD_MM2, 3)} mm^2"
     table.add_row(
         "attention of one token, one layer, mean",
         f"{number(result.latency['attention_ns']['mean'])} ns",
@@ -129,7 +137,7 @@ def headline(result: Result) -> Group:
     table.add_row(
         "area of one head",
         f"{number(result.area_mm2['per_head'], 3)} mm^2",
-        f"{number(PUBLISHED_HEAD_MM2, 3)} mm^2",
+        published_area,
     )
     return Group(
         table,
@@ -206,7 +214,11 @@ def bottleneck(result: Result) -> Group:
     table.add_column(no_wrap=True)
     table.add_column()
     table.add_row("limited by", found["limited_by"])
-    table.add_row("busiest resource", f"{found['resource']}, {percent(found['utilisation'])}")
+    table.add_row(
+        "held longest",
+        f"{found['resource']}: {number(found['held_ns'])} of {number(found['interval_ns'])} ns "
+        f"a token, {percent(found['utilisation'])}",
+    )
     stalls = [f"{cause} {number(ns / visits)}" for cause, ns in found["stall_ns"].items()]
     table.add_row("stalls, ns a token and head", "; ".join(stalls) or "none")
     return Group(Text("Bottleneck", style="bold"), Padding(table, (0, 0, 0, 2)))
@@ -229,7 +241,7 @@ def energy(result: Result) -> Table:
         for posting in result.simulation.ledger:
             if posting.action.bucket == bucket:
                 name = posting.action.component
-                components[name] = components.get(name, 0.0) + posting.total * PICO / visits
+                components[name] = components.get(name, 0.0) + posting.total * PER_PICO / visits
                 rests_on.setdefault(name, []).extend(posting.action.rests_on)
         grades = {name: grade(hardware, found) if found else "" for name, found in rests_on.items()}
         alone = published is None and len(components) == 1  # static and refresh are one line each
@@ -309,8 +321,9 @@ def foundation(result: Result) -> Group:
     return Group(
         table,
         note(
-            "Each part counts to the weakest source among the parameters it is computed from: "
-            "published, calibrated (fitted to a published total), assumed, or set by the user."
+            "Each part counts to the weakest source among the coefficients behind it: published, "
+            "calibrated (fitted to a published total), assumed, or set by the user. What sets how "
+            "often they apply (window, levels, clock) is not graded."
         ),
     )
 

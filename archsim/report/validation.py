@@ -38,7 +38,7 @@ def validation_table(validation: Validation) -> Group:
     others = ", ".join(sorted({f.config for f in validation.figures} - {own}))
     foreign = (
         ""
-        if own == DEFAULT_HARDWARE
+        if validation.hardware.is_published
         else f" The figures are of {DEFAULT_HARDWARE}; for {own} they decide nothing."
     )
     return Group(
@@ -46,7 +46,8 @@ def validation_table(validation: Validation) -> Group:
         Text(""),
         table,
         note(
-            "calibrated: a parameter was fitted to this very figure. predicted: none was. assumed: "
+            "calibrated: a parameter was fitted to this very figure. predicted: it follows from "
+            "other inputs, some by plain arithmetic. assumed: "
             "unpublished parts chosen so that the sum holds. unresolved: the sources disagree; "
             "decides nothing." + (f" * of {others}." if others else "") + foreign
         ),
@@ -106,6 +107,7 @@ def bounds_table(bounds: Bounds) -> Group:
         note(
             "One assumed parameter at a time at its low and its high, fitted coefficients kept: "
             "attention latency, energy of one token in one head, area of a head. = is unchanged. "
+            "Of 2 heads, so that the energy differs a little from the table above. "
             "The spread is of single changes, not of all together."
         ),
     )

@@ -7,8 +7,26 @@ import numpy as np
 from archsim.errors import InvariantError
 from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Schedule, Stage
 
-ENTRY = "before entry"
-"""Cause of stalls: a token is ready and its head does not take it yet."""
+ENTRY = "tokens before it"
+"""Cause of stalls: a token is ready and its head is not done with those before it."""
+
+
+def held_per_token(declaration: Declaration, schedule: Schedule) -> dict[str, float]:
+    """Mean time in ps that one token takes of each resource, over its capacity.
+
+    No initiation interval can be shorter. Heads that share a resource add up; of the arrays it is
+    the one the token is written to, which is written and read.
+    """
+    tokens, layers, heads = declaration.shape
+    result = {}
+    for resource in declaration.resources:
+        users = declaration.users(resource.name)
+        total = sum(
+            float(_held(declaration, schedule, resource.name, stage).sum()) for stage in users
+        )
+        groups = -(-heads // resource.heads)
+        result[resource.name] = total / (tokens * layers * groups * resource.capacity)
+    return result
 
 
 def _held(declaration: Declaration, schedule: Schedule, name: str, stage: Stage) -> Picoseconds:
@@ -45,8 +63,8 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
     """Total time in ps that stages waited after their data was there, by what they waited for.
 
     A wait is charged to the private resource that came free last; what remains is waiting for a
-    shared resource's turn, or for the next clock edge. Waiting to enter a head is `ENTRY`: in
-    prefill every token waits from time 0, whatever is slow.
+    shared resource's turn, or for the next clock edge. Waiting for the tokens before it in a head
+    is `ENTRY`: in prefill every token waits from time 0, whatever is slow.
     """
     total: dict[str, int] = {}
 
@@ -57,10 +75,9 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
 
     for stage in declaration.stages:
         start = schedule.start[stage.name]
-        if stage.name == FIRST:
-            charge(ENTRY, start - schedule.ready[:, :, None])
-            continue
         data = np.zeros_like(start)
+        if stage.name == FIRST:
+            data = np.maximum(data, schedule.ready[:, :, None])
         for after in stage.after:
             times = (schedule.end if after.point == "end" else schedule.start)[after.stage]
             first = max(after.lag, after.from_token)
@@ -74,7 +91,8 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
             blamed[free > latest] = index
             latest = np.maximum(latest, free)
         for index, name in enumerate(private):
-            charge(name, np.where(blamed == index, latest - data, 0))
+            waited = np.where(blamed == index, latest - data, 0)
+            charge(ENTRY if stage.name == FIRST else name, waited)
         shared = [r for r in stage.takes if declaration.resource(r).heads > 1]
         charge(" or ".join(shared) or "clock edge", start - latest)
     return total

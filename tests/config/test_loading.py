@@ -96,6 +96,12 @@ def test_extends_changes_only_what_is_written(base: Path) -> None:
     assert mine.source("accumulator.time") == "assumed"
 
 
+def test_extends_takes_a_shipped_name_anywhere(tmp_path: Path) -> None:
+    mine = load(tmp_path, "extends: gaincell-28nm\nwindow: 32\n")
+    assert mine.config.window == 32
+    assert mine.source("accumulator.time") == "assumed"
+
+
 def test_the_hash_is_of_the_values_not_of_how_they_are_written(base: Path) -> None:
     plain = archsim.load_hardware()
     same = load(base, "extends: base.yaml\nwrite_path: {pulse: 0.01 us}\n")
@@ -115,9 +121,9 @@ def test_the_hash_is_of_the_values_not_of_how_they_are_written(base: Path) -> No
         ("extends: base.yaml\nwindow: {value: 3, sorce: text}\n", r"mine\.yaml:2: .*'sorce'"),
         ("extends: base.yaml\nwindow: {value: 3, source: hearsay}\n", r"mine\.yaml:2: .*hearsay"),
         ("extends: base.yaml\ncontroller: {clock: 0.5 GHz}\n", r"whole number of clock edges"),
-        ("extends: nowhere.yaml\n", r"nowhere\.yaml: cannot be read"),
+        ("extends: nowhere.yaml\n", r"mine\.yaml: extends nowhere"),
         ("extends: mine.yaml\n", r"circle"),
-        ("extends: ../../etc/passwd\n", r"must name a file below"),
+        ("extends: ../../etc/passwd\n", r"must name a shipped config"),
         ("window: 3\n", r"mine\.yaml: .* is missing"),
         ("- a\n- b\n", r"mapping of sections"),
         ("window: 3\nwindow: 4\n", r"mine\.yaml:2: not valid YAML"),

@@ -139,10 +139,10 @@ def test_a_failed_write_leaves_nothing(
 
 
 def test_default_folder_names_hardware_and_trace(small_trace: Trace) -> None:
-    plain = default_folder(load_hardware(), small_trace, "generate")
+    plain = default_folder(load_hardware(), small_trace, 1)
     assert plain.parent == Path("reports")
     assert plain.name.startswith("gaincell-28nm-small-")
-    assert plain == default_folder(load_hardware(), small_trace, "generate")
-    assert plain != default_folder(load_hardware(), small_trace, "prefill")
-    assert plain != default_folder(load_hardware(overrides={"window": 9}), small_trace, "generate")
-    assert plain != default_folder(load_hardware(), small_trace.select(tokens=9), "generate")
+    assert plain == default_folder(load_hardware(), small_trace, 1)
+    assert plain != default_folder(load_hardware(), small_trace, 96)
+    assert plain != default_folder(load_hardware(overrides={"window": 9}), small_trace, 1)
+    assert plain != default_folder(load_hardware(), small_trace.select(tokens=9), 1)

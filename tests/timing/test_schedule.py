@@ -262,7 +262,7 @@ def test_shared_driver_makes_heads_take_turns() -> None:
     s = Simulation(d).run()
     assert s.start["write_key"].ravel().tolist() == [0, 10_000]
     assert s.end["accumulate"].ravel().tolist() == [65_000, 75_000]
-    assert stalls(d, s) == {ENTRY: 10_000}
+    assert stalls(d, s) == {"K DACs": 10_000}
 
 
 def test_first_come_serves_the_earlier_request_and_breaks_ties_by_head() -> None:
@@ -300,7 +300,7 @@ def test_write_waits_for_the_read_before_it() -> None:
     assert s.start["write_key"][1, 0, 0] == s.end["read_key"][0, 0, 0] == 25_000
     assert s.start["write_value"][1, 0, 0] == s.end["read_value"][0, 0, 0] == 40_000
     assert s.start["read_key"][1, 0, 0] == 40_000  # one integration capacitor
-    assert stalls(d, s)["converters"] == 5_000
+    assert stalls(d, s) == {ENTRY: 25_000, "converters": 5_000, "V arrays": 15_000}
 
 
 def test_gaps_outside_the_accelerator_are_added() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archsim.workload.training.batches import KINDS, LATE_SHARES, SHARES
+from archsim.workload.training.batches import KINDS, LATE_SHARES, LATE_STEP, SHARES
 from archsim.workload.training.corpus import HELD_OUT
 from archsim.workload.training.model import Shape
 
@@ -18,6 +18,10 @@ _TEXTS = {
     "sotu-1862": "State of the Union, 1862",
     "sotu-1941": "State of the Union, 1941",
 }
+
+
+def _mix(shares: tuple[float, ...]) -> str:
+    return ", ".join(f"{100 * share:.0f} % {k}" for k, share in zip(KINDS, shares, strict=True))
 
 
 def model_card(run: Path) -> str:
@@ -35,10 +39,10 @@ def model_card(run: Path) -> str:
         f"| {probe[f'{key}_first'] - probe[f'{key}_second']:.2f} |"
         for key, label in (("repeat_real", "unseen text"), ("repeat_random", "random tokens"))
     )
-    mix = "; then ".join(
-        ", ".join(f"{100 * share:.0f} % {kind}" for kind, share in zip(KINDS, shares, strict=True))
-        for shares in (SHARES, LATE_SHARES)
-    )
+    mixes = [_mix(SHARES)]
+    if probes["step"] > LATE_STEP:
+        mixes.append(f"from step {LATE_STEP:,} on {_mix(LATE_SHARES)}")
+    mix = "; ".join(mixes)
     return f"""# The reference model
 
 A small language model of GPT-2's architecture, trained for archsim so that a real token trace can
@@ -67,7 +71,7 @@ licences of their own, and nothing of theirs is here.
 Never trained on: *Persuasion*, Ruth, Ecclesiastes, and the addresses of 1862 and 1941. The shipped
 trace is the opening of *Persuasion*.
 
-## Losses on unseen text (nats a token)
+## Losses on unseen text (nats a token, before rounding to fp16)
 
 | text | loss |
 |---|---|
@@ -92,10 +96,18 @@ trained.
 
 ```
 pip install -c constraints.txt -e '.[train]'
-python -m archsim.workload.training.corpus -o corpus
-python -m archsim.workload.training.train corpus -o run --steps 4000 --stop-at {probes["step"]}
-python -m archsim.workload.training.train corpus -o run --export model
+python -m archsim.workload.training corpus -o corpus
+python -m archsim.workload.training train corpus -o run --steps 4000 --stop-at {probes["step"]}
+python -m archsim.workload.training train corpus -o run --export model
 ```
 
 The same seed, thread count and versions give the same weights; an interrupted run resumes.
+
+The shipped trace:
+
+```
+archsim trace record --model traces/reference-model --text traces/reference/text.txt \\
+  --length 1024 --name reference -o again \\
+  --description "The opening of Jane Austen's Persuasion, unseen in training"
+```
 """

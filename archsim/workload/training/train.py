@@ -1,6 +1,6 @@
 """Train the reference model: byte-level BPE tokenizer, then GPT-2, with checkpoints.
 
-``python -m archsim.workload.training.train CORPUS -o RUN`` resumes from ``RUN/checkpoint.pt`` if
+``python -m archsim.workload.training train CORPUS -o RUN`` resumes from ``RUN/checkpoint.pt`` if
 there is one; the same seed, thread count and torch version give the same weights, interrupted or
 not. ``--export DIR`` writes the Hugging Face folder (fp16 safetensors) of the last checkpoint.
 """
@@ -189,7 +189,8 @@ def export(run: Path, output: Path) -> None:
     (output / "README.md").write_text(model_card(run), encoding="utf-8")
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
+    """``train CORPUS -o RUN [--steps N] [--export DIR]``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("-o", "--run", type=Path, required=True)
@@ -199,7 +200,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--checkpoint-every", type=int, default=200)
     parser.add_argument("--export", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.export:
         export(arguments.run, arguments.export)
         return
@@ -213,7 +214,3 @@ def main() -> None:
         arguments.threads,
         arguments.checkpoint_every,
     )
-
-
-if __name__ == "__main__":
-    main()
