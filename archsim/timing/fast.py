@@ -16,22 +16,20 @@ event by event; tests hold that.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from archsim.errors import ConfigError
-from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Resource, Schedule, Stage
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """Not before `point` of `stage`, `lag` tokens earlier, in the same head."""
-
-    stage: str
-    point: Literal["start", "end"]
-    lag: int
-    from_token: int
+from archsim.timing.model import (
+    FIRST,
+    LAST,
+    After,
+    Declaration,
+    Picoseconds,
+    Resource,
+    Schedule,
+    Stage,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Step:
     """One stage with everything private to a head turned into constraints."""
 
     name: str
-    constraints: tuple[Constraint, ...]
+    constraints: tuple[After, ...]
     shared: Resource | None
 
 
@@ -68,7 +66,7 @@ def steps(declaration: Declaration) -> list[Step]:
     """The stages in order, private resources as constraints on whoever held them before."""
     compiled = []
     for stage in declaration.stages:
-        constraints = [Constraint(a.stage, a.point, a.lag, a.from_token) for a in stage.after]
+        constraints = list(stage.after)
         shared = None
         for name in stage.takes:
             resource = declaration.resource(name)
@@ -80,7 +78,7 @@ def steps(declaration: Declaration) -> list[Step]:
     return compiled
 
 
-def _holder_before(declaration: Declaration, resource: Resource, stage: Stage) -> Constraint:
+def _holder_before(declaration: Declaration, resource: Resource, stage: Stage) -> After:
     """The release a private use waits for: `capacity` uses earlier in program order.
 
     Arrays count as one resource: every read takes all of them, so a write to any follows the read
@@ -90,7 +88,7 @@ def _holder_before(declaration: Declaration, resource: Resource, stage: Stage) -
     position = users.index(stage) - resource.capacity
     lag = -(position // len(users))
     giver, point = declaration.giver(resource.name, users[position % len(users)])
-    return Constraint(giver.name, point, lag, 0)
+    return After(giver.name, point, lag, 0)
 
 
 def run_fast(declaration: Declaration) -> Schedule:
