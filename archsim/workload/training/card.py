@@ -39,6 +39,7 @@ def model_card(run: Path) -> str:
         f"| {probe[f'{key}_first'] - probe[f'{key}_second']:.2f} |"
         for key, label in (("repeat_real", "unseen text"), ("repeat_random", "random tokens"))
     )
+    stopped = "" if probes["step"] == 4000 else f" --stop-at {probes['step']}"
     mixes = [_mix(SHARES)]
     if probes["step"] > LATE_STEP:
         mixes.append(f"from step {LATE_STEP:,} on {_mix(LATE_SHARES)}")
@@ -97,7 +98,7 @@ trained.
 ```
 pip install -c constraints.txt -e '.[train]'
 python -m archsim.workload.training corpus -o corpus
-python -m archsim.workload.training train corpus -o run --steps 4000 --stop-at {probes["step"]}
+python -m archsim.workload.training train corpus -o run --steps 4000{stopped}
 python -m archsim.workload.training train corpus -o run --export model
 ```
 
