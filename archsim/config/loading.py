@@ -328,7 +328,8 @@ def apply_overrides(
         target = document.values
         for section in sections:
             target = target.setdefault(section, {})
-        target[name] = value
+        # a script's loop variable is often a numpy scalar
+        target[name] = value.item() if type(value).__module__ == "numpy" else value
         document.provenance[dotted] = Provenance("user", f"--set {dotted}")
         document.places[dotted] = f"--set {dotted}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -145,6 +146,14 @@ def test_mistakes_in_a_file_are_one_line_with_their_place(
 def test_a_note_may_hold_any_character(base: Path) -> None:
     text = 'extends: base.yaml\nwindow: {value: 64, source: user, note: "see #3 & *this* \'x"}\n'
     assert load(base, text).provenance["window"].note == "see #3 & *this* 'x"
+
+
+def test_overrides_take_numpy_scalars() -> None:
+    overrides = {"window": np.int64(320), "retention.decay_per_token": np.float64(0.01)}
+    hardware = archsim.load_hardware(overrides=overrides)
+    assert hardware.config.window == 320
+    same = {"window": 320, "retention.decay_per_token": 0.01}
+    assert hardware.sha256 == archsim.load_hardware(overrides=same).sha256
 
 
 @pytest.mark.parametrize("name", ["no-such", "missing.yaml", "gaincell-28mn", "a/b.yaml"])
