@@ -115,9 +115,8 @@ class Result:
     @cached_property
     def operations(self) -> int:
         """2 x multiply-accumulates of both products over the columns in the window."""
-        trace, window = self.simulation.trace, self.simulation.head.sub_tiles.window
-        full = min(trace.tokens, window)
-        columns = full * (full + 1) // 2 + (trace.tokens - full) * window
+        trace = self.simulation.trace
+        columns = self.simulation.head.sub_tiles.columns_attended(trace.tokens)
         return 4 * columns * trace.head_dim * trace.heads * trace.layers
 
     @cached_property

@@ -18,6 +18,7 @@ from archsim.components.action import Action
 from archsim.components.head import Head
 from archsim.config.hardware import Hardware
 from archsim.config.loading import reads_recorded, unread_leaves
+from archsim.config.quantity import PICOSECOND
 from archsim.datapath.attention import AttentionOutput, attend_layer
 from archsim.datapath.ideal import ideal_attention
 from archsim.errors import ConfigError, InvariantError
@@ -185,7 +186,7 @@ def post_energy(
     cycles = control.cycles(busy_time(schedule))
     post(controller.CONTROL, control.control_energy(cycles), cycles)
     post(controller.CLOCK, control.clock_energy(cycles), cycles)
-    run = np.full((1, *columns.shape[1:]), schedule.makespan * 1e-12)
+    run = np.full((1, *columns.shape[1:]), schedule.makespan * PICOSECOND)
     post(controller.STATIC, control.static_power * run, np.ones(run.shape))
     post(controller.REFRESH, np.zeros(run.shape), np.zeros(run.shape))
 
@@ -268,7 +269,13 @@ def implied_operations(
         controller.STATIC: heads,
         controller.REFRESH: 0,
     }
-    at_least = {accumulator.COUNT: 0.0, controller.CONTROL: 0.0, controller.CLOCK: 0.0}
+    # a head is busy at least as long as its slowest token would be alone
+    alone = unloaded_latency(simulation.declaration).max(axis=0).sum() // control.period_ps
+    at_least = {
+        accumulator.COUNT: 0.0,
+        controller.CONTROL: float(alone),
+        controller.CLOCK: float(alone),
+    }
     at_most = {
         accumulator.COUNT: float(conversions * head.counters.most),
         controller.CONTROL: float(cycles + visits),  # a started cycle counts, once a token

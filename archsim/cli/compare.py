@@ -8,8 +8,6 @@ import click
 
 from archsim.cli import CONTEXT_SETTINGS
 
-SCHEMA_VERSION = 1
-
 
 @click.command("compare", context_settings=CONTEXT_SETTINGS)
 @click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
@@ -42,6 +40,8 @@ def command(
     if list_gpus:
         gpus = {name: load_gpu(name).name for name in available_gpus()}
         if as_json:
+            from archsim.evaluation.comparison import SCHEMA_VERSION
+
             click.echo(json.dumps({"schema_version": SCHEMA_VERSION, "gpus": gpus}, indent=2))
         else:
             for name, full_name in gpus.items():

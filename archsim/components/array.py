@@ -46,6 +46,11 @@ class SubTiles:
     def sub_tile(self, token: int) -> int:
         return self.slot(token) // self.columns
 
+    def columns_attended(self, tokens: int) -> int:
+        """Columns in the window, summed over the first `tokens` tokens of one head."""
+        filling = min(tokens, self.window)
+        return filling * (filling + 1) // 2 + (tokens - filling) * self.window
+
     def runs(self, first: int, stop: int) -> list[Run]:
         """Tokens [first, stop) cut where the sub-tile changes (at its edge, or at the wrap)."""
         runs = []

@@ -18,6 +18,7 @@ from archsim.components.write_path import CONVERT_KEYS, CONVERT_VALUES
 from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError
 from archsim.simulation import Simulation, simulate_trace
+from archsim.timing.analysis import attention_latency
 from archsim.workload.trace import Trace
 
 MAX_WINDOW = 16_384
@@ -73,8 +74,7 @@ class Calibration:
     @property
     def attention_ns(self) -> float:
         """Attention latency of the slowest full-window token in ns."""
-        schedule = self.simulation.schedule
-        took = schedule.end["accumulate"] - schedule.start["write_key"]
+        took = attention_latency(self.simulation.schedule)
         return float(took[self.first :].max() * 1e-3)
 
     def fits(self) -> list[Fit]:
@@ -90,8 +90,7 @@ class Calibration:
             return current * (PUBLISHED_PJ[bucket] - (buckets[bucket] - own)) / own
 
         score, output = config.converter.score, config.converter.output
-        area = sum(block.area for block in head.footprints(self.simulation.trace.heads))
-        cells = head.sub_tiles.footprint().area
+        area, cells = self.area_mm2(), head.sub_tiles.footprint().area * 1e6
         scale = config.calibration
         pico = 1e12
         dac = config.write_path.energy_per_conversion * pico
@@ -101,35 +100,35 @@ class Calibration:
                 "pJ",
                 score.energy_per_conversion * pico,
                 residual("qk", score.energy_per_conversion * pico, CONVERT_SCORE),
-                "1120 pJ of Q.K",
+                f"{PUBLISHED_PJ['qk']:.0f} pJ of Q.K",
             ),
             Fit(
                 "converter.output.energy_per_conversion",
                 "pJ",
                 output.energy_per_conversion * pico,
                 residual("sv", output.energy_per_conversion * pico, CONVERT_OUTPUT),
-                "700 pJ of phi(S).V",
+                f"{PUBLISHED_PJ['sv']:.0f} pJ of phi(S).V",
             ),
             Fit(
                 "write_path.energy_per_conversion",
                 "pJ",
                 dac,
                 residual("dac", dac, CONVERT_KEYS, CONVERT_VALUES),
-                "330 pJ of DACs",
+                f"{PUBLISHED_PJ['dac']:.0f} pJ of DACs",
             ),
             Fit(
                 "calibration.digital_energy",
                 "",
                 scale.digital_energy,
                 scale.digital_energy * PUBLISHED_PJ["digital"] / buckets["digital"],
-                "4000 pJ of digital control and routing",
+                f"{PUBLISHED_PJ['digital']:.0f} pJ of digital control and routing",
             ),
             Fit(
                 "calibration.periphery_area",
                 "",
                 scale.periphery_area,
-                scale.periphery_area * (PUBLISHED_HEAD_MM2 * 1e-6 - cells) / (area - cells),
-                "0.5 mm^2 of a head",
+                scale.periphery_area * (PUBLISHED_HEAD_MM2 - cells) / (area - cells),
+                f"{PUBLISHED_HEAD_MM2} mm^2 of a head",
             ),
         ]
 

@@ -43,9 +43,8 @@ class GpuComparison:
 def trace_figures(result: Result) -> AcceleratorFigures:
     """The accelerator on the simulated trace: means over its tokens, one layer, all heads."""
     simulation = result.simulation
-    trace, window = simulation.trace, simulation.head.sub_tiles.window
-    full = min(trace.tokens, window)
-    attended = full * (full + 1) / 2 + (trace.tokens - full) * window
+    trace = simulation.trace
+    attended = simulation.head.sub_tiles.columns_attended(trace.tokens)
     per_head = result.energy_per_token_per_head_pj["total"] * 1e-12
     return AcceleratorFigures(
         name=simulation.hardware.name,
