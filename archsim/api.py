@@ -13,7 +13,7 @@ from archsim.datapath.attention import AttentionOutput, Scalers, attend_layer
 from archsim.errors import ConfigError
 from archsim.result import Result
 from archsim.simulation import Progress, simulate_trace
-from archsim.timing.engine import Engine
+from archsim.timing.engine import Detail, Engine
 from archsim.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -59,19 +59,27 @@ def simulate(
     order: str = "generate",
     prompt: int | None = None,
     engine: Engine = "auto",
+    detail: Detail = "contested",
     progress: Progress | None = None,
 ) -> Result:
     """Replay a token trace on the hardware, cycle by cycle.
 
     `order` is ``generate`` or ``prefill``; `prompt` makes the first tokens prefill and generates
     the rest. `engine` is ``auto``, ``simpy`` (events) or ``fast`` (a recurrence): the same times.
+    `detail` ``full`` makes an event of every phase of every sub-tile: slow, and the same times.
     Shorten a trace with ``trace.select(tokens=..., layers=...)``.
 
     Raises ConfigError if trace and hardware do not fit each other.
     """
     return Result(
         simulate_trace(
-            trace, hardware, order=order, prompt=prompt, engine=engine, progress=progress
+            trace,
+            hardware,
+            order=order,
+            prompt=prompt,
+            engine=engine,
+            detail=detail,
+            progress=progress,
         )
     )
 

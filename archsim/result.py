@@ -237,7 +237,7 @@ class Result:
     def document(self, wall: bool = True) -> dict[str, Any]:
         """The whole result; without `wall` the same input gives the same bytes.
 
-        `wall` adds what differs from run to run: the engine that ran, and how long it took.
+        `wall` adds what differs from run to run: the engine that ran, its events, how long it took.
         """
         simulation = self.simulation
         hardware, trace = simulation.hardware, simulation.trace
@@ -278,6 +278,7 @@ class Result:
         if wall:
             document["engine"] = simulation.schedule.engine
             document["engine_reason"] = simulation.why_engine
+            document["engine_events"] = simulation.schedule.events
             document["wall_s"] = simulation.wall_s
         return document
 

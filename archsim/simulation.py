@@ -24,7 +24,7 @@ from archsim.datapath.ideal import ideal_attention
 from archsim.errors import ConfigError, InvariantError
 from archsim.ledger import Ledger
 from archsim.timing.analysis import unloaded_latency, utilisation
-from archsim.timing.engine import Engine, run
+from archsim.timing.engine import Detail, Engine, run
 from archsim.timing.model import FIRST, LAST, Declaration, Schedule, declare
 from archsim.workload.trace import Trace
 
@@ -80,13 +80,14 @@ def simulate_trace(
     order: str = "generate",
     prompt: int | None = None,
     engine: Engine = "auto",
+    detail: Detail = "contested",
     progress: Progress | None = None,
 ) -> Simulation:
     """Replay a trace.
 
     `order` "generate": a token starts when the one before has left the last layer; "prefill": all
     tokens are known. `prompt`: the first tokens are prefill, the rest generated. `engine` chooses
-    how the schedule is computed, never what it is.
+    how the schedule is computed, and `detail` how finely its events are cut, never what it is.
 
     Raises ConfigError if trace and hardware do not fit; InvariantError if the books do not balance.
     """
@@ -108,7 +109,10 @@ def simulate_trace(
             function.append(_compare(output, ideal))
         declaration = declare(head, [output.activity for output in outputs], known)
         schedule, why = run(
-            declaration, engine, lambda token: report("timing", token + 1, trace.tokens)
+            declaration,
+            engine,
+            detail,
+            lambda token: report("timing", token + 1, trace.tokens),
         )
         ledger = Ledger()
         post_energy(ledger, head, outputs, schedule)

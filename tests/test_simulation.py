@@ -111,14 +111,23 @@ def test_engines_print_the_same_numbers(trace: Trace) -> None:
     """What a user reads does not depend on how the schedule was computed."""
     for overrides in ({}, {"controller.phases": "early_end", "write_path.heads_per_driver": 2}):
         hardware = archsim.load_hardware(overrides=overrides)
+        short = trace.select(tokens=40)
         documents = [
-            archsim.simulate(trace, hardware, prompt=30, engine=engine).document()
-            for engine in ("simpy", "fast", "auto")
+            archsim.simulate(short, hardware, prompt=30, engine=engine, detail=detail).document()
+            for engine, detail in (
+                ("simpy", "full"),
+                ("simpy", "contested"),
+                ("fast", "contested"),
+                ("auto", "contested"),
+            )
         ]
-        assert [d.pop("engine") for d in documents] == ["simpy", "fast", "fast"]
+        engines = [d.pop("engine").removesuffix(" (compiled)") for d in documents]
+        assert engines == ["simpy full", "simpy", "fast", "fast"]
+        events = [d.pop("engine_events") for d in documents]
+        assert events[0] > 8 * events[1] > events[2] == 0
         for document in documents:
             del document["engine_reason"], document["wall_s"]
-        assert documents[0] == documents[1] == documents[2]
+            assert document == documents[0]
 
 
 def test_auto_falls_back_to_events_and_says_why(trace: Trace) -> None:

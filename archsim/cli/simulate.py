@@ -17,7 +17,7 @@ from archsim.errors import one_line
 
 if TYPE_CHECKING:
     from archsim.simulation import Progress
-    from archsim.timing.engine import Engine
+    from archsim.timing.engine import Detail, Engine
 
 
 @click.command("simulate", context_settings=CONTEXT_SETTINGS)
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "simpy", "fast"]),
     default="auto",
     help="Events (simpy) or a recurrence (fast): the same times.",
+)
+@click.option(
+    "--detail",
+    type=click.Choice(["contested", "full"]),
+    default="contested",
+    help="Events where blocks are contended, or of every sub-tile's phases: the same times.",
 )
 @click.option("--tokens", type=int, metavar="N", help="Use only the first N tokens.")
 @click.option("--layers", metavar="A:B", help="Use only layers A to B - 1.")
@@ -58,6 +64,7 @@ def command(
     order: str | None,
     prompt: int | None,
     engine: Engine,
+    detail: Detail,
     tokens: int | None,
     layers: str | None,
     explained: int | None,
@@ -113,6 +120,7 @@ def command(
             order=order or "generate",
             prompt=prompt,
             engine=engine,
+            detail=detail,
             progress=progress,
         )
     explanation = None if explained is None else explain(result, explained, *place)

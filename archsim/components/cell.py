@@ -42,7 +42,11 @@ class Cell:
         self.coefficients: Array = np.array(law) / MICROAMPERE
         """C_0..C_P in uA/V^p at `input_voltage` (FACTS 2)."""
         retention = config.retention
-        self.decay_per_token = 0.0 if retention.model == "off" else retention.decay_per_token
+        self.decay_per_token = {
+            "off": lambda: 0.0,
+            "per_token": lambda: retention.decay_per_token,
+            "nominal": lambda: retention.token_period / retention.tau,
+        }[retention.model]()
 
     def current(self, deviation: Array) -> Array:
         """Signed current in uA of cells at a deviation (V), any shape."""

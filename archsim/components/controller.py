@@ -40,6 +40,7 @@ class Controller:
         self.early_end = section.phases == "early_end"
         self.pipelining = section.pipelining
         self.heads_in_parallel = section.heads_in_parallel
+        self.layer_buffer = section.layer_buffer
         self.layer_gap_ps = picoseconds(section.layer_gap)
         self.token_gap_ps = picoseconds(section.token_gap)
         self.gate_unwritten = section.gate_unwritten

@@ -101,16 +101,30 @@ class ArrayConfig(Section):
 
 
 class RetentionConfig(Section):
-    """How stored deviations fade: by a constant factor a token, or not at all."""
+    """How stored deviations fade.
 
-    model: Literal["off", "per_token"] = "per_token"
+    ``per_token``: by a constant factor a token, as the paper trains; ``nominal``: with the time
+    constant of the cell and a constant time a token; ``simulated``: with the age of each cell on
+    the simulated clock; ``off``: not at all.
+    """
+
+    model: Literal["off", "per_token", "nominal", "simulated"] = "per_token"
     decay_per_token: Annotated[float, Field(ge=0, le=3)] = Field(
-        description="lambda: a deviation fades by exp(-lambda) a token"
+        description="per_token: a deviation fades by exp(-decay_per_token) a token"
     )
-    tau: Retention = Field(description="time constant of the cell; not used by per_token")
+    tau: Retention = Field(description="nominal, simulated: fades by exp(-age / tau)")
+    token_period: Annotated[float, Quantity("s", ge=0, le=1e3)] = Field(
+        default=0.8e-6, description="nominal: the age that a token adds"
+    )
 
     def inactive(self) -> frozenset[str]:
-        return frozenset({"tau", "decay_per_token"} if self.model == "off" else {"tau"})
+        used = {
+            "off": set[str](),
+            "per_token": {"decay_per_token"},
+            "nominal": {"tau", "token_period"},
+            "simulated": {"tau"},
+        }[self.model]
+        return frozenset({"decay_per_token", "tau", "token_period"} - used)
 
 
 class LevelsConfig(Section):
@@ -193,6 +207,9 @@ class ControllerConfig(Section):
     pipelining: Literal["none", "stages"] = "none"
     heads_in_parallel: Sharing | None = Field(
         default=None, description="heads of a layer that may hold a token at once; null = all"
+    )
+    layer_buffer: Annotated[int, Field(ge=1, le=1 << 20)] | None = Field(
+        default=None, description="tokens that fit between two layers; null = any number"
     )
     layer_gap: Gap = Field(description="between layers, outside the accelerator")
     token_gap: Gap = Field(description="between tokens in generate, outside the accelerator")

@@ -11,6 +11,10 @@ ENTRY = "tokens before it"
 """Cause of stalls: a token is ready and its head is not done with those before it."""
 
 
+BUFFER = "layer buffer"
+"""Cause of stalls: an output is latched only when the buffer to the next layer has room."""
+
+
 def held_per_token(declaration: Declaration, schedule: Schedule) -> dict[str, float]:
     """Mean time in ps that one token takes of each resource, over its capacity.
 
@@ -78,12 +82,19 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
         data = np.zeros_like(start)
         if stage.name == FIRST:
             data = np.maximum(data, schedule.ready[:, :, None])
+        room = np.zeros_like(start)
         for after in stage.after:
             times = (schedule.end if after.point == "end" else schedule.start)[after.stage]
             first = max(after.lag, after.from_token)
             if first < len(data):
                 shifted = times[first - after.lag : len(times) - after.lag]
-                data[first:] = np.maximum(data[first:], shifted)
+                if after.next_layer:
+                    slowest = shifted[:, 1:].max(axis=2, keepdims=True)
+                    room[first:, :-1] = np.maximum(room[first:, :-1], slowest)
+                else:
+                    data[first:] = np.maximum(data[first:], shifted)
+        charge(BUFFER, np.maximum(room - data, 0))
+        data = np.maximum(data, room)
         latest, blamed = data.copy(), np.full(start.shape, -1)
         private = [r for r in stage.takes if declaration.resource(r).heads == 1]
         for index, name in enumerate(private):

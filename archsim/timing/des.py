@@ -1,121 +1,52 @@
-"""The reference engine: the declaration run as a discrete-event simulation in SimPy.
+"""The default discrete-event engine: events where something can be contended, in SimPy.
 
-A stage of a head is one long-lived process that works through the tokens in order: wait for what
-comes before, take the resources, wait for the next clock edge, hold for the duration, give back.
-Contention, arbitration and back-pressure are what happens between these processes.
+Private blocks are used in a known order, so their times are closed forms of times found before.
+Events are made for what is not: the turn at a shared block, and a token that is handed from one
+layer, or from one token, to the next. One process works through a segment of stages of a head
+(`archsim.timing.constraints.segments`), token after token. `archsim.timing.des_full` makes an event
+of every phase of every sub-tile; the times are the same.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 import simpy
-from simpy.events import EventPriority
 
-from archsim.timing.model import FIRST, LAST, Declaration, Resource, Schedule, Stage
-
-DELTA = EventPriority(2)
-"""Event priority of a grant: after everything else that happens at the same instant."""
+from archsim.timing.constraints import Step, segments, steps
+from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Resource, Schedule
+from archsim.timing.servers import Server, long_lived, server
 
 Progress = Callable[[int], None]
 
 
-class InOrder:
-    """A resource that serves its uses in program order, `capacity` at a time."""
+class Times:
+    """One point of one stage of one head, token after token, as far as it is known."""
 
-    def __init__(self, env: simpy.Environment, capacity: int) -> None:
-        self.env = env
-        self.free = capacity
-        self.next_use = 0
-        self.waiting: dict[int, simpy.Event] = {}
-
-    def request(self, use: int, token: int, head: int) -> simpy.Event | None:
-        """None if granted at once, else an event."""
-        if use == self.next_use and self.free:
-            self.free -= 1
-            self.next_use += 1
-            self._serve()
-            return None
-        event = self.waiting[use] = self.env.event()
-        return event
-
-    def release(self) -> None:
-        self.free += 1
-        self._serve()
-
-    def _serve(self) -> None:
-        while self.free and self.next_use in self.waiting:
-            self.free -= 1
-            self.waiting.pop(self.next_use).succeed()
-            self.next_use += 1
-
-
-class FirstCome:
-    """A resource that serves by request time, ties by (token, head), in a delta step.
-
-    The grant is an event of its own at the end of the instant, so the order in which processes
-    happened to be woken never decides.
-    """
-
-    def __init__(self, env: simpy.Environment, capacity: int) -> None:
-        self.env = env
-        self.free = capacity
-        self.queue: list[tuple[int, int, int, int, simpy.Event]] = []
-
-    def request(self, use: int, token: int, head: int) -> simpy.Event:
-        event = self.env.event()
-        heapq.heappush(self.queue, (int(self.env.now), token, head, use, event))
-        self._schedule_grant()
-        return event
-
-    def release(self) -> None:
-        self.free += 1
-        if self.queue:
-            self._schedule_grant()
-
-    def _schedule_grant(self) -> None:
-        step = simpy.Event(self.env)
-        step._ok, step._value = True, None
-        step.callbacks = [self._grant]
-        self.env.schedule(step, priority=DELTA)
-
-    def _grant(self, _: simpy.Event) -> None:
-        while self.free and self.queue:
-            self.free -= 1
-            heapq.heappop(self.queue)[4].succeed()
-
-
-class Milestones:
-    """Moments that processes wait for: (stage, point, layer, head) reaching a token."""
+    __slots__ = ("env", "values", "waiting")
 
     def __init__(self, env: simpy.Environment) -> None:
         self.env = env
-        self.reached: dict[tuple[object, ...], int] = {}
-        self.waiting: dict[tuple[object, ...], dict[int, list[simpy.Event]]] = {}
+        self.values: list[int] = []
+        self.waiting: dict[int, list[simpy.Event]] = {}
 
-    def reach(self, key: tuple[object, ...], token: int) -> None:
-        self.reached[key] = token
-        for event in self.waiting.get(key, {}).pop(token, ()):
-            event.succeed()
+    def append(self, value: int) -> None:
+        token = len(self.values)
+        self.values.append(value)
+        if self.waiting:
+            for event in self.waiting.pop(token, ()):
+                event.succeed()
 
-    def wait(self, key: tuple[object, ...], token: int) -> simpy.Event | None:
-        """None if `key` has reached `token` already, else an event."""
-        if self.reached.get(key, -1) >= token:
-            return None
+    def known(self, token: int) -> simpy.Event:
+        """An event for the moment the time of `token`, not known yet, becomes known."""
         event = self.env.event()
-        self.waiting.setdefault(key, {}).setdefault(token, []).append(event)
+        self.waiting.setdefault(token, []).append(event)
         return event
 
 
-Server = InOrder | FirstCome
-
-
-def _release(given: list[list[list[Server]]], unit: int) -> None:
-    for instances in given:
-        for server in instances[unit if len(instances) > 1 else 0]:
-            server.release()
+Constraint = tuple[Times, list[int], int, int]
+"""Times, their values, lag, and the first token the constraint applies to."""
 
 
 class Simulation:
@@ -126,130 +57,166 @@ class Simulation:
     ) -> None:
         self.declaration = declaration
         self.env = simpy.Environment()
-        self.milestones = Milestones(self.env)
         self.progress = progress
-        self.tokens, self.layers, self.heads = shape = declaration.shape
-        self.start = {s.name: np.zeros(shape, np.int64) for s in declaration.stages}
-        self.end = {s.name: np.zeros(shape, np.int64) for s in declaration.stages}
-        self.ready = np.zeros(shape[:2], np.int64)
-        self.unfinished = np.full(shape[:2], self.heads)
-        self.servers = {
-            (resource.name, layer, group, unit): self._server(resource)
-            for resource in declaration.resources
-            for layer in range(self.layers)
-            for group in range(-(-self.heads // resource.heads))
-            for unit in range(self._units(resource))
-        }
-        order = [
-            (layer, head, stage)
+        self.tokens, self.layers, self.heads = declaration.shape
+        self.times = {
+            (stage.name, point, layer, head): Times(self.env)
+            for stage in declaration.stages
+            for point in ("start", "end")
             for layer in range(self.layers)
             for head in range(self.heads)
-            for stage in declaration.stages
+        }
+        self.gates = [Times(self.env) for _ in range(self.layers)]
+        self.unfinished = np.full((self.tokens, self.layers), self.heads).tolist()
+        self.latest = np.zeros((self.tokens, self.layers), np.int64).tolist()
+        compiled = steps(declaration)
+        self.servers: dict[tuple[str, int, int], Server] = {
+            (resource.name, layer, group): server(
+                self.env, declaration, resource, group * resource.heads
+            )
+            for resource in dict.fromkeys(r for step in compiled for r in step.shared)
+            for layer in range(self.layers)
+            for group in range(-(-self.heads // resource.heads))
+        }
+        order = [
+            (layer, head, segment)
+            for layer in range(self.layers)
+            for head in range(self.heads)
+            for segment in segments(compiled)
         ]
-        for layer, head, stage in reversed(order) if reverse else order:
-            self.env.process(self._stage(stage, layer, head))
-        for token in range(max(1, min(declaration.prompt, self.tokens))):
-            self.milestones.reach(("ready", 0), token)
+        for layer, head, segment in reversed(order) if reverse else order:
+            self.env.process(self._segment(segment, layer, head))
+        for _ in range(max(1, min(declaration.prompt, self.tokens))):
+            self.gates[0].append(0)
 
-    def _units(self, resource: Resource) -> int:
-        """Arrays to simulate: one that no token is ever written to is only read, in order."""
-        return min(resource.units, int(self.declaration.sub_tiles.max()) + 1)
+    def _constraints(self, step: Step, layer: int, head: int) -> Iterator[Constraint]:
+        if step.name == FIRST:
+            yield self.gates[layer], self.gates[layer].values, 0, 0
+        for after in step.constraints:
+            heads: Iterator[int] | list[int] = [head]
+            at = layer
+            if after.next_layer:
+                heads, at = iter(range(self.heads)), layer + 1
+                if at == self.layers:
+                    continue
+            for which in heads:
+                times = self.times[after.stage, after.point, at, which]
+                yield times, times.values, after.lag, after.from_token
 
-    def _server(self, resource: Resource) -> Server:
-        kind = FirstCome if resource.discipline == "fifo" else InOrder
-        return kind(self.env, resource.capacity)
-
-    def _instances(self, name: str, stage: Stage, layer: int, head: int) -> list[list[Server]]:
-        """Servers that a stage takes or gives, by sub-tile of the token (one entry: whatever)."""
-        resource = self.declaration.resource(name)
-        units = [
-            self.servers[name, layer, head // resource.heads, unit]
-            for unit in range(self._units(resource))
-        ]
-        return [[unit] for unit in units] if stage.one_unit else [units]
-
-    def _stage(self, stage: Stage, layer: int, head: int) -> Generator[simpy.Event, object, None]:
-        env, declaration, milestones = self.env, self.declaration, self.milestones
-        name, period = stage.name, declaration.period_ps
-        started, ended = (name, "start", layer, head), (name, "end", layer, head)
-        takes = []
-        for taken in stage.takes:
-            resource = declaration.resource(taken)
-            instances = self._instances(taken, stage, layer, head)
-            uses = [
-                declaration.uses(resource, stage, head, unit).tolist()
-                for unit in range(self._units(resource))
+    def _segment(
+        self, segment: list[Step], layer: int, head: int
+    ) -> Generator[simpy.Event, object, None]:
+        env, declaration, period = self.env, self.declaration, self.declaration.period_ps
+        work = []
+        for step in segment:
+            stage = declaration.stage(step.name)
+            shared = [
+                (
+                    self._server(resource, layer, head),
+                    declaration.uses(resource, stage, head, 0).tolist(),
+                )
+                for resource in step.shared
             ]
-            takes.append((resource.heads > 1, instances, uses))
-        at_start = [self._instances(r, stage, layer, head) for r in stage.gives_at_start]
-        at_end = [self._instances(r, stage, layer, head) for r in stage.gives_at_end]
-        durations = declaration.durations[name][:, layer, head].tolist()
-        sub_tiles = declaration.sub_tiles.tolist()
-
+            given = [
+                self._server(resource, layer, head)
+                for resource in map(declaration.resource, stage.gives_at_end)
+                if resource.heads > 1
+            ]
+            work.append(
+                (
+                    step.name == LAST,
+                    list(self._constraints(step, layer, head)),
+                    shared,
+                    given,
+                    declaration.durations[step.name][:, layer, head].tolist(),
+                    self.times[step.name, "start", layer, head],
+                    self.times[step.name, "end", layer, head],
+                )
+            )
         for token in range(self.tokens):
-            if name == FIRST:
-                gate = milestones.wait(("ready", layer), token)
-                if gate is not None:
-                    yield gate
-            for after in stage.after:
-                if token - after.lag >= 0 and token >= after.from_token:
-                    event = milestones.wait(
-                        (after.stage, after.point, layer, head), token - after.lag
-                    )
-                    if event is not None:
-                        yield event
-            unit = sub_tiles[token]
-            for shared, instances, uses in takes:
-                if shared and (late := -env.now % period):
-                    yield env.timeout(late)  # shared blocks are asked for on a clock edge
-                chosen = unit if len(instances) > 1 else 0
-                for position, server in enumerate(instances[chosen], chosen):
-                    grant = server.request(uses[position][token], token, head)
+            for last, constraints, shared, given, durations, starts, ends in work:
+                begin = 0
+                for times, values, lag, from_token in constraints:
+                    before = token - lag
+                    if before < 0 or token < from_token:
+                        continue
+                    if len(values) <= before:
+                        yield times.known(before)
+                    if values[before] > begin:
+                        begin = values[before]
+                begin += -begin % period
+                for serves, uses in shared:
+                    if begin > env.now:
+                        yield env.timeout(begin - env.now)
+                    grant = serves.request(uses[token], token, head)
                     if grant is not None:
                         yield grant
-            if late := -env.now % period:
-                yield env.timeout(late)
-            self.start[name][token, layer, head] = env.now
-            _release(at_start, unit)
-            milestones.reach(started, token)
-            if durations[token]:
-                yield env.timeout(durations[token])
-            self.end[name][token, layer, head] = env.now
-            _release(at_end, unit)
-            milestones.reach(ended, token)
-            if name == LAST:
-                self._finished(token, layer)
+                    now = int(env.now)
+                    begin = now + -now % period
+                end = begin + durations[token]
+                for serves in given:
+                    self._at(end, serves.release)
+                starts.append(begin)
+                ends.append(end)
+                if last:
+                    self._finished(token, layer, end)
 
-    def _finished(self, token: int, layer: int) -> None:
-        """A head latched its output; the last one of a layer lets the token go on."""
-        self.unfinished[token, layer] -= 1
-        if self.unfinished[token, layer]:
-            return
+    def _server(self, resource: Resource, layer: int, head: int) -> Server:
+        return self.servers[resource.name, layer, head // resource.heads]
+
+    def _at(self, time: int, action: Callable[[], None]) -> None:
+        timeout = self.env.timeout(time - self.env.now)
+        timeout.callbacks.append(lambda _: action())
+
+    def _finished(self, token: int, layer: int, end: int) -> None:
+        """It is known when a head latches; with the last one, when the token goes on."""
+        self.unfinished[token][layer] -= 1
+        latest = self.latest[token][layer] = max(self.latest[token][layer], end)
+        if not self.unfinished[token][layer]:
+            self._at(latest, lambda: self._leave(token, layer))
+
+    def _leave(self, token: int, layer: int) -> None:
         if layer + 1 < self.layers:
-            self._open(token, layer + 1, self.declaration.layer_gap_ps)
+            self._open(layer + 1, self.declaration.layer_gap_ps)
             return
         if self.progress is not None:
             self.progress(token)
         if token + 1 < self.tokens and token + 1 >= self.declaration.prompt:
-            self._open(token + 1, 0, self.declaration.token_gap_ps)
+            self._open(0, self.declaration.token_gap_ps)
 
-    def _open(self, token: int, layer: int, delay: int) -> None:
-        self.ready[token, layer] = int(self.env.now) + delay
-        key = ("ready", layer)
+    def _open(self, layer: int, delay: int) -> None:
+        """Let the next token into a layer."""
+        gate, ready = self.gates[layer], int(self.env.now) + delay
         if delay:
-            timeout = self.env.timeout(delay)
-            timeout.callbacks.append(lambda _: self.milestones.reach(key, token))
+            self._at(ready, lambda: gate.append(ready))
         else:
-            self.milestones.reach(key, token)
+            gate.append(ready)
 
     def run(self) -> Schedule:
         """Run to the end; every token has passed every layer."""
-        self.env.run()
-        if self.unfinished.any():
+        with long_lived():
+            self.env.run()
+        if any(any(row) for row in self.unfinished):
             raise RuntimeError("the schedule came to a stop before the last token")
-        return Schedule(self.start, self.end, self.ready, "simpy")
+        shape = self.declaration.shape
+
+        def gathered(point: str) -> dict[str, Picoseconds]:
+            result = {}
+            for stage in self.declaration.stages:
+                times = np.empty(shape, np.int64)
+                for layer in range(self.layers):
+                    for head in range(self.heads):
+                        times[:, layer, head] = self.times[stage.name, point, layer, head].values
+                result[stage.name] = times
+            return result
+
+        ready = np.array([gate.values for gate in self.gates], np.int64).T
+        events = next(self.env._eid)
+        return Schedule(
+            gathered("start"), gathered("end"), np.ascontiguousarray(ready), "simpy", events
+        )
 
 
 def run_simpy(declaration: Declaration, progress: Progress | None = None) -> Schedule:
-    """Times of a declaration by discrete-event simulation."""
+    """Times of a declaration by discrete-event simulation, events only where needed."""
     return Simulation(declaration, progress).run()

@@ -1,13 +1,16 @@
-"""The fast engine: the same declaration as a recurrence, in numpy.
+"""The fast engine: the same declaration as a recurrence.
 
 Where the order in which every resource is used is known beforehand, a start time is a maximum over
 times already known: of the stages before, and of whoever held a private resource last. No events
-are needed. Two forms cover it:
+are needed. In numpy there are two forms:
 
 * a token that runs alone (``generate``): all tokens, layers and heads at once; tokens follow each
   other by a cumulative sum;
 * tokens that follow each other through the layers (``prefill``): a wavefront over
   tokens + layers, vectorised over layers and heads.
+
+With numba (`archsim.timing.kernel`) one loop covers both. It also covers blocks that serve
+overlapping tokens first come, first served: their order follows within a closed group of heads.
 
 `obstacle` says whether a declaration is of that kind. Times equal those of `archsim.timing.des`,
 event by event; tests hold that.
@@ -15,36 +18,16 @@ event by event; tests hold that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from archsim.errors import ConfigError
-from archsim.timing.model import (
-    FIRST,
-    LAST,
-    After,
-    Declaration,
-    Picoseconds,
-    Resource,
-    Schedule,
-    Stage,
-)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One stage with everything private to a head turned into constraints."""
-
-    name: str
-    constraints: tuple[After, ...]
-    shared: Resource | None
+from archsim.compiled import pays
+from archsim.errors import ConfigError, InvariantError
+from archsim.timing.constraints import steps
+from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Resource, Schedule
 
 
 def obstacle(declaration: Declaration) -> str | None:
     """Why the recurrence cannot be exact here, or None if it is."""
-    tokens = declaration.shape[0]
-    overlapping = declaration.prompt > 1 and tokens > 1
     for resource in declaration.resources:
         if resource.heads == 1:
             continue
@@ -54,52 +37,100 @@ def obstacle(declaration: Declaration) -> str | None:
         giver, point = declaration.giver(resource.name, takers[0])
         if giver is not takers[0] or point != "end":
             return f"{resource.name}: held over several stages, so its order depends on the run"
-        if resource.discipline == "fifo" and overlapping:
-            return f"{resource.name}: first come, first served among tokens that overlap"
+        if _order_follows(declaration, resource) and _buffer(declaration) is not None:
+            return f"{resource.name}: first come, first served depends on the next layer's buffer"
     for stage in declaration.stages:
         if sum(declaration.resource(name).heads > 1 for name in stage.takes) > 1:
             return f"{stage.name}: takes two shared resources"
     return None
 
 
-def steps(declaration: Declaration) -> list[Step]:
-    """The stages in order, private resources as constraints on whoever held them before."""
-    compiled = []
-    for stage in declaration.stages:
-        constraints = list(stage.after)
-        shared = None
-        for name in stage.takes:
-            resource = declaration.resource(name)
-            if resource.heads > 1:
-                shared = resource
-            else:
-                constraints.append(_holder_before(declaration, resource, stage))
-        compiled.append(Step(stage.name, tuple(constraints), shared))
-    return compiled
+def _order_follows(declaration: Declaration, resource: Resource) -> bool:
+    """Whether a block's order of service is only found on the way."""
+    overlapping = declaration.prompt > 1 and declaration.shape[0] > 1
+    return resource.heads > 1 and resource.discipline == "fifo" and overlapping
 
 
-def _holder_before(declaration: Declaration, resource: Resource, stage: Stage) -> After:
-    """The release a private use waits for: `capacity` uses earlier in program order.
-
-    Arrays count as one resource: every read takes all of them, so a write to any follows the read
-    before it and precedes the read after it.
-    """
-    users = declaration.users(resource.name)
-    position = users.index(stage) - resource.capacity
-    lag = -(position // len(users))
-    giver, point = declaration.giver(resource.name, users[position % len(users)])
-    return After(giver.name, point, lag, 0)
+def _buffer(declaration: Declaration) -> int | None:
+    """Tokens that fit between two layers; None for any number, or where there is one layer."""
+    lags = [c.lag for stage in declaration.stages for c in stage.after if c.next_layer]
+    return min(lags) if lags and declaration.shape[1] > 1 else None
 
 
-def run_fast(declaration: Declaration) -> Schedule:
-    """Times of a declaration by recurrence.
+LARGE = 2_000_000
+"""Head-tokens from which on loading numba pays: numpy then takes longer than that."""
+
+
+def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule:
+    """Times of a declaration by recurrence; `compiled` None leaves numba or numpy to choose.
 
     Raises ConfigError with the reason if that would not be exact.
     """
     reason = obstacle(declaration)
     if reason is not None:
         raise ConfigError(f"the fast engine cannot run this: {reason}; use --engine simpy")
+    searching = any(_order_follows(declaration, r) for r in declaration.resources)
+    if compiled is None:
+        compiled = pays(searching or int(np.prod(declaration.shape)) >= LARGE)
+    if compiled or searching:
+        return _Loops(declaration, compiled).run(searching)
     return _Recurrence(declaration).run()
+
+
+class _Loops:
+    """A declaration as the tables that `archsim.timing.kernel` works on."""
+
+    def __init__(self, declaration: Declaration, compiled: bool) -> None:
+        from archsim.timing import kernel
+
+        self.declaration, self.compiled = declaration, compiled
+        self.in_turn, self.first_come = kernel.in_turn, kernel.first_come
+        if not compiled:  # as they are written, if numba is there all the same
+            self.in_turn = getattr(kernel.in_turn, "py_func", kernel.in_turn)
+            self.first_come = getattr(kernel.first_come, "py_func", kernel.first_come)
+        order = [stage.name for stage in declaration.stages]
+        compiled_steps = steps(declaration)
+        most = max(len(step.constraints) for step in compiled_steps)
+        self.limits = np.array([len(step.constraints) for step in compiled_steps])
+        self.constraints = np.zeros((len(order), most, 5), np.int64)
+        for index, step in enumerate(compiled_steps):
+            for row, c in enumerate(step.constraints):
+                point = 1 if c.point == "end" else 0
+                self.constraints[index, row] = (
+                    order.index(c.stage),
+                    point,
+                    c.lag,
+                    c.from_token,
+                    c.next_layer,
+                )
+        heads = declaration.shape[2]
+        shared = [step.shared[0] if step.shared else None for step in compiled_steps]
+        self.group = np.array([min(r.heads, heads) if r else 0 for r in shared])
+        self.fifo = np.array([r is not None and r.discipline == "fifo" for r in shared])
+        sizes = [size for size in self.group.tolist() if size]
+        self.bounds = np.array(
+            [*(h for h in range(heads) if all(h % size == 0 for size in sizes)), heads]
+        )
+
+    def run(self, searching: bool) -> Schedule:
+        """Times; `searching` where some block's order of service is found on the way.
+
+        Raises InvariantError if the search found no next grant, which no declaration should cause.
+        """
+        d = self.declaration
+        names = [stage.name for stage in d.stages]
+        times = np.empty((2, len(names), *d.shape), np.int64)
+        ready = np.empty(d.shape[:2], np.int64)
+        durations = tuple(d.durations[name] for name in names)
+        known, first = max(1, min(d.prompt, d.shape[0])), 0
+        tables = (self.constraints, self.limits, self.group, self.fifo, d.period_ps, d.layer_gap_ps)
+        if searching:
+            if self.first_come(times, durations, ready, *tables, self.bounds, known):
+                raise InvariantError("the schedule came to a stop before the last token")
+            first = known
+        self.in_turn(times, durations, ready, *tables, d.token_gap_ps, first, known)
+        start, end = (dict(zip(names, times[point], strict=True)) for point in (0, 1))
+        return Schedule(start, end, ready, "fast (compiled)" if self.compiled else "fast")
 
 
 class _Recurrence:
@@ -133,13 +164,18 @@ class _Recurrence:
         updated to when each group's resource is given back last.
         """
         start = np.empty_like(wanted)
+        if resource.discipline == "static":
+            for turn in range(resource.heads):
+                members = slice(turn, None, resource.heads)  # this turn's head of every group
+                groups = slice(0, wanted[..., members].shape[-1])
+                begin = self._aligned(np.maximum(wanted[..., members], free[..., groups]))
+                start[..., members] = begin
+                free[..., groups] = begin + held[..., members]
+            return start
         for group in range(free.shape[-1]):
             members = slice(group * resource.heads, (group + 1) * resource.heads)
             asked, lasts = wanted[..., members], held[..., members]
-            if resource.discipline == "fifo":
-                order = np.argsort(asked, axis=-1, kind="stable")
-            else:
-                order = np.broadcast_to(np.arange(asked.shape[-1]), asked.shape)
+            order = np.argsort(asked, axis=-1, kind="stable")
             given = np.empty_like(asked)
             for turn in range(asked.shape[-1]):
                 who = order[..., turn : turn + 1]
@@ -162,14 +198,14 @@ class _Recurrence:
         for step in self.steps:
             begin = np.zeros((self.tokens - first, self.layers, self.heads), np.int64)
             for c in step.constraints:
-                if c.lag == 0:
+                if c.lag == 0 and not c.next_layer:
                     times = end if c.point == "end" else start
                     begin = np.maximum(begin, times[c.stage])
             begin = self._aligned(begin)
             held = d.durations[step.name][rows]
-            if step.shared is not None:
-                free = np.zeros((*begin.shape[:2], self._groups(step.shared)), np.int64)
-                begin = self._turns(step.shared, begin, held, free)
+            if step.shared:
+                free = np.zeros((*begin.shape[:2], self._groups(step.shared[0])), np.int64)
+                begin = self._turns(step.shared[0], begin, held, free)
             start[step.name], end[step.name] = begin, begin + held
         took = end[LAST].max(axis=2)  # (tokens, layers), from the edge the token entered at
         gaps = np.full(took.shape, d.layer_gap_ps)
@@ -194,14 +230,17 @@ class _Recurrence:
         """The first `known` tokens, ready together: a wavefront over tokens + layers."""
         d = self.declaration
         free = {
-            step.name: np.zeros((self.layers, self._groups(step.shared)), np.int64)
+            step.name: np.zeros((self.layers, self._groups(step.shared[0])), np.int64)
             for step in self.steps
-            if step.shared is not None
+            if step.shared
         }
-        for diagonal in range(known + self.layers - 1):
-            low, high = max(0, diagonal - known + 1), min(self.layers, diagonal + 1)
-            layer = np.arange(low, high)
-            token = diagonal - layer
+        # a buffer of one token: token t waits for t - 1 in the next layer, which must come first
+        slant = 2 if _buffer(d) == 1 else 1
+        for diagonal in range(slant * (known - 1) + self.layers):
+            layer = np.arange(self.layers)
+            token, off = np.divmod(diagonal - layer, slant)
+            here = (token >= 0) & (token < known) & (off == 0)
+            layer, token = layer[here], token[here]
             inner = layer > 0
             self.ready[token[inner], layer[inner]] = (
                 self.end[LAST][token[inner], layer[inner] - 1].max(axis=1) + d.layer_gap_ps
@@ -212,6 +251,11 @@ class _Recurrence:
                     begin += self.ready[token, layer][:, None]
                 for c in step.constraints:
                     times = (self.end if c.point == "end" else self.start)[c.stage]
+                    if c.next_layer:
+                        applies = (token >= c.lag) & (layer + 1 < self.layers)
+                        after = times[token[applies] - c.lag, layer[applies] + 1].max(axis=1)
+                        begin[applies] = np.maximum(begin[applies], after[:, None])
+                        continue
                     if c.lag == 0 and c.from_token == 0:
                         begin = np.maximum(begin, times[token, layer])
                         continue
@@ -221,8 +265,9 @@ class _Recurrence:
                         begin = np.where(applies[:, None], np.maximum(begin, before), begin)
                 begin = self._aligned(begin)
                 held = d.durations[step.name][token, layer]
-                if step.shared is not None:
-                    mine = free[step.name][low:high]
-                    begin = self._turns(step.shared, begin, held, mine)
+                if step.shared:
+                    mine = free[step.name][layer]
+                    begin = self._turns(step.shared[0], begin, held, mine)
+                    free[step.name][layer] = mine
                 self.start[step.name][token, layer] = begin
                 self.end[step.name][token, layer] = begin + held

@@ -13,7 +13,7 @@ stage                   starts after                                holds
 ``read_value``          ``read_key``, ``write_value``               V arrays, converters,
                                                                     signed converters (to count)
 ``count``               ``read_value``                              signed converters, counters
-``accumulate``          ``count``                                   adder tree
+``accumulate``          ``count``; a place in the layer buffer      adder tree
 ======================  ==========================================  ===========================
 
 Array order is program order: the write of token t + 1 waits for the read of token t.
@@ -39,9 +39,9 @@ class Resource:
     """Something a stage must hold. One instance serves `heads` neighbouring heads of a layer.
 
     ``static`` serves in program order (token, then stage, then head); ``fifo`` in order of request
-    time, ties broken by (token, head). `capacity` holders at once. `units` > 1 are the arrays of a
-    head's sub-tiles, each a resource of its own: a read takes all of them, a write the one that
-    the token's slot lies in.
+    time, ties broken by (token, head). `capacity` holders at once. `units` > 1 are the blocks of a
+    head's sub-tiles, each a resource of its own: a read takes all of them, a write the one array
+    that the token's slot lies in.
     """
 
     name: str
@@ -55,13 +55,15 @@ class Resource:
 class After:
     """A precedence: not before `point` of `stage` of the token `lag` before this one.
 
-    Applies from token `from_token` on.
+    Applies from token `from_token` on. `next_layer`: the stage meant is the next layer's, on all
+    its heads (nothing to wait for in the last layer).
     """
 
     stage: str
     point: Literal["start", "end"] = "end"
     lag: int = 0
     from_token: int = 0
+    next_layer: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Stage:
     """One phase of a token: what it waits for, takes, and gives back.
 
     `one_unit`: of a resource with several units it takes the one of the token's slot, not all.
+    Otherwise the phase happens in every sub-tile at once.
     """
 
     name: str
@@ -101,6 +104,9 @@ class Declaration:
         """(tokens, layers, heads)."""
         tokens, layers, heads = self.durations[self.stages[0].name].shape
         return tokens, layers, heads
+
+    def stage(self, name: str) -> Stage:
+        return next(s for s in self.stages if s.name == name)
 
     def resource(self, name: str) -> Resource:
         return next(r for r in self.resources if r.name == name)
@@ -140,12 +146,16 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Times in ps: `start`/`end` by stage (tokens, layers, heads), `ready` (tokens, layers)."""
+    """Times in ps: `start`/`end` by stage (tokens, layers, heads), `ready` (tokens, layers).
+
+    `engine` computed them, with so many simulated `events` (0: none were needed).
+    """
 
     start: dict[str, Picoseconds]
     end: dict[str, Picoseconds]
     ready: Picoseconds
     engine: str
+    events: int = 0
 
     @property
     def makespan(self) -> int:
@@ -177,7 +187,7 @@ def declare(head: Head, activities: list[Activity], prompt: int) -> Declaration:
     return Declaration(
         stages,
         resources,
-        durations,
+        {name: np.ascontiguousarray(lasts) for name, lasts in durations.items()},
         controller.period_ps,
         controller.layer_gap_ps,
         controller.token_gap_ps,
@@ -198,9 +208,9 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
         Resource(
             "pulse generators", 1, min(generator.heads_per_generator, heads), generator.arbitration
         ),
-        Resource("converters", head.score_converter.buffers),
-        Resource("signed converters", head.output_converter.buffers),
-        Resource("counters"),
+        Resource("converters", head.score_converter.buffers, units=head.sub_tiles.count),
+        Resource("signed converters", head.output_converter.buffers, units=head.sub_tiles.count),
+        Resource("counters", units=head.sub_tiles.count),
         Resource("adder tree", 1, min(adder.heads_per_adder, heads), adder.arbitration),
     ]
     entry: tuple[str, ...] = ()
@@ -210,6 +220,12 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
     if controller.heads_in_parallel is not None and controller.heads_in_parallel < heads:
         resources.append(Resource("heads in parallel", controller.heads_in_parallel, heads))
         entry = (*entry, "heads in parallel")
+
+    common = {resource.name for resource in resources if resource.heads > 1}
+
+    def own_first(*names: str) -> tuple[str, ...]:
+        """What is shared is asked for last, when nothing else is missing."""
+        return tuple(sorted(names, key=common.__contains__))
 
     write_key: tuple[After, ...] = ()
     write_value: tuple[After, ...] = (After("write_key", "start"),)
@@ -228,11 +244,15 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
             After("read_value", lag=1, from_token=window),
         )
         key_array = value_array = ()
+    accumulate: tuple[After, ...] = (After("count"),)
+    if controller.layer_buffer is not None:
+        # the latched output goes into a buffer that the next layer empties by writing the token
+        accumulate += (After(FIRST, "start", lag=controller.layer_buffer, next_layer=True),)
     stages = (
         Stage(
             "write_key",
             write_key,
-            (*entry[:1], *key_array, *entry[1:], "K DACs"),
+            own_first(*entry, *key_array, "K DACs"),
             one_unit=True,
             gives_at_end=(*key_array, "K DACs"),
             rests_on=("write_path.pulse",),
@@ -240,7 +260,7 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
         Stage(
             "write_value",
             write_value,
-            (*value_array, "V DACs"),
+            own_first(*value_array, "V DACs"),
             one_unit=True,
             gives_at_end=(*value_array, "V DACs"),
             rests_on=("write_path.pulse",),
@@ -248,7 +268,7 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
         Stage(
             "read_key",
             (After("write_key"),),
-            ("K arrays", "converters", "pulse generators"),
+            own_first("K arrays", "converters", "pulse generators"),
             gives_at_end=("K arrays", "pulse generators"),
             rests_on=("pulse_generator.t_max",),
         ),
@@ -268,7 +288,7 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
         ),
         Stage(
             "accumulate",
-            (After("count"),),
+            accumulate,
             ("adder tree",),
             gives_at_start=("counters",),  # the adder latches the count
             gives_at_end=("adder tree", *entry),

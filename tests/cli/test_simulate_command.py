@@ -91,7 +91,7 @@ def test_json_with_a_folder_writes_both(
     run = archsim("simulate", "-t", small_trace_folder, "--json", "-o", "out", "--explain", "3")
     document = json.loads(run.out)
     assert document.pop("explanation")["token"] == 3
-    for varying in ("wall_s", "engine", "engine_reason"):
+    for varying in ("wall_s", "engine", "engine_reason", "engine_events"):
         del document[varying]
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == document
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from archsim.compiled import available
 from archsim.errors import ConfigError
-from archsim.timing.des import run_simpy
+from archsim.timing.des import Simulation, run_simpy
+from archsim.timing.des_full import run_simpy_full
 from archsim.timing.fast import obstacle, run_fast
-from archsim.timing.model import Declaration
+from archsim.timing.model import Declaration, Schedule
 
 from .test_schedule import SHARING, declaration
 
@@ -25,6 +27,7 @@ SHAPES = st.fixed_dictionaries(
         "seed": st.integers(0, 10_000),
     }
 )
+PARALLEL = st.sampled_from([None, None, None, 1, 2, 3])
 CLOCKS = st.sampled_from(
     [
         {},
@@ -36,39 +39,51 @@ CLOCKS = st.sampled_from(
 )
 
 
+def assert_same(one: Schedule, other: Schedule) -> None:
+    assert np.array_equal(one.ready, other.ready)
+    for name in one.start:
+        assert other.start[name].dtype == other.end[name].dtype == np.int64
+        assert np.array_equal(one.start[name], other.start[name]), name
+        assert np.array_equal(one.end[name], other.end[name]), name
+
+
 def assert_equal_times(d: Declaration) -> None:
-    slow, fast = run_simpy(d), run_fast(d)
-    assert np.array_equal(slow.ready, fast.ready)
-    for name in slow.start:
-        assert fast.start[name].dtype == np.int64
-        assert np.array_equal(slow.start[name], fast.start[name]), name
-        assert np.array_equal(slow.end[name], fast.end[name]), name
-
-
-def check(overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int]) -> None:
-    d = declaration({**overrides, **clock}, **shape)
-    if obstacle(d) is None:
-        assert_equal_times(d)
-    else:
+    """All engines: naive, contested-only, numpy or interpreted loops, compiled loops."""
+    naive = run_simpy_full(d)
+    assert_same(naive, run_simpy(d))
+    assert_same(naive, Simulation(d, reverse=True).run())
+    if obstacle(d) is not None:
         with pytest.raises(ConfigError, match="fast engine cannot"):
             run_fast(d)
+        return
+    assert_same(naive, run_fast(d, compiled=False))
+    if available():
+        assert_same(naive, run_fast(d, compiled=True))
+
+
+def check(
+    overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int], parallel: int | None
+) -> None:
+    if overrides["controller.pipelining"] == "none":
+        overrides = {**overrides, "controller.heads_in_parallel": parallel}
+    assert_equal_times(declaration({**overrides, **clock}, **shape))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(overrides=SHARING, clock=CLOCKS, shape=SHAPES)
+@given(overrides=SHARING, clock=CLOCKS, shape=SHAPES, parallel=PARALLEL)
 def test_engines_agree_on_random_declarations(
-    overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int]
+    overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int], parallel: int | None
 ) -> None:
-    check(overrides, clock, shape)
+    check(overrides, clock, shape, parallel)
 
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(overrides=SHARING, clock=CLOCKS, shape=SHAPES)
+@given(overrides=SHARING, clock=CLOCKS, shape=SHAPES, parallel=PARALLEL)
 def test_engines_agree_on_many_more_random_declarations(
-    overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int]
+    overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int], parallel: int | None
 ) -> None:
-    check(overrides, clock, shape)
+    check(overrides, clock, shape, parallel)
 
 
 @pytest.mark.parametrize("prompt", [1, 40, 90])
@@ -90,9 +105,13 @@ def test_engines_agree_on_a_longer_run(prompt: int) -> None:
     [
         ({"controller.heads_in_parallel": 2}, 1, "heads in parallel"),
         (
-            {"accumulator.heads_per_adder": 2, "accumulator.arbitration": "fifo"},
+            {
+                "accumulator.heads_per_adder": 2,
+                "accumulator.arbitration": "fifo",
+                "controller.layer_buffer": 2,
+            },
             5,
-            "adder tree: first come",
+            "adder tree: first come.*buffer",
         ),
     ],
 )

@@ -21,7 +21,7 @@ from archsim.timing.analysis import (
     unloaded_latency,
     utilisation,
 )
-from archsim.timing.des import Simulation
+from archsim.timing.des_full import Simulation
 from archsim.timing.model import Declaration, Schedule, declare
 
 
@@ -57,7 +57,11 @@ def judge(d: Declaration, s: Schedule) -> None:
         for after in stage.after:
             for t in range(max(after.lag, after.from_token), tokens):
                 times = s.end if after.point == "end" else s.start
-                assert (start[t] >= times[after.stage][t - after.lag]).all()
+                before = times[after.stage][t - after.lag]
+                if after.next_layer:
+                    assert (start[t, :-1] >= before[1:].max(axis=1)[:, None]).all()
+                else:
+                    assert (start[t] >= before).all()
     for layer in range(layers):
         for token in range(tokens):
             if layer:
@@ -129,6 +133,7 @@ SHARING = st.fixed_dictionaries(
         "accumulator.time": st.sampled_from(["10 ns", "40 ns", "7.3 ns"]),
         "write_path.pulse": st.sampled_from(["10 ns", "3.25 ns"]),
         "controller.layer_gap": st.sampled_from(["0 ns", "12.5 ns"]),
+        "controller.layer_buffer": st.sampled_from([None, None, 1, 2, 3]),
         "array.write_during_read": st.booleans(),
         "window": st.sampled_from([1024, 5, 200]),
         "array.columns": st.sampled_from([64, 2]),
