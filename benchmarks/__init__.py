@@ -1,0 +1,1 @@
+"""What archsim costs, in ratios measured in one run: ``python -m benchmarks``."""
