@@ -2,8 +2,9 @@
 
 What one would put into a spreadsheet: every phase at its mean length, a token's way through a layer
 as the sum of the phases, one token every so long as the most used resource takes for it, and the
-last of those who share a block waiting once for all the others. ``python -m archsim.evaluation.closed_form``
-writes the study of docs/studies/closed-form.md: where that is good enough, and where it is not.
+last of those who share a block waiting once for all the others.
+``python -m archsim.evaluation.closed_form`` writes the study of docs/studies/closed-form.md: where
+that is good enough, and where it is not.
 """
 
 from __future__ import annotations
