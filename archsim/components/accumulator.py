@@ -75,9 +75,8 @@ class Accumulator:
         """Additions a token: every sub-tile's vector is latched and added once."""
         return self.sub_tiles.count * self.sub_tiles.rows
 
-    def output(self, values: Array, a: float, b: float) -> Array:
-        """``y = a * (sum over sub-tiles) + b``; `values` (sub-tiles, tokens, features)."""
-        total: Array = values.sum(axis=0)
+    def output(self, total: Array, a: float, b: float) -> Array:
+        """``y = a * total + b``; `total` (tokens, features) is the sum over sub-tiles."""
         return a * total + b
 
     def add_energy(self, adds: Array) -> Array:

@@ -44,9 +44,10 @@ class ScoreConverter:
         """Longest pulse in seconds."""
         return self.t_max_ps * PICOSECOND
 
-    def widths(self, score: Array) -> Array:
-        """Pulse widths / T_max of summed currents `score` (uA), any shape."""
-        return np.clip(score / self.saturation, 0.0, 1.0)
+    def widths(self, score: Array, out: Array | None = None) -> Array:
+        """Pulse widths / T_max of summed currents `score` (uA), any shape; into `out` if given."""
+        widths = np.divide(score, self.saturation, out=out)
+        return np.clip(widths, 0.0, 1.0, out=widths)
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""
@@ -75,9 +76,9 @@ class OutputConverter:
         """Longest pulse in seconds."""
         return self.t_max_ps * PICOSECOND
 
-    def normalised(self, current: Array) -> Array:
+    def normalised(self, current: Array, out: Array | None = None) -> Array:
         """Pulse width / T_max with sign, before the clamp, of summed currents (uA)."""
-        return current / self.saturation
+        return np.divide(current, self.saturation, out=out)
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""

@@ -18,17 +18,18 @@ class Quantiser:
     low: float
     high: float
 
-    def codes(self, x: Array) -> Array:
-        """Integer codes (as float64) of `x`, any shape; `x` itself if there are no levels.
+    def codes(self, x: Array, out: Array | None = None) -> Array:
+        """Integer codes (as floats) of `x`, any shape, into `out` if given; `x` itself if ideal.
 
         The order of operations is part of the definition: ``x * (n - 1) / (high - low)`` puts
         0.45 V on exactly 3.5 and so on code 4; ``x / step`` would give code 3.
         """
         if self.levels is None:
             return x
-        clamped = np.clip(x, self.low, self.high)
-        codes: Array = np.rint((clamped * (self.levels - 1)) / (self.high - self.low))
-        return codes
+        codes = np.clip(x, self.low, self.high, out=out)
+        codes *= self.levels - 1
+        codes /= self.high - self.low
+        return np.rint(codes, out=codes)
 
     def values(self, codes: Array) -> Array:
         """The values that codes stand for; no offset term."""

@@ -1,136 +1,158 @@
-"""Attention of one layer as the hardware computes it, with the activity that time and energy need.
+"""Attention of layers as the hardware computes it, with the activity that time and energy need.
 
-FACTS 2 step by step, in panels of query rows: scalers, quantisers, first product, HardSigmoid,
-second product by physical sub-tile, signed conversion, digital sum.
+Heads run in parallel threads; what one head computes is in `archsim.datapath.one_head`.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from archsim.components.head import Head
-from archsim.datapath.current_sums import ValueCurrentSums, key_current_sums
-from archsim.datapath.products import first_product, operand, second_product
+from archsim.datapath.activity import Activity, AttentionOutput, IdealError, Saturation
+from archsim.datapath.ages import Ages
+from archsim.datapath.one_head import Engine, attend_head
+from archsim.datapath.passes import choose_passes
+from archsim.datapath.problem import CellLaw, Retention
+from archsim.datapath.scalers import Scalers, resolve_scalers
+from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
 
-Array = NDArray[np.float64]
-Scalers = Mapping[str, tuple[Array, Array]]
+__all__ = [
+    "Activity",
+    "AttentionOutput",
+    "LayerInput",
+    "Precision",
+    "Scalers",
+    "attend_layer",
+    "attend_layers",
+]
 
-PANEL = 64
-"""Query rows computed at once: long enough for matrix products, short enough for the caches."""
+Real = NDArray[Any]
 
-DEFAULT_SCALERS = {"q": (1.0, 0.0), "k": (1.0, 0.45), "v": (1.0, 0.45), "output": (1.0, 0.0)}
-"""(a, b) of FACTS 2.2 where a trace gives none."""
-
-
-@dataclass(frozen=True)
-class Activity:
-    """What the blocks did, per head and token: arrays of shape (heads, tokens).
-
-    Widths are fractions of T_max; `key_current` and `value_current` are sums of |I| x width / T_max
-    over cells in uA; `stored_keys` and `stored_values` are sums of written voltages in V.
-    """
-
-    query_pulses: Array
-    longest_query: Array
-    key_current: Array
-    longest_score: Array
-    value_current: Array
-    longest_output: Array
-    counts: Array
-    written_columns: Array
-    written_sub_tiles: Array
-    stored_keys: Array
-    stored_values: Array
+Precision = Literal["float64", "float32"]
+"""Number format of the two products; everything written, counted and summed up is float64."""
 
 
 @dataclass(frozen=True)
-class Saturation:
-    """Shares (0 to 1) of values beyond a range, per head (heads,)."""
+class LayerInput:
+    """q, k, v (heads, tokens, head_dim) in any float format, finite; `ages` default to tokens."""
 
-    query: Array
-    key: Array
-    value: Array
-    score_low: Array
-    score_high: Array
-    output: Array
+    q: Real
+    k: Real
+    v: Real
+    scalers: Scalers | None = None
+    ages: Ages | None = None
 
-
-@dataclass(frozen=True)
-class AttentionOutput:
-    """What one layer computed.
-
-    `y` (heads, tokens, head_dim). With details: `scores` S_raw in uA and `pulse_widths` P, both
-    (heads, tokens, tokens) and 0 outside the window, and `codes` (heads, tokens, sub-tiles,
-    head_dim), the counters' signed codes (the values themselves where ``levels.output`` is null).
-    """
-
-    y: Array
-    activity: Activity
-    saturation: Saturation
-    scores: Array | None = None
-    pulse_widths: Array | None = None
-    codes: Array | None = None
-
-
-def resolve_scalers(scalers: Scalers | None, heads: int) -> dict[str, tuple[Array, Array]]:
-    """Per-head (a, b) for q, k, v and output, defaults filled in.
-
-    Raises ConfigError for an unknown name, a wrong shape, or a value that is not finite.
-    """
-    given = dict(scalers or {})
-    unknown = given.keys() - DEFAULT_SCALERS.keys()
-    if unknown:
-        raise ConfigError(f"scalers: unknown name {sorted(unknown)[0]!r}; use q, k, v, output")
-    resolved = {}
-    for name, default in DEFAULT_SCALERS.items():
-        try:
-            a, b = (np.asarray(value, np.float64) for value in given.get(name, default))
-        except (TypeError, ValueError):
-            raise ConfigError(f"scalers.{name}: give a pair (a, b) of numbers") from None
-        for array in (a, b):
-            if array.shape not in {(), (heads,)} or not np.isfinite(array).all():
-                raise ConfigError(f"scalers.{name}: a and b must be finite, of shape ({heads},)")
-        resolved[name] = (np.broadcast_to(a, (heads,)), np.broadcast_to(b, (heads,)))
-    return resolved
+    def check(self, head: Head) -> None:
+        """Raises ConfigError if the shapes do not fit each other or the arrays."""
+        if self.q.ndim != 3 or self.q.shape != self.k.shape or self.q.shape != self.v.shape:
+            refused = True
+        else:
+            refused = 0 in self.q.shape
+        if refused:
+            raise ConfigError(
+                "q, k and v must have the same shape (heads, tokens, head_dim), none of them 0; "
+                f"got {self.q.shape}, {self.k.shape}, {self.v.shape}"
+            )
+        for name in ("q", "k", "v"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ConfigError(f"{name} holds values that are not finite")
+        head.sub_tiles.check_features(self.q.shape[2])
+        if self.ages is not None:
+            self.ages.check(self.q.shape[:2])
 
 
 def attend_layer(
-    q: Array, k: Array, v: Array, head: Head, scalers: Scalers | None = None, details: bool = False
+    q: Real,
+    k: Real,
+    v: Real,
+    head: Head,
+    scalers: Scalers | None = None,
+    details: bool = False,
+    *,
+    precision: Precision = "float64",
+    ages: Ages | None = None,
 ) -> AttentionOutput:
-    """Run one layer's heads over a whole trace; q, k, v (heads, tokens, head_dim), finite.
+    """One layer's heads over a whole trace; see `attend_layers`."""
+    layer = LayerInput(q, k, v, scalers, ages)
+    return attend_layers([layer], head, precision=precision, details=details)[0]
 
-    Raises ConfigError if the shapes do not fit each other or the arrays.
+
+def attend_layers(
+    layers: Sequence[LayerInput],
+    head: Head,
+    *,
+    precision: Precision = "float64",
+    details: bool = False,
+    ideal: bool = False,
+    law: CellLaw | None = None,
+    retention: Retention | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[AttentionOutput]:
+    """Run layers that do not wait for each other, all their heads side by side.
+
+    `precision` is that of the products. `ideal` compares y with *ideal* on the way, `details` keeps
+    what is inside. `law` replaces the cell's current law and `retention` its fading by any other:
+    what is no polynomial that fades exponentially is looked up cell by cell. `progress` is called
+    with each finished layer.
+
+    Raises ConfigError if shapes do not fit each other or the arrays, for values or ages that make
+    no sense, and for an unknown precision.
     """
-    if q.ndim != 3 or q.shape != k.shape or q.shape != v.shape or 0 in q.shape:
-        raise ConfigError(
-            "q, k and v must have the same shape (heads, tokens, head_dim), none of them 0; "
-            f"got {q.shape}, {k.shape}, {v.shape}"
-        )
-    for name, array in (("q", q), ("k", k), ("v", v)):
-        if not np.isfinite(array).all():
-            raise ConfigError(f"{name} holds values that are not finite")
-    head.sub_tiles.check_features(q.shape[2])
-    resolved = resolve_scalers(scalers, len(q))
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision {precision!r}: use {' or '.join(get_args(Precision))}")
+    resolved = []
+    for layer in layers:
+        layer.check(head)
+        resolved.append(resolve_scalers(layer.scalers, len(layer.q)))
+    work = sum(layer.q.shape[0] * layer.q.shape[1] for layer in layers)
+    engine = Engine(
+        head,
+        np.dtype(precision),
+        choose_passes(head, work),
+        Workspace(),
+        head.cell if law is None else law,
+        retention,
+        details,
+        ideal,
+    )
 
-    def one_head(h: int) -> AttentionOutput:
-        pairs = {name: (float(a[h]), float(b[h])) for name, (a, b) in resolved.items()}
-        return _attend_head(q[h], k[h], v[h], head, pairs, details)
+    def one(place: tuple[int, int]) -> AttentionOutput:
+        index, h = place
+        layer = layers[index]
+        ages = layer.ages
+        if ages is None:
+            ages = Ages.per_token(*layer.q.shape[:2], head.cell.decay_per_token)
+        pairs = {name: (float(a[h]), float(b[h])) for name, (a, b) in resolved[index].items()}
+        return attend_head(layer.q[h], layer.k[h], layer.v[h], engine, pairs, ages.head(h))
 
+    places = [(index, h) for index, layer in enumerate(layers) for h in range(len(layer.q))]
+    threads = min(len(places), os.cpu_count() or 1)
     # heads in parallel, products on one thread each: many threads on small products get in each
     # other's way, and the number of threads must not change a result
-    threads = min(len(q), os.cpu_count() or 1)
     with _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
-        return _stack(list(pool.map(one_head, range(len(q)))))
+        results = pool.map(one, places)
+        return list(_gathered(results, layers, progress))
+
+
+def _gathered(
+    results: Iterator[AttentionOutput],
+    layers: Sequence[LayerInput],
+    progress: Callable[[int], None] | None,
+) -> Iterator[AttentionOutput]:
+    for index, layer in enumerate(layers):
+        yield _stack([next(results) for _ in range(len(layer.q))])
+        if progress is not None:
+            progress(index)
 
 
 @functools.cache
@@ -138,136 +160,24 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-Part = TypeVar("Part", Activity, Saturation)
+Part = TypeVar("Part", Activity, Saturation, IdealError)
 
 
 def _stack(outputs: list[AttentionOutput]) -> AttentionOutput:
-    def gather(kind: type[Part], parts: list[Part]) -> Part:
+    def gather(kind: type[Part], name: str) -> Part:
+        parts = [getattr(output, name) for output in outputs]
         return kind(**{f.name: np.stack([getattr(p, f.name) for p in parts]) for f in fields(kind)})
 
-    def optional(name: str) -> Array | None:
-        parts = [getattr(o, name) for o in outputs]
+    def optional(name: str) -> NDArray[np.float64] | None:
+        parts = [getattr(output, name) for output in outputs]
         return None if parts[0] is None else np.stack(parts)
 
     return AttentionOutput(
-        np.stack([o.y for o in outputs]),
-        gather(Activity, [o.activity for o in outputs]),
-        gather(Saturation, [o.saturation for o in outputs]),
+        np.stack([output.y for output in outputs]),
+        gather(Activity, "activity"),
+        gather(Saturation, "saturation"),
+        None if outputs[0].ideal is None else gather(IdealError, "ideal"),
         optional("scores"),
         optional("pulse_widths"),
         optional("codes"),
     )
-
-
-def _blocks(tokens: int, rate: float) -> Iterator[tuple[int, int]]:
-    """Stretches of rows over which factors of decay stay in a float's range, whole panels each."""
-    panels = tokens if rate == 0.0 else max(1, int(600 / (3 * rate)) // PANEL)
-    length = panels * PANEL
-    for start in range(0, tokens, length):
-        yield start, min(start + length, tokens)
-
-
-def _hidden(start: int, stop: int, first: int, window: int) -> NDArray[np.bool_]:
-    """Where token j of [first, stop) is not in the window of token i of [start, stop)."""
-    age = np.arange(start, stop)[:, None] - np.arange(first, stop)
-    return (age < 0) | (age >= window)
-
-
-def _attend_head(
-    q: Array,
-    k: Array,
-    v: Array,
-    head: Head,
-    scalers: Mapping[str, tuple[float, float]],
-    details: bool,
-) -> AttentionOutput:
-    tokens, features = q.shape
-    tiles, cell, window = head.sub_tiles, head.cell, head.sub_tiles.window
-    inputs = ("q", q), ("k", k), ("v", v)
-    scaled = {n: scalers[n][0] * x + scalers[n][1] for n, x in inputs}  # 2.2
-    widths = head.pulse_generator.widths(scaled["q"])  # 2.3
-    key_volts = head.write_path.voltages(scaled["k"])
-    value_volts = head.write_path.voltages(scaled["v"])
-    rate = cell.decay_per_token
-    fade = float(np.exp(-rate * (min(tokens, window) - 1)))
-    # a pulse cannot be negative or longer than T_max, even where the quantiser is ideal
-    pulses = np.clip(widths, 0.0, 1.0)
-    drawn = ValueCurrentSums(value_volts - cell.mid_rail, cell, rate, fade)
-
-    y = np.empty_like(q)
-    scores = np.zeros((tokens, tokens)) if details else None
-    pulse_widths = np.zeros((tokens, tokens)) if details else None
-    all_codes = np.zeros((tokens, tiles.count, features)) if details else None
-    longest_score, longest_output = np.empty(tokens), np.empty(tokens)
-    counts, value_current = np.empty(tokens), np.empty(tokens)
-    low = high = clipped = 0
-    time = np.arange(tokens, dtype=np.float64)
-
-    for block, until in _blocks(tokens, rate):
-        oldest = max(0, block - window + 1)
-        written = time[oldest:until]
-        keys, values = (
-            operand(volts[oldest:until], cell, written, rate, origin=float(block))
-            for volts in (key_volts, value_volts)
-        )
-        for start in range(block, until, PANEL):
-            stop = min(start + PANEL, until)
-            first = max(0, start - window + 1)
-            rows, columns = slice(start, stop), slice(first, stop)
-            read = time[rows]
-            score = first_product(  # 2.5
-                widths[rows], keys.columns(slice(first - oldest, stop - oldest)), read
-            )
-            hidden = _hidden(start, stop, first, window)
-            score[hidden] = 0.0
-            pulse = head.score_converter.widths(score)  # 2.6
-            low += int(np.count_nonzero(score < 0))
-            high += int(np.count_nonzero(score > head.score_converter.saturation))
-            runs = tiles.runs(first, stop)
-            used = sorted({run.sub_tile for run in runs})
-            current = np.zeros((len(used), stop - start, features))
-            for run in runs:  # 2.7: old and new columns of a sub-tile add up
-                part = values.columns(slice(run.first - oldest, run.stop - oldest))
-                current[used.index(run.sub_tile)] += second_product(
-                    pulse[:, run.first - first : run.stop - first], part, read
-                )
-            normal = head.output_converter.normalised(current)  # 2.8
-            codes = head.output_converter.quantiser.codes(normal)
-            y[rows] = head.accumulator.output(  # 2.9
-                head.output_converter.quantiser.values(codes), *scalers["output"]
-            )
-            magnitude = np.abs(normal)
-            clipped += int(np.count_nonzero(magnitude > 1))
-            np.minimum(magnitude, 1.0, out=magnitude)
-            longest_score[rows] = pulse.max(axis=1)
-            longest_output[rows] = magnitude.max(axis=(0, 2))
-            counts[rows] = head.counters.counts(codes, magnitude).sum(axis=(0, 2))
-            value_current[rows] = drawn.panel(pulse, columns, read)
-            if scores is not None and pulse_widths is not None and all_codes is not None:
-                scores[rows, columns], pulse_widths[rows, columns] = score, pulse
-                all_codes[rows, used] = codes.transpose(1, 0, 2)
-
-    seen = np.minimum(np.arange(1, tokens + 1), window).astype(np.float64)
-    activity = Activity(
-        query_pulses=np.count_nonzero(pulses, axis=1).astype(np.float64),
-        longest_query=pulses.max(axis=1),
-        key_current=key_current_sums(pulses, key_volts - cell.mid_rail, cell, window, rate, fade),
-        longest_score=longest_score,
-        value_current=value_current,
-        longest_output=longest_output,
-        counts=counts,
-        written_columns=seen,
-        written_sub_tiles=np.ceil(seen / tiles.columns),
-        stored_keys=np.clip(key_volts, 0, cell.supply).sum(axis=1),
-        stored_values=np.clip(value_volts, 0, cell.supply).sum(axis=1),
-    )
-    pairs = float(seen.sum())
-    saturation = Saturation(
-        query=np.asarray(head.pulse_generator.quantiser.saturated(scaled["q"])),
-        key=np.asarray(head.write_path.quantiser.saturated(scaled["k"])),
-        value=np.asarray(head.write_path.quantiser.saturated(scaled["v"])),
-        score_low=np.asarray(low / pairs),
-        score_high=np.asarray(high / pairs),
-        output=np.asarray(clipped / (float(activity.written_sub_tiles.sum()) * features)),
-    )
-    return AttentionOutput(y, activity, saturation, scores, pulse_widths, all_codes)

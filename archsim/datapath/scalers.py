@@ -1,0 +1,38 @@
+"""Per-head affine scalers of q, k, v and the output (FACTS 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import ConfigError
+
+Array = NDArray[np.float64]
+Scalers = Mapping[str, tuple[Array, Array]]
+
+DEFAULT_SCALERS = {"q": (1.0, 0.0), "k": (1.0, 0.45), "v": (1.0, 0.45), "output": (1.0, 0.0)}
+"""(a, b) of FACTS 2.2 where a trace gives none."""
+
+
+def resolve_scalers(scalers: Scalers | None, heads: int) -> dict[str, tuple[Array, Array]]:
+    """Per-head (a, b) for q, k, v and output, defaults filled in.
+
+    Raises ConfigError for an unknown name, a wrong shape, or a value that is not finite.
+    """
+    given = dict(scalers or {})
+    unknown = given.keys() - DEFAULT_SCALERS.keys()
+    if unknown:
+        raise ConfigError(f"scalers: unknown name {sorted(unknown)[0]!r}; use q, k, v, output")
+    resolved = {}
+    for name, default in DEFAULT_SCALERS.items():
+        try:
+            a, b = (np.asarray(value, np.float64) for value in given.get(name, default))
+        except (TypeError, ValueError):
+            raise ConfigError(f"scalers.{name}: give a pair (a, b) of numbers") from None
+        for array in (a, b):
+            if array.shape not in {(), (heads,)} or not np.isfinite(array).all():
+                raise ConfigError(f"scalers.{name}: a and b must be finite, of shape ({heads},)")
+        resolved[name] = (np.broadcast_to(a, (heads,)), np.broadcast_to(b, (heads,)))
+    return resolved
