@@ -40,9 +40,12 @@ class Counters:
         self._edges = picoseconds(config.converter.t_max) / period_ps
         self._area = config.counter.area
 
-    def counts(self, codes: Array, magnitude: Array) -> Array:
+    def counts(self, codes: Array) -> Array:
         """Counts of each conversion: the code's magnitude; clock edges where codes are ideal."""
-        return np.rint(magnitude * self._edges) if self._levels is None else np.abs(codes)
+        magnitude = np.abs(codes)
+        if self._levels is None:  # codes are pulse widths / T_max, before the clamp
+            return np.rint(np.minimum(magnitude, 1.0) * self._edges)
+        return magnitude
 
     @property
     def most(self) -> int:

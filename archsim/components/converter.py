@@ -44,10 +44,9 @@ class ScoreConverter:
         """Longest pulse in seconds."""
         return self.t_max_ps * PICOSECOND
 
-    def widths(self, score: Array, out: Array | None = None) -> Array:
-        """Pulse widths / T_max of summed currents `score` (uA), any shape; into `out` if given."""
-        widths = np.divide(score, self.saturation, out=out)
-        return np.clip(widths, 0.0, 1.0, out=widths)
+    def clamp(self, score: Array, out: Array | None = None) -> Array:
+        """Pulse widths / T_max of summed currents / `saturation`; into `out` if given."""
+        return np.clip(score, 0.0, 1.0, out=out)
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""
@@ -75,10 +74,6 @@ class OutputConverter:
     def t_max(self) -> float:
         """Longest pulse in seconds."""
         return self.t_max_ps * PICOSECOND
-
-    def normalised(self, current: Array, out: Array | None = None) -> Array:
-        """Pulse width / T_max with sign, before the clamp, of summed currents (uA)."""
-        return np.divide(current, self.saturation, out=out)
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""

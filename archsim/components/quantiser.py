@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,12 @@ class Quantiser:
         if self.levels is None:
             return x
         codes = np.clip(x, self.low, self.high, out=out)
-        codes *= self.levels - 1
-        codes /= self.high - self.low
+        steps, span = self.levels - 1, self.high - self.low
+        if math.frexp(span)[0] == 0.5:  # dividing by a power of two rounds nothing: one operation
+            codes *= steps / span
+        else:
+            codes *= steps
+            codes /= span
         return np.rint(codes, out=codes)
 
     def values(self, codes: Array) -> Array:

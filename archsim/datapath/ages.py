@@ -43,12 +43,13 @@ class CellTimes:
         if not (np.isfinite(self.rate) and self.rate >= 0):
             raise ConfigError(f"ages.{name}: rate {self.rate} is not a number of at least 0")
 
-    def growth(self, first: int, stop: int, part: tuple[int, int]) -> Array:
+    def growth(self, first: int, stop: int, part: tuple[int, int] | None = None) -> Array:
         """``exp(rate (written - origin))`` of tokens [first, stop): the columns' part of a decay.
 
-        `part` are the tokens that share an origin, in their middle.
+        The origin lies in the middle of `part`, the tokens that share it: all of them by default.
         """
-        return np.exp(self.rate * (self.written[first:stop] - self._origin(part)))
+        origin = self._origin(part or (first, stop))
+        return np.exp(self.rate * (self.written[first:stop] - origin))
 
     def fade(self, first: int, stop: int, part: tuple[int, int]) -> Array:
         """``exp(-rate (read - origin))`` of tokens [first, stop): the rows' part of a decay.

@@ -8,15 +8,13 @@ Where the write path is ideal, and there are no levels, each cell is looked up o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.array import Run
 from archsim.datapath.ages import CellTimes
-from archsim.datapath.problem import HeadProblem, Hidden
-from archsim.datapath.products import Real
+from archsim.datapath.problem import HeadProblem, View
+from archsim.datapath.products import PANEL, Real, in_panels, in_rows
 
 Array = NDArray[np.float64]
 
@@ -50,89 +48,73 @@ class _Stored:
         cells = self.deviation[run.first : run.stop]
         return self.problem.law.current(cells * remaining[:, :, None])
 
-    def parts(self, run: Run, first: int, stop: int) -> list[slice]:
-        """Rows [first, stop) in pieces whose currents fit the memory."""
+    def parts(self, run: Run, rows: slice) -> list[slice]:
+        """Some rows in pieces whose currents fit the memory."""
         each = self.deviation.shape[1] if self.levels is None else len(self.levels)
         step = max(1, _CELLS // ((run.stop - run.first) * each))
-        return [slice(a, min(a + step, stop)) for a in range(first, stop, step)]
-
-
-@dataclass(frozen=True)
-class LevelRun:
-    """One run in its sub-tile's two arrays; see `_Stored.at_levels`, None without levels."""
-
-    run: Run
-    keys: Array | None
-    values: Array | None
+        return [
+            slice(first, min(first + step, rows.stop))
+            for first in range(rows.start, rows.stop, step)
+        ]
 
 
 class DirectProducts:
     """Both products of one head, and the unsigned currents that they draw."""
 
     def __init__(self, problem: HeadProblem) -> None:
-        self.query, self.pulses = problem.query, problem.pulses
+        self.problem, self.pulses = problem, problem.pulses
         self.keys = _Stored(problem, problem.key_deviation, problem.ages.keys)
         self.values = _Stored(problem, problem.value_deviation, problem.ages.values)
         self.key_current = np.zeros(len(problem.query))
 
-    def store(self, run: Run) -> LevelRun:
-        """Write a run into its sub-tile."""
-        return LevelRun(
-            run,
-            None if self.keys.levels is None else self.keys.at_levels(run),
-            None if self.values.levels is None else self.values.at_levels(run),
-        )
+    def scores(self, view: View, panels: slice, out: Real | None) -> None:
+        """S_raw / full scale into `out` (panels, columns, PANEL).
 
-    def release(self, stored: LevelRun) -> None:
-        """Nothing is kept for the next run."""
-
-    def close(self) -> None:
-        """Nothing is kept for the next head."""
-
-    def scores(
-        self,
-        stored: LevelRun,
-        first: int,
-        stop: int,
-        hidden: Hidden | None,
-        out: Real | None,
-    ) -> None:
-        """S_raw of rows [first, stop) into `out`; adds what is drawn to `key_current`."""
-        for rows in self.keys.parts(stored.run, first, stop):
-            current = self.keys.currents(stored.run, rows)
+        Adds what the seen columns draw to `key_current`.
+        """
+        run, rows = view.run, self._rows(panels)
+        at_levels = None if self.keys.levels is None else self.keys.at_levels(run)
+        scores, drawn = [], []
+        for part in self.keys.parts(run, rows):
+            current = self.keys.currents(run, part)
             if out is not None:
-                out[rows.start - first : rows.stop - first] = _charge(
-                    self.query[rows], current, stored.keys
-                )
-            drawn = _charge(self.pulses[rows], np.abs(current, out=current), stored.keys)
-            if hidden is not None:
-                Hidden(hidden.diagonal + rows.start - first, hidden.newer).clear(drawn)
-            self.key_current[rows] += drawn.sum(axis=1)
+                scores.append(_charge(self.problem.query[part], current, at_levels))
+            drawn.append(_charge(self.pulses[part], np.abs(current, out=current), at_levels))
+        if out is not None:
+            out[...] = in_panels(np.concatenate(scores)) / self.problem.score_full_scale
+        seen = in_panels(np.concatenate(drawn))
+        view.clear(seen, panels.start)
+        self.key_current[rows] += in_rows(seen.sum(axis=1), rows.stop - rows.start)
 
     def currents(
-        self,
-        stored: LevelRun,
-        first: int,
-        stop: int,
-        pulse: Real,
-        out: Real | None,
-        drawn: Array,
+        self, view: View, panels: slice, pulse: Real, out: Real | None, drawn: Array
     ) -> None:
-        """A_raw of rows [first, stop) into `out`; adds the unsigned current to `drawn`."""
-        for rows in self.values.parts(stored.run, first, stop):
-            here = slice(rows.start - first, rows.stop - first)
-            charge = self.values.currents(stored.run, rows)
-            if stored.values is None:
-                charge *= pulse[here][:, :, None]
-                if out is not None:
-                    out[here] = charge.sum(axis=1)
-                drawn[here] += np.abs(charge, out=charge).sum(axis=(1, 2))
-                continue
-            charge *= pulse[here][:, None, :]
-            by_level = charge.reshape(len(charge), -1)
-            if out is not None:
-                out[here] = by_level @ stored.values
-            drawn[here] += np.abs(by_level, out=by_level) @ stored.values.sum(axis=1)
+        """A_raw / full scale into `out` (panels, features, PANEL) from pulses (panels, columns,
+        PANEL); adds the unsigned current / full scale to `drawn` (panels, PANEL).
+        """
+        run, rows = view.run, self._rows(panels)
+        widths = in_rows(pulse, rows.stop - rows.start)
+        at_levels = None if self.values.levels is None else self.values.at_levels(run)
+        charges, unsigned = [], []
+        for part in self.values.parts(run, rows):
+            width = widths[part.start - rows.start : part.stop - rows.start]
+            charge = self.values.currents(run, part)
+            if at_levels is None:
+                charge *= width[:, :, None]
+                charges.append(charge.sum(axis=1))
+                unsigned.append(np.abs(charge, out=charge).sum(axis=(1, 2)))
+            else:
+                charge *= width[:, None, :]
+                by_level = charge.reshape(len(charge), -1)
+                charges.append(by_level @ at_levels)
+                unsigned.append(np.abs(by_level, out=by_level) @ at_levels.sum(axis=1))
+        scale = self.problem.output_full_scale
+        if out is not None:
+            out[...] = in_panels(np.concatenate(charges)) / scale
+        drawn += in_panels(np.concatenate(unsigned)) / scale
+
+    def _rows(self, panels: slice) -> slice:
+        return slice(panels.start * PANEL, min(panels.stop * PANEL, len(self.pulses)))
 
 
 def _charge(Q: Array, current: Array, at_levels: Array | None) -> Array:

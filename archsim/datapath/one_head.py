@@ -20,15 +20,18 @@ from archsim.datapath.activity import Activity, AttentionOutput, Saturation
 from archsim.datapath.ages import Ages
 from archsim.datapath.direct import DirectProducts
 from archsim.datapath.ideal import compare_with_ideal
-from archsim.datapath.panels import PANEL, PanelProducts
+from archsim.datapath.panels import PanelProducts
 from archsim.datapath.passes import Passes
-from archsim.datapath.problem import CellLaw, HeadProblem, Hidden, Retention
+from archsim.datapath.problem import CellLaw, HeadProblem, Retention, View
+from archsim.datapath.products import PANEL, in_rows
 from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
 
-ROWS = 4 * PANEL
-"""Rows handled at once between the products: their panels stay in the second cache."""
+AT_ONCE = 8
+"""Panels handled at once between the products: they stay in the second cache."""
+
+Products = PanelProducts | DirectProducts
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,22 @@ class Engine:
     details: bool
     ideal: bool
 
-    def products(self, problem: HeadProblem) -> PanelProducts | DirectProducts:
+    def products(self, problem: HeadProblem, runs: list[Run]) -> Products:
         """Matrix products over powers where they are exact, else cell by cell."""
         if problem.panels:
-            return PanelProducts(problem, self.dtype, self.workspace, self.passes, ROWS)
+            return PanelProducts(problem, runs, self.dtype, self.workspace, self.passes, AT_ONCE)
         return DirectProducts(problem)
 
 
 class _Collected:
-    """What one head's rows add up to, sub-tile after sub-tile."""
+    """What one head's rows add up to, sub-tile after sub-tile, in panels of rows."""
 
     def __init__(self, tokens: int, features: int, sub_tiles: int, details: bool) -> None:
-        self.total = np.zeros((tokens, features))
-        self.longest_score, self.longest_output = np.zeros(tokens), np.zeros(tokens)
-        self.counts, self.value_current = np.zeros(tokens), np.zeros(tokens)
+        panels = -(-tokens // PANEL)
+        self.total = np.zeros((panels, features, PANEL))
+        self.longest_score, self.longest_output, self.counts, self.value_current = (
+            np.zeros((panels, PANEL)) for _ in range(4)
+        )
         self.low = self.high = self.clipped = 0
         self.scores = np.zeros((tokens, tokens)) if details else None
         self.pulse_widths = np.zeros((tokens, tokens)) if details else None
@@ -91,34 +96,30 @@ def attend_head(
         engine.retention,
         ages,
         tiles.window,
+        head.score_converter.saturation,
+        head.output_converter.saturation,
     )
-    products = engine.products(problem)
+    runs = tiles.runs(0, tokens)
+    products = engine.products(problem, runs)
     collected = _Collected(tokens, features, tiles.count, engine.details)
-    stored: dict[int, Any] = {}
-    for run in tiles.runs(0, tokens):
-        old, new = stored.get(run.sub_tile), products.store(run)
-        _read_run(engine, products, collected, run, new, old)
-        if old is not None:
-            products.release(old)
-        if run.first + tiles.window < tokens:
-            stored[run.sub_tile] = new  # still read while the next run overwrites it
-        else:
-            stored.pop(run.sub_tile, None)
-            products.release(new)
-    products.close()
+    earlier: dict[int, Run] = {}
+    for run in runs:
+        _read_run(engine, products, collected, run, earlier.get(run.sub_tile))
+        earlier[run.sub_tile] = run
 
     quantiser = head.output_converter.quantiser
-    y = head.accumulator.output(quantiser.values(collected.total), *scalers["output"])  # 2.9
+    total = np.ascontiguousarray(in_rows(collected.total, tokens))
+    y = head.accumulator.output(quantiser.values(total), *scalers["output"])  # 2.9
     seen = np.minimum(np.arange(1, tokens + 1), tiles.window).astype(np.float64)
     pulses = problem.pulses
     activity = Activity(
         query_pulses=np.count_nonzero(pulses, axis=1).astype(np.float64),
         longest_query=pulses.max(axis=1),
         key_current=products.key_current,
-        longest_score=collected.longest_score,
-        value_current=collected.value_current,
-        longest_output=collected.longest_output,
-        counts=collected.counts,
+        longest_score=in_rows(collected.longest_score, tokens),
+        value_current=in_rows(collected.value_current, tokens) * problem.output_full_scale,
+        longest_output=in_rows(collected.longest_output, tokens),
+        counts=in_rows(collected.counts, tokens),
         written_columns=seen,
         written_sub_tiles=np.ceil(seen / tiles.columns),
         stored_keys=np.clip(key_volts, 0, head.cell.supply).sum(axis=1),
@@ -147,76 +148,69 @@ def attend_head(
 
 
 def _read_run(
-    engine: Engine,
-    products: Any,
-    collected: _Collected,
-    run: Run,
-    new: Any,
-    old: Any,
+    engine: Engine, products: Products, collected: _Collected, run: Run, old: Run | None
 ) -> None:
-    """All rows that read one sub-tile from this run on, until the next run has overwritten it.
+    """All rows that read one sub-tile from this run on, until the next one has overwritten it.
 
     The first rows find the sub-tile turning: new columns up to their own, `old` ones behind. Their
     charges add up before the conversion.
     """
-    tokens, features = collected.total.shape
-    window, passes = engine.head.sub_tiles.window, engine.passes
-    take, dtype = engine.workspace.take, engine.dtype
-    current, other = take((ROWS, features), dtype), take((ROWS, features), dtype)
-    until = min(tokens, run.first + window)
-    for first in range(run.first, until, ROWS):
-        stop = min(first + ROWS, until)
-        rows, count = slice(first, stop), stop - first
-        hidden = Hidden(first - run.first, newer=True)
-        _add_run(engine, products, collected, new, run, rows, hidden, current[:count])
-        turning = min(run.first + _columns(old, run) - 1, stop) if old is not None else first
-        if turning > first:
-            hidden = Hidden(first - run.first, newer=False)
-            part, some = slice(first, turning), turning - first
-            _add_run(engine, products, collected, old, old.run, part, hidden, other[:some])
-            current[:some] += other[:some]
-        collected.clipped += passes.convert(  # 2.8
-            current[:count],
-            collected.total[rows],
-            collected.longest_output[rows],
-            collected.counts[rows],
+    panels, features, _ = collected.total.shape
+    window, array = engine.head.sub_tiles.window, engine.workspace.array
+    views = [View(run, window)]
+    if old is not None:
+        views.append(View(old, window, overwritten=True))
+    shape = (AT_ONCE, features, PANEL)
+    current, more = array("current", shape, engine.dtype), array("more", shape, engine.dtype)
+    first, until = views[0].panels
+    until = min(until, panels)
+    for start in range(first, until, AT_ONCE):
+        now = slice(start, min(start + AT_ONCE, until))
+        _add_run(engine, products, collected, views[0], now, current)
+        for view in views[1:]:
+            part = slice(start, min(now.stop, view.panels[1]))
+            if part.stop > start:
+                _add_run(engine, products, collected, view, part, more)
+                count = part.stop - start
+                current[:count] += more[:count]
+        converted = current[: now.stop - start]
+        collected.clipped += engine.passes.convert(  # 2.8
+            converted,
+            collected.total[now],
+            collected.longest_output[now],
+            collected.counts[now],
         )
         if collected.codes is not None:
-            collected.codes[rows, run.sub_tile] = current[:count]
-    engine.workspace.give_back(current, other)
-
-
-def _columns(stored: Any, run: Run) -> int:
-    del run
-    return int(stored.run.stop - stored.run.first)
+            _add_rows(collected.codes[:, run.sub_tile], now, converted)
 
 
 def _add_run(
     engine: Engine,
-    products: Any,
+    products: Products,
     collected: _Collected,
-    stored: Any,
-    run: Run,
-    rows: slice,
-    hidden: Hidden,
-    current: NDArray[Any],
+    view: View,
+    panels: slice,
+    out: NDArray[Any],
 ) -> None:
-    """Both products of some rows with one run; A_raw goes into `current`."""
-    count = rows.stop - rows.start
-    whole = -(-count // PANEL) * PANEL
-    score = engine.workspace.take((ROWS, run.stop - run.first), engine.dtype)
-    products.scores(stored, rows.start, rows.stop, hidden, score[:whole])  # 2.5
-    hidden.clear(score[:count])
+    """Both products of some panels with one run; A_raw / full scale goes into `out`."""
+    count, run = panels.stop - panels.start, view.run
     columns = slice(run.first, run.stop)
+    shape = (AT_ONCE, run.stop - run.first, PANEL)
+    score = engine.workspace.array("score", shape, engine.dtype)[:count]
+    products.scores(view, panels, score)  # 2.5
+    view.clear(score, panels.start)
     if collected.scores is not None:
-        collected.scores[rows, columns] = score[:count]
-    low, high = engine.passes.pulses(score[:count], collected.longest_score[rows])  # 2.6
+        full_scale = engine.head.score_converter.saturation
+        _add_rows(collected.scores[:, columns], panels, score * full_scale)
+    low, high = engine.passes.pulses(score, collected.longest_score[panels])  # 2.6
     collected.low += low
     collected.high += high
     if collected.pulse_widths is not None:
-        collected.pulse_widths[rows, columns] = score[:count]
-    score[count:whole] = 0.0
-    products.currents(  # 2.7
-        stored, rows.start, rows.stop, score[:whole], current, collected.value_current[rows]
-    )
-    engine.workspace.give_back(score)
+        _add_rows(collected.pulse_widths[:, columns], panels, score)
+    products.currents(view, panels, score, out[:count], collected.value_current[panels])  # 2.7
+
+
+def _add_rows(kept: Array, panels: slice, stack: NDArray[Any]) -> None:
+    """Add panels to what is kept of their rows; what a row does not see is 0."""
+    rows = slice(panels.start * PANEL, min(panels.stop * PANEL, len(kept)))
+    kept[rows] += in_rows(stack, rows.stop - rows.start)

@@ -1,27 +1,29 @@
-"""The products of one head in panels of rows, by matrix products over powers of the deviation.
+"""The products of one head as matrix products over powers of the stored deviation.
 
-A sub-tile's columns are written in a run of consecutive tokens. Its operands are made once, when
-the run is written, and read by panels of rows until the window has moved on.
+The operands are expanded once for the whole sequence; the columns of a run and a few panels of rows
+are slices of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.array import Run
+from archsim.components.cell import Cell
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
-from archsim.datapath.direct import DirectProducts, LevelRun
+from archsim.datapath.direct import DirectProducts
 from archsim.datapath.passes import Passes
-from archsim.datapath.problem import HeadProblem, Hidden
+from archsim.datapath.problem import HeadProblem, View
 from archsim.datapath.products import (
+    PANEL,
     Layout,
     Real,
     first_product,
+    in_panels,
     key_operand,
     query_operand,
     second_product,
@@ -31,168 +33,134 @@ from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
 
-PANEL = 64
-"""Rows of one matrix product: 64 x 64 x 192 stays in the first caches and needs no packing."""
-
 _RANGE = {"float64": 600.0, "float32": 60.0}
 """Largest spread of exponents folded into one operand: e^600 and e^60 are far from overflow."""
 
 
-@dataclass(frozen=True)
-class Stored:
-    """One run in its sub-tile's two arrays: operands, and the parts that share a decay origin."""
-
-    run: Run
-    key: Real
-    value: Real
-    parts: list[tuple[int, int]]
-    drawn: LevelRun | None
-
-
 class PanelProducts:
-    """Both products of one head, of a polynomial cell that fades exponentially, or of a cell that
-    does not fade.
+    """Both products of one head: of a polynomial cell that fades exponentially, or of any cell that
+    does not fade. `runs` are the columns by sub-tile; at most `most` panels are computed at once.
     """
 
     def __init__(
         self,
         problem: HeadProblem,
+        runs: list[Run],
         dtype: np.dtype[Any],
         workspace: Workspace,
         passes: Passes,
-        rows: int,
+        most: int,
     ) -> None:
-        self.problem, self.dtype = problem, dtype
-        self.workspace, self.passes = workspace, passes
+        self.problem, self.dtype, self.passes = problem, dtype, passes
         tokens, features = problem.query.shape
-        self.fading = problem.fades
-        cell = problem.polynomial
-        coefficients = cell.coefficients if self.fading and cell is not None else None
-        self.coefficients = coefficients
-        self.layout = Layout(
-            features, 1 if coefficients is None else len(coefficients) - 1, self.fading
-        )
-        self.limit = _RANGE[dtype.name] / self.layout.powers
-        self.together = len(self._parts(0, tokens)) == 1
-        self.queries: Real = workspace.take(
-            ((tokens if self.together else rows) + PANEL, self.layout.width), dtype
-        )
-        self.product: Real = workspace.take(
-            (rows + PANEL, self.layout.value_width(dtype)), dtype
-        )
+        cell = problem.polynomial if problem.fades else None
+        powers = 1 if cell is None else len(cell.coefficients) - 1
+        self.layout = layout = Layout(features, powers, problem.fades)
+        self.query = in_panels(problem.query)
+        limit = _RANGE[dtype.name] / powers
+        self.whole = self._parts(0, tokens, limit)
+        parts = self.whole
+        self.parts: dict[int, list[tuple[int, int]]] = {}
+        if len(self.whole) > 1:  # a run has origins of its own, more than one if it must
+            self.parts = {run.first: self._parts(run.first, run.stop, limit) for run in runs}
+            parts = [part for run in runs for part in self.parts[run.first]]
+
+        kept = most if self.parts else len(self.query)
+        self.queries = workspace.array("queries", (kept, layout.width, PANEL), dtype)
+        self.keys = workspace.array("keys", (tokens, layout.width), dtype)
+        self.values = workspace.array("values", (layout.value_width, tokens), dtype)
+        self.product = workspace.array("product", (most, layout.value_width, PANEL), dtype)
         self.fade: Real | None = None
-        if self.together:
-            self._fill_queries(0, tokens, (0, tokens))
-            self.fade = self._fade(0, tokens, (0, tokens))
+        if not self.parts:
+            panels = slice(0, len(self.query))
+            self._fill_queries(panels, self.whole[0])
+            self.fade = self._fade(problem.ages.values, panels, self.whole[0])
+        z = self._grown(problem.key_deviation, problem.ages.keys, parts)
+        key_operand(*_scaled(z, cell, problem.score_full_scale), layout, self.keys)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
         self.drawn: DirectProducts | None = None
-        self.value_signs: Array | None = None
+        signs: Array | None = None
         if signs_hold(problem):
-            self.value_signs = np.sign(problem.law.current(problem.value_deviation))
+            signs = np.sign(problem.law.current(problem.value_deviation)).T
             self.key_current = key_current_sums(problem)
         else:
             self.drawn = DirectProducts(problem)
             self.key_current = self.drawn.key_current
+        z = self._grown(problem.value_deviation, problem.ages.values, parts)
+        scaled = _scaled(np.ascontiguousarray(z.T), cell, problem.output_full_scale)
+        value_operand(*scaled, layout, signs, self.values)
 
-    def _parts(self, first: int, stop: int) -> list[tuple[int, int]]:
+    def _parts(self, first: int, stop: int, limit: float) -> list[tuple[int, int]]:
         """Tokens cut so that neither array's factors leave the range of the numbers."""
-        if not self.fading:
-            return [(first, stop)]
         ages = self.problem.ages
         return [
             part
-            for a, b in ages.keys.stretches(first, stop, self.limit)
-            for part in ages.values.stretches(a, b, self.limit)
+            for a, b in ages.keys.stretches(first, stop, limit)
+            for part in ages.values.stretches(a, b, limit)
         ]
 
-    def _fill_queries(self, first: int, stop: int, part: tuple[int, int]) -> None:
-        """The query operand of rows [first, stop), at the start of `queries`."""
-        keys = self.problem.ages.keys
-        fade = keys.fade(first, stop, part) if self.fading else None
-        count = stop - first
-        query_operand(self.problem.query[first:stop], fade, self.layout, self.queries[:count])
-        self.queries[count : count + PANEL] = 0.0
-
-    def _fade(self, first: int, stop: int, part: tuple[int, int]) -> Real | None:
-        values = self.problem.ages.values
-        if not self.fading:
+    def _fade(self, times: CellTimes, panels: slice, part: tuple[int, int]) -> Real | None:
+        """The rows' part of the decay towards the origin of `part`, (panels, 1, PANEL)."""
+        if not self.layout.fading:
             return None
-        fade: Real = values.fade(first, stop, part).astype(self.dtype)
+        stop = min(panels.stop * PANEL, len(times.read))
+        fade: Real = in_panels(times.fade(panels.start * PANEL, stop, part).astype(self.dtype))[:, None]
         return fade
 
-    def _grown(self, deviation: Array, times: CellTimes, run: Run, parts: Any) -> Array:
-        """What the operands are made of: faded to their origins, or the currents themselves."""
-        columns = deviation[run.first : run.stop]
-        if not self.fading:
-            return self.problem.law.current(columns)
-        growth = np.empty(len(columns))
-        for first, stop in parts:
-            origin = (0, len(deviation)) if self.together else (first, stop)
-            growth[first - run.first : stop - run.first] = times.growth(first, stop, origin)
-        return columns * growth[:, None]
+    def _fill_queries(self, panels: slice, part: tuple[int, int]) -> None:
+        """The query operand of some panels, at the start of `queries`."""
+        fade = self._fade(self.problem.ages.keys, panels, part)
+        count = panels.stop - panels.start
+        query_operand(self.query[panels], fade, self.layout, self.queries[:count])
 
-    def store(self, run: Run) -> Stored:
-        """Write a run into its sub-tile."""
-        columns = run.stop - run.first
-        parts = [(run.first, run.stop)] if self.together else self._parts(run.first, run.stop)
-        problem = self.problem
-        key = self.workspace.take((self.layout.width, columns), self.dtype)
-        value = self.workspace.take((columns, self.layout.value_width(self.dtype)), self.dtype)
-        z = self._grown(problem.key_deviation, problem.ages.keys, run, parts)
-        key_operand(z, self.coefficients, self.layout, key)
-        z = self._grown(problem.value_deviation, problem.ages.values, run, parts)
-        signs = None if self.value_signs is None else self.value_signs[run.first : run.stop]
-        value_operand(z, self.coefficients, self.layout, signs, value)
-        return Stored(run, key, value, parts, self.drawn.store(run) if self.drawn else None)
+    def _grown(self, deviation: Array, times: CellTimes, parts: list[tuple[int, int]]) -> Array:
+        """Deviations times their columns' factors; without decay, currents (tokens, features)."""
+        if not self.layout.fading:
+            return self.problem.law.current(deviation)
+        growth = np.concatenate([times.growth(*part) for part in parts])
+        return deviation * growth[:, None]
 
-    def release(self, stored: Stored) -> None:
-        """The run has been overwritten or is read no more."""
-        self.workspace.give_back(stored.key, stored.value)
-
-    def close(self) -> None:
-        """Give the work arrays back."""
-        self.workspace.give_back(self.queries, self.product)
-
-    def scores(
-        self, stored: Stored, first: int, stop: int, hidden: Hidden | None, out: Real
-    ) -> None:
-        """S_raw of rows [first, stop) into `out`, whose rows are whole panels."""
-        for a, b in stored.parts:
-            columns = slice(a - stored.run.first, b - stored.run.first)
-            at = first
-            if not self.together:
-                self._fill_queries(first, stop, (a, b))
-                at = 0
-            query = self.queries[at : at + len(out)]
-            first_product(_panels(query), stored.key[:, columns], _panels(out)[..., columns])
-        if self.drawn is not None and stored.drawn is not None:
-            self.drawn.scores(stored.drawn, first, stop, hidden, None)
-
-    def currents(
-        self, stored: Stored, first: int, stop: int, pulse: Real, out: Real, drawn: Array
-    ) -> None:
-        """A_raw of rows [first, stop) into `out`; the unsigned current is added to `drawn`.
-
-        The rows of `pulse` are whole panels.
+    def scores(self, view: View, panels: slice, out: Real) -> None:
+        """S_raw / full scale into `out` (panels, columns, PANEL); what is not seen may be anything
+        finite.
         """
-        product, count = self.product[: len(pulse)], stop - first
-        for n, (a, b) in enumerate(stored.parts):
-            columns = slice(a - stored.run.first, b - stored.run.first)
-            second_product(_panels(pulse)[..., columns], stored.value[columns], _panels(product))
-            if self.together:
-                fade = None if self.fade is None else self.fade[first:stop]
-            else:
-                fade = self._fade(first, stop, (a, b))
-            if n == 0:
-                self.passes.combine(product[:count], fade, self.layout, out, drawn)
-            else:
+        run = view.run
+        if not self.parts:
+            first_product(self.keys[run.first : run.stop], self.queries[panels], out)
+        else:
+            for first, stop in self.parts[run.first]:
+                self._fill_queries(panels, (first, stop))
+                query = self.queries[: panels.stop - panels.start]
+                lines = slice(first - run.first, stop - run.first)
+                out[:, lines] = first_product(self.keys[first:stop], query)
+        if self.drawn is not None:
+            self.drawn.scores(view, panels, None)
+
+    def currents(self, view: View, panels: slice, pulse: Real, out: Real, drawn: Array) -> None:
+        """A_raw / full scale into `out` (panels, features, PANEL) from pulses (panels, columns,
+        PANEL); adds the unsigned current / full scale to `drawn` (panels, PANEL).
+        """
+        run = view.run
+        product = self.product[: panels.stop - panels.start]
+        if not self.parts:
+            second_product(self.values[:, run.first : run.stop], pulse, product)
+            fade = None if self.fade is None else self.fade[panels]
+            self.passes.combine(product, fade, self.layout, out, drawn)
+        else:
+            out[...] = 0.0
+            for first, stop in self.parts[run.first]:
+                lines = pulse[:, first - run.first : stop - run.first]
+                second_product(self.values[:, first:stop], lines, product)
+                fade = self._fade(self.problem.ages.values, panels, (first, stop))
                 part = np.empty_like(out)
-                self.passes.combine(product[:count], fade, self.layout, part, drawn)
+                self.passes.combine(product, fade, self.layout, part, drawn)
                 out += part
-        if self.drawn is not None and stored.drawn is not None:
-            self.drawn.currents(stored.drawn, first, stop, pulse[:count], None, drawn)
+        if self.drawn is not None:
+            self.drawn.currents(view, panels, pulse, None, drawn)
 
 
-def _panels(rows: Real) -> Real:
-    """Whole panels of rows as a stack."""
-    return rows.reshape(-1, PANEL, rows.shape[1])
+def _scaled(z: Array, cell: Cell | None, full_scale: float) -> tuple[Array, Array | None]:
+    """What an operand is made of, in units of a full scale."""
+    if cell is None:
+        return z / full_scale, None
+    return z, cell.coefficients / full_scale

@@ -6,7 +6,7 @@ needs. `archsim.datapath.compiled` does the same in one pass each.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,26 +18,26 @@ Array = NDArray[np.float64]
 
 
 class Passes(Protocol):
-    """Three passes over a panel of rows; arrays named `out` or changed in place say so."""
+    """Three passes over panels of rows, in place."""
 
     name: str
 
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
-        """Turn S_raw (rows, columns) into pulse widths / T_max in place (FACTS 2.6).
+        """Turn S_raw / full scale (panels, columns, PANEL) into pulse widths / T_max (FACTS 2.6).
 
-        Raises each row of `longest` to its longest pulse; returns how many scores were below 0 and
-        how many beyond saturation.
+        Raises `longest` (panels, PANEL) to each row's longest pulse; returns how many scores were below 0
+        and how many beyond the full scale.
         """
         ...
 
     def combine(
         self, product: Real, fade: Real | None, layout: Layout, out: Real, drawn: Array
     ) -> None:
-        """`products.combine` into `out`, its unsigned current added to `drawn` (rows,)."""
+        """`products.combine` into `out`, its unsigned current added to `drawn` (panels, PANEL)."""
         ...
 
     def convert(self, current: Real, total: Array, longest: Array, counts: Array) -> int:
-        """Turn A_raw (rows, features) of one sub-tile into codes in place (FACTS 2.8).
+        """Turn A_raw / full scale (panels, features, PANEL) of a sub-tile into codes (FACTS 2.8).
 
         Adds the codes to `total`, raises `longest` to each row's longest pulse, adds each row's
         counts to `counts`; returns how many were clipped.
@@ -54,10 +54,9 @@ class NumpyPasses:
         self.head = head
 
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
-        converter = self.head.score_converter
         low = int(np.count_nonzero(score < 0))
-        high = int(np.count_nonzero(score > converter.saturation))
-        converter.widths(score, out=score)
+        high = int(np.count_nonzero(score > 1))
+        self.head.score_converter.clamp(score, out=score)
         np.maximum(longest, score.max(axis=1), out=longest)
         return low, high
 
@@ -67,15 +66,15 @@ class NumpyPasses:
         drawn += combine(product, fade, layout, out)
 
     def convert(self, current: Real, total: Array, longest: Array, counts: Array) -> int:
-        converter = self.head.output_converter
-        normal = converter.normalised(current, out=current)
-        magnitude: NDArray[Any] = np.abs(normal)
-        clipped = int(np.count_nonzero(magnitude > 1))
-        np.minimum(magnitude, 1.0, out=magnitude)
-        np.maximum(longest, magnitude.max(axis=1), out=longest)
-        codes = converter.quantiser.codes(normal, out=normal)
-        counts += self.head.counters.counts(codes, magnitude).sum(axis=1)
+        widest = np.maximum(current.max(axis=1), -current.min(axis=1))
+        clipped = 0
+        if (widest > 1).any():
+            clipped = int(np.count_nonzero(current > 1)) + int(np.count_nonzero(current < -1))
+        np.maximum(longest, np.minimum(widest, 1.0), out=longest)
+        counters, quantiser = self.head.counters, self.head.output_converter.quantiser
+        codes = quantiser.codes(current, out=current)
         total += codes
+        counts += counters.counts(codes).sum(axis=1)
         return clipped
 
 

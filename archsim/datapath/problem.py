@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,8 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.components.array import Run
 from archsim.components.cell import Cell
 from archsim.datapath.ages import Ages, CellTimes
+from archsim.datapath.products import PANEL
 
 Array = NDArray[np.float64]
 
@@ -31,7 +34,8 @@ Retention = Callable[[Array], Array]
 class HeadProblem:
     """One head: `query` pulse widths / T_max and stored deviations in V, (tokens, features) each.
 
-    Without a `retention` law a deviation fades by ``exp(-rate x age)``.
+    Without a `retention` law a deviation fades by ``exp(-rate x age)``. The full scales are the
+    summed currents, in uA, that the converters turn into T_max: the products are in their units.
     """
 
     query: Array
@@ -41,6 +45,8 @@ class HeadProblem:
     retention: Retention | None
     ages: Ages
     window: int
+    score_full_scale: float
+    output_full_scale: float
 
     @property
     def fades(self) -> bool:
@@ -69,20 +75,51 @@ class HeadProblem:
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """Which columns of a turning sub-tile the rows of a panel do not see.
+class View:
+    """What rows see of the columns of one run, while or after it is written into its sub-tile.
 
-    A sub-tile that is overwritten column by column holds the new run up to the row's own column and
-    the old run behind it. `diagonal` is the column that the first row writes.
+    A sub-tile is overwritten column by column: rows from the run's first token on see its columns
+    up to their own, and a window later, when the next run overwrites it, the columns that are left.
+    `overwritten` is that second phase.
     """
 
-    diagonal: int
-    newer: bool
+    run: Run
+    window: int
+    overwritten: bool = False
 
-    def clear(self, array: NDArray[Any]) -> None:
-        """Set what (rows, columns) does not see to 0."""
-        columns = array.shape[1]
-        rows = min(len(array), columns - self.diagonal)
-        if rows > 0:
-            seen = np.tri(rows, columns, self.diagonal, dtype=bool)
-            np.copyto(array[:rows], 0.0, where=~seen if self.newer else seen)
+    @property
+    def rows(self) -> tuple[int, int]:
+        """The rows that see anything, first and stop."""
+        first, columns = self.run.first, self.run.stop - self.run.first
+        if self.overwritten:
+            return first + self.window, first + self.window + columns - 1
+        return first, first + self.window
+
+    @property
+    def panels(self) -> tuple[int, int]:
+        """The panels that hold these rows, first and stop."""
+        first, stop = self.rows
+        return first // PANEL, -(-stop // PANEL)
+
+    def clear(self, panels: NDArray[Any], first_panel: int) -> None:
+        """Set what rows do not see in (panels, columns, PANEL) to 0."""
+        columns = self.run.stop - self.run.first
+        for n, panel in enumerate(panels):
+            offset = (first_panel + n) * PANEL - self.run.first
+            hidden = _hidden(offset, columns, self.window, self.overwritten)
+            if hidden is not None:
+                np.copyto(panel, 0.0, where=hidden)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hidden(
+    offset: int, columns: int, window: int, overwritten: bool
+) -> NDArray[np.bool_] | None:
+    """What a panel does not see, (columns, PANEL); None if it sees all. Counted from the run."""
+    row = np.arange(offset, offset + PANEL)
+    age = row - np.arange(columns)[:, None]
+    if overwritten:
+        hidden = (age >= window) | (row < window)
+    else:
+        hidden = (age < 0) | (row >= window)
+    return hidden if hidden.any() else None

@@ -5,13 +5,15 @@ product over its powers. Decay multiplies y by ``exp(-rate (read - written))``, 
 column factor: it is folded into the operands and costs no products. It happens inside the sum,
 before any clamp, so clamps and quantisers on either side do not disturb it.
 
-With z the deviation times its column's factor (`CellTimes.growth`) and f the row's (`fade`)::
+Rows, the query tokens, come in panels of `PANEL`, and lie along the last axis, so that what is done
+to them between the products runs along contiguous memory. With z the deviation times its column's
+factor (`CellTimes.growth`) and f the row's (`CellTimes.fade`)::
 
-    query operand   [ Q f | Q f^2 | Q f^3 | sum_d Q ]          (rows, powers x features + 1)
-    key operand     [ C_1 z ; C_2 z^2 ; C_3 z^3 ; C_0 ]        (powers x features + 1, columns)
-    value operand   [ C_1 z | C_2 z^2 | C_3 z^3 | C_0 | |I| ]  (columns, ...)
+    key operand    [ C_1 z | C_2 z^2 | C_3 z^3 | C_0 ]        (columns, powers x features + 1)
+    query operand  [ Q f ; Q f^2 ; Q f^3 ; sum_d Q ]          (panels, ..., PANEL)
+    value operand  [ C_1 z ; C_2 z^2 ; C_3 z^3 ; C_0 ; |I| ]  (..., columns)
 
-and the rows of the second product are multiplied by f, f^2, f^3 afterwards. ``|I|`` stands for the
+and the second product's powers are multiplied by f, f^2, f^3 afterwards. ``|I|`` stands for the
 sums over features of the powers of each cell's unsigned current, which set the energy of the reads.
 Without decay there is one "power", the current itself, whatever its law.
 """
@@ -24,11 +26,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.datapath.workspace import padded
-
 Array = NDArray[np.float64]
 Real = NDArray[Any]
 """float64 or float32, as the run's precision says."""
+
+PANEL = 64
+"""Rows of one matrix product: 64 x 192 x 64 stays in the first caches and needs no packing."""
+
+
+def in_panels(rows: Real, tokens_axis: int = 0) -> Real:
+    """An array with a row a token as whole panels, the rest 0: (panels, ..., PANEL)."""
+    lines = np.moveaxis(rows, tokens_axis, -1)
+    count = lines.shape[-1]
+    padded = np.zeros((*lines.shape[:-1], -(-count // PANEL) * PANEL), rows.dtype)
+    padded[..., :count] = lines
+    stack = padded.reshape(*lines.shape[:-1], -1, PANEL)
+    return np.ascontiguousarray(np.moveaxis(stack, -2, 0))
+
+
+def in_rows(stack: Real, tokens: int) -> Real:
+    """Panels as a row a token again: (panels, ..., PANEL) to (tokens, ...)."""
+    lines = np.moveaxis(stack, -1, 1)
+    return lines.reshape(-1, *stack.shape[1:-1])[:tokens]
 
 
 @dataclass(frozen=True)
@@ -41,82 +60,74 @@ class Layout:
 
     @property
     def expanded(self) -> int:
-        """Columns of all powers from 1 on; behind them comes the power 0."""
+        """Lines of all powers from 1 on; behind them comes the power 0."""
         return self.powers * self.features
 
     @property
     def width(self) -> int:
-        """Columns of the query operand, rows of the key operand."""
+        """Inner size of the first product."""
         return self.expanded + 1
 
     @property
     def drawn(self) -> slice:
-        """Columns of the value operand with the unsigned currents, by power from 0 on."""
-        first = self.expanded + 1
-        return slice(first, first + (self.powers + 1 if self.fading else 1))
+        """Lines of the value operand with the unsigned currents, by power from 0 on."""
+        return slice(self.width, self.value_width)
+
+    @property
+    def value_width(self) -> int:
+        """Lines of the value operand."""
+        return self.width + (self.powers + 1 if self.fading else 1)
 
     def block(self, power: int) -> slice:
-        """Columns of one power, counted from 0 for the first."""
+        """Lines of one power, counted from 0 for the first."""
         return slice(power * self.features, (power + 1) * self.features)
-
-    def value_width(self, dtype: np.dtype[Any]) -> int:
-        """Columns of the value operand, padded with zeros to whole cache lines."""
-        return padded(self.drawn.stop, dtype)
 
 
 def query_operand(Q: Array, fade: Array | None, layout: Layout, out: Real) -> Real:
-    """Fill `out` (rows, width) from pulse widths / T_max (rows, features), and return it."""
+    """Fill `out` (panels, width, PANEL) and return it.
+
+    Q (panels, features, PANEL) pulse widths / T_max, `fade` (panels, 1, PANEL).
+    """
     if fade is None:
         out[:, : layout.expanded] = Q
     else:
         factor = fade
         for power in range(layout.powers):
-            np.multiply(Q, factor[:, None], out=out[:, layout.block(power)], casting="same_kind")
+            np.multiply(Q, factor, out=out[:, layout.block(power)], casting="same_kind")
             factor = factor * fade
     out[:, layout.expanded] = Q.sum(axis=1)
     return out
 
 
-def key_operand(
-    z: Array, coefficients: Array | None, layout: Layout, out: Real | None = None
-) -> Real:
-    """Fill `out` (width, columns) and return it.
+def key_operand(z: Array, coefficients: Array | None, layout: Layout, out: Real) -> Real:
+    """Fill `out` (columns, width) and return it.
 
     `z` (columns, features) are deviations times their columns' factor, `coefficients` C_0..C_P;
     without decay `z` are the currents themselves, and `coefficients` None.
     """
-    if out is None:
-        out = np.empty((layout.width, len(z)))
-    blocks = [out[layout.block(p)] for p in range(layout.powers)]
-    _powers(np.ascontiguousarray(z.T), coefficients, blocks, out[layout.expanded])
+    blocks = [out[:, layout.block(p)] for p in range(layout.powers)]
+    _powers(z, coefficients, blocks, out[:, layout.expanded])
     return out
 
 
 def value_operand(
-    z: Array,
-    coefficients: Array | None,
-    layout: Layout,
-    signs: Array | None = None,
-    out: Real | None = None,
+    z: Array, coefficients: Array | None, layout: Layout, signs: Array | None, out: Real
 ) -> Real:
-    """Fill `out` (columns, value width) and return it; `z` and `coefficients` as for keys.
+    """Fill `out` (value width, columns) and return it; `z` (features, columns).
 
-    `signs` of the currents (columns, features), where none turns round by fading; without them the
+    `signs` of the currents (features, columns), where none turns round by fading; without them the
     unsigned currents are 0.
     """
-    if out is None:
-        out = np.zeros((len(z), layout.value_width(np.dtype(np.float64))))
-    blocks = [out[:, layout.block(p)] for p in range(layout.powers)]
-    _powers(z, coefficients, blocks, out[:, layout.expanded])
-    out[:, layout.drawn.stop :] = 0.0
-    drawn = out[:, layout.drawn]
+    blocks = [out[layout.block(p)] for p in range(layout.powers)]
+    _powers(z, coefficients, blocks, out[layout.expanded])
+    drawn = out[layout.drawn]
     if signs is None:
         drawn[...] = 0.0
         return out
-    expanded = out[:, : layout.expanded].reshape(len(out), layout.powers, layout.features)
-    drawn[:, -layout.powers :] = np.matmul(expanded, signs[:, :, None])[:, :, 0]
+    for line, block in zip(drawn[-layout.powers :], blocks, strict=True):
+        np.einsum("dj,dj->j", block, signs, out=line, casting="same_kind")
     if layout.fading and coefficients is not None:
-        drawn[:, 0] = coefficients[0] * signs.sum(axis=1)
+        drawn[0] = coefficients[0] * signs.sum(axis=0)
     return out
 
 
@@ -133,38 +144,40 @@ def _powers(z: Array, coefficients: Array | None, blocks: list[Real], constant: 
     constant[...] = coefficients[0]
 
 
-def first_product(query: Real, key: Real, out: Real | None = None) -> Real:
+def first_product(key: Real, query: Real, out: Real | None = None) -> Real:
     """``S_raw[i,j] = sum_p C_p delta^p sum_d Q[i,d] (K[j,d] - mid)^p`` in uA (FACTS 2.5).
 
-    `query` and `key` operands; returns (..., rows, columns). Nothing is masked here.
+    `key` and `query` operands; returns (panels, columns, PANEL), nothing masked.
     """
-    score: Real = np.matmul(query, key, out=out)
+    score: Real = np.matmul(key, query, out=out)
     return score
 
 
-def second_product(pulse: Real, value: Real, out: Real | None = None) -> Real:
+def second_product(value: Real, pulse: Real, out: Real | None = None) -> Real:
     """``A_raw[i,d] = sum_p C_p sum_j P[i,j] delta^p (V[j,d] - mid)^p`` (FACTS 2.7), by power.
 
-    `pulse` (..., rows, columns) of one sub-tile and its value operand; `combine` adds the powers
-    up. A column with P = 0 contributes exactly 0.
+    The value operand of one sub-tile and `pulse` (panels, columns, PANEL); `combine` adds the
+    powers up. A column with P = 0 contributes exactly 0.
     """
-    product: Real = np.matmul(pulse, value, out=out)
+    product: Real = np.matmul(value, pulse, out=out)
     return product
 
 
 def combine(product: Real, fade: Real | None, layout: Layout, out: Real) -> Real:
-    """Fill `out` (rows, features) with A_raw in uA; returns the unsigned current drawn (rows,)."""
-    columns = product[:, layout.drawn]
+    """Fill `out` (panels, features, PANEL) with A_raw in uA.
+
+    `fade` (panels, 1, PANEL); returns the unsigned current drawn (panels, PANEL).
+    """
+    drawn: Real = product[:, layout.drawn]
     constant = product[:, layout.expanded, None]
     if fade is None:
         np.add(product[:, layout.block(0)], constant, out=out)
-        return columns[:, 0]
-    rows = fade[:, None]
-    np.multiply(product[:, layout.block(layout.powers - 1)], rows, out=out)
-    drawn = columns[:, layout.powers] * fade
+        return drawn[:, 0]
+    np.multiply(product[:, layout.block(layout.powers - 1)], fade, out=out)
+    total = drawn[:, layout.powers] * fade[:, 0]
     for power in range(layout.powers - 2, -1, -1):  # Horner
         out += product[:, layout.block(power)]
-        out *= rows
-        drawn = (drawn + columns[:, power + 1]) * fade
+        out *= fade
+        total = (total + drawn[:, power + 1]) * fade[:, 0]
     out += constant
-    return drawn + columns[:, 0]
+    return total + drawn[:, 0]

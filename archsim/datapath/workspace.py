@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 CACHE_LINE = 64
-"""Bytes. Small matrix products take a third longer where rows straddle cache lines."""
+"""Bytes. Small matrix products take a third longer where lines straddle cache lines."""
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -21,24 +20,15 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return raw[offset : offset + size].view(dtype).reshape(shape)
 
 
-def padded(width: int, dtype: np.dtype[Any]) -> int:
-    """`width` rounded up so that every row starts a cache line."""
-    step = CACHE_LINE // dtype.itemsize
-    return -(-width // step) * step
-
-
 class Workspace(threading.local):
-    """Aligned arrays that are given back after use, each thread its own."""
+    """Aligned arrays by name, each thread its own; they hold what was last written to them."""
 
     def __init__(self) -> None:
-        self._free: defaultdict[tuple[Any, ...], list[NDArray[Any]]] = defaultdict(list)
+        self._arrays: dict[tuple[Any, ...], NDArray[Any]] = {}
 
-    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """An array that holds anything finite."""
-        free = self._free[shape, dtype]
-        return free.pop() if free else aligned(shape, dtype)
-
-    def give_back(self, *arrays: NDArray[Any]) -> None:
-        """Arrays from `take`, of this thread, that nobody uses any more."""
-        for array in arrays:
-            self._free[array.shape, array.dtype].append(array)
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The array of this name and shape; zeros when it is first asked for."""
+        key = (name, shape, dtype)
+        if key not in self._arrays:
+            self._arrays[key] = aligned(shape, dtype)
+        return self._arrays[key]
