@@ -6,6 +6,8 @@ Reads are non-destructive; the stored deviation from mid-rail fades with age.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,15 +54,19 @@ class Cell:
         """Signed current in uA of cells at a deviation (V), any shape."""
         current = np.full_like(deviation, self.coefficients[-1])
         for coefficient in self.coefficients[-2::-1]:
-            current = current * deviation + coefficient
+            current *= deviation
+            current += coefficient
         return current
 
     def keeps_sign(self, deviation: Array, fade: float) -> bool:
         """Whether no cell's current changes sign while its deviation shrinks by `fade`."""
         roots = np.roots(self.coefficients[::-1])
-        real = roots.real[np.abs(roots.imag) < 1e-12]
-        seen = np.unique(deviation)
-        return not any(bool(np.any((seen * fade - r) * (seen - r) < 0)) for r in real)
+        for root in roots.real[np.abs(roots.imag) < 1e-12]:
+            passing = root / fade if fade > 0 else math.copysign(math.inf, root)
+            low, high = min(root, passing), max(root, passing)
+            if bool(np.any((deviation > low) & (deviation < high))):  # ends beyond the root
+                return False
+        return True
 
     def read_energy(self, absolute_charge: Array) -> Array:
         """J drawn by cells that move `absolute_charge` (C, signs dropped) (FACTS 3, derived)."""

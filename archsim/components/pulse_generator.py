@@ -54,7 +54,8 @@ class PulseGenerator:
 
     def widths(self, scaled: Array) -> Array:
         """Pulse widths / T_max of scaled queries, same shape."""
-        return self.quantiser.values(self.quantiser.codes(scaled))
+        codes = self.quantiser.codes(scaled)
+        return self.quantiser.values(codes, out=None if codes is scaled else codes)
 
     def pulse_energy(self, pulses: Array) -> Array:
         """J of word-line pulses; `pulses` counts a pulse once for every sub-tile it drives."""

@@ -36,11 +36,12 @@ class Quantiser:
             codes /= span
         return np.rint(codes, out=codes)
 
-    def values(self, codes: Array) -> Array:
-        """The values that codes stand for; no offset term."""
+    def values(self, codes: Array, out: Array | None = None) -> Array:
+        """The values that codes stand for, into `out` if given; no offset term."""
         if self.levels is None:
             return codes
-        return codes * (self.high - self.low) / (self.levels - 1)
+        values = np.multiply(codes, self.high - self.low, out=out)
+        return np.divide(values, self.levels - 1, out=values)
 
     def saturated(self, x: Array) -> float:
         """Share of `x` beyond the range (0 where there is no clamp)."""

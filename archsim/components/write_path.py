@@ -36,7 +36,8 @@ class WritePath:
 
     def voltages(self, scaled: Array) -> Array:
         """Stored voltages of scaled keys or values, same shape."""
-        return self.quantiser.values(self.quantiser.codes(scaled))
+        codes = self.quantiser.codes(scaled)
+        return self.quantiser.values(codes, out=None if codes is scaled else codes)
 
     @property
     def conversions(self) -> int:

@@ -46,7 +46,8 @@ def key_current_sums(problem: HeadProblem) -> Array:
     if not problem.fades or cell is None:
         return _weighted(pulses, np.abs(problem.law.current(deviation)), 0, 0, window)
     times, coefficients = problem.ages.keys, cell.coefficients
-    signs = np.sign(cell.current(deviation))
+    signs = cell.current(deviation)
+    np.sign(signs, out=signs)
     sums = coefficients[0] * _weighted(pulses, signs, 0, 0, window)
     powers = len(coefficients) - 1
     for first, stop in times.stretches(0, tokens, _RANGE / powers):
@@ -54,9 +55,10 @@ def key_current_sums(problem: HeadProblem) -> Array:
         origin = (first, first + 1)  # what is older than the range allows has faded to nothing
         z = deviation[oldest:stop] * times.growth(oldest, stop, origin)[:, None]
         fade = times.fade(first, stop, origin)
-        term, factor = signs[oldest:stop], np.ones(stop - first)
+        term, factor = signs[oldest:stop].copy(), np.ones(stop - first)
         for coefficient in coefficients[1:]:
-            term, factor = term * z, factor * fade
+            term *= z
+            factor *= fade
             part = _weighted(pulses[oldest:stop], term, first - oldest, oldest, window)
             sums[first:stop] += coefficient * factor * part
     return sums
@@ -65,10 +67,10 @@ def key_current_sums(problem: HeadProblem) -> Array:
 def _weighted(pulses: Array, terms: Array, skip: int, offset: int, window: int) -> Array:
     """``sum_d pulses[i,d] sum_{j in window of i} terms[j,d]`` for the rows after the first `skip`."""
     total = np.cumsum(terms, axis=0)
-    inside = total[skip:].copy()
+    weighted: Array = np.einsum("id,id->i", pulses[skip:], total[skip:])
     gone = len(terms) - window  # rows from `window` on have lost the first terms
     if gone > 0:
         rows = max(skip, window)
-        inside[rows - skip :] -= total[rows - window : gone]
-    weighted: Array = np.einsum("id,id->i", pulses[skip:], inside)
+        lost = np.einsum("id,id->i", pulses[rows:], total[rows - window : gone])
+        weighted[rows - skip :] -= lost
     return weighted

@@ -21,15 +21,12 @@ from archsim.datapath.ages import Ages
 from archsim.datapath.direct import DirectProducts
 from archsim.datapath.ideal import compare_with_ideal
 from archsim.datapath.panels import PanelProducts
-from archsim.datapath.passes import Passes
+from archsim.datapath.passes import MOST, Passes
 from archsim.datapath.problem import CellLaw, HeadProblem, Retention, View
 from archsim.datapath.products import PANEL, in_rows
 from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
-
-AT_ONCE = 8
-"""Panels handled at once between the products: they stay in the second cache."""
 
 Products = PanelProducts | DirectProducts
 
@@ -50,7 +47,7 @@ class Engine:
     def products(self, problem: HeadProblem, runs: list[Run]) -> Products:
         """Matrix products over powers where they are exact, else cell by cell."""
         if problem.panels:
-            return PanelProducts(problem, runs, self.dtype, self.workspace, self.passes, AT_ONCE)
+            return PanelProducts(problem, runs, self.dtype, self.workspace, self.passes)
         return DirectProducts(problem)
 
 
@@ -81,10 +78,11 @@ def attend_head(
     head = engine.head
     tiles, mid_rail = head.sub_tiles, head.cell.mid_rail
     tokens, features = q.shape
-    scaled = {  # 2.2
-        name: scalers[name][0] * x.astype(np.float64) + scalers[name][1]
-        for name, x in (("q", q), ("k", k), ("v", v))
-    }
+    scaled = {}
+    for name, x in (("q", q), ("k", k), ("v", v)):  # 2.2
+        a, b = scalers[name]
+        scaled[name] = np.multiply(x, a, dtype=np.float64)
+        scaled[name] += b
     widths = head.pulse_generator.widths(scaled["q"])  # 2.3
     key_volts = head.write_path.voltages(scaled["k"])
     value_volts = head.write_path.voltages(scaled["v"])
@@ -160,12 +158,12 @@ def _read_run(
     views = [View(run, window)]
     if old is not None:
         views.append(View(old, window, overwritten=True))
-    shape = (AT_ONCE, features, PANEL)
+    shape = (MOST, features, PANEL)
     current, more = array("current", shape, engine.dtype), array("more", shape, engine.dtype)
     first, until = views[0].panels
     until = min(until, panels)
-    for start in range(first, until, AT_ONCE):
-        now = slice(start, min(start + AT_ONCE, until))
+    for start in range(first, until, MOST):
+        now = slice(start, min(start + MOST, until))
         _add_run(engine, products, collected, views[0], now, current)
         for view in views[1:]:
             part = slice(start, min(now.stop, view.panels[1]))
@@ -195,7 +193,7 @@ def _add_run(
     """Both products of some panels with one run; A_raw / full scale goes into `out`."""
     count, run = panels.stop - panels.start, view.run
     columns = slice(run.first, run.stop)
-    shape = (AT_ONCE, run.stop - run.first, PANEL)
+    shape = (MOST, run.stop - run.first, PANEL)
     score = engine.workspace.array("score", shape, engine.dtype)[:count]
     products.scores(view, panels, score)  # 2.5
     view.clear(score, panels.start)

@@ -16,7 +16,7 @@ from archsim.components.cell import Cell
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
 from archsim.datapath.direct import DirectProducts
-from archsim.datapath.passes import Passes
+from archsim.datapath.passes import MOST, Passes
 from archsim.datapath.problem import HeadProblem, View
 from archsim.datapath.products import (
     PANEL,
@@ -26,7 +26,6 @@ from archsim.datapath.products import (
     in_panels,
     key_operand,
     query_operand,
-    second_product,
     value_operand,
 )
 from archsim.datapath.workspace import Workspace
@@ -39,7 +38,7 @@ _RANGE = {"float64": 600.0, "float32": 60.0}
 
 class PanelProducts:
     """Both products of one head: of a polynomial cell that fades exponentially, or of any cell that
-    does not fade. `runs` are the columns by sub-tile; at most `most` panels are computed at once.
+    does not fade. `runs` are the columns by sub-tile; at most `MOST` panels are computed at once.
     """
 
     def __init__(
@@ -49,9 +48,8 @@ class PanelProducts:
         dtype: np.dtype[Any],
         workspace: Workspace,
         passes: Passes,
-        most: int,
     ) -> None:
-        self.problem, self.dtype, self.passes = problem, dtype, passes
+        self.problem, self.dtype, self.passes, self.workspace = problem, dtype, passes, workspace
         tokens, features = problem.query.shape
         cell = problem.polynomial if problem.fades else None
         powers = 1 if cell is None else len(cell.coefficients) - 1
@@ -65,16 +63,15 @@ class PanelProducts:
             self.parts = {run.first: self._parts(run.first, run.stop, limit) for run in runs}
             parts = [part for run in runs for part in self.parts[run.first]]
 
-        kept = most if self.parts else len(self.query)
+        kept = MOST if self.parts else len(self.query)
         self.queries = workspace.array("queries", (kept, layout.width, PANEL), dtype)
         self.keys = workspace.array("keys", (tokens, layout.width), dtype)
         self.values = workspace.array("values", (layout.value_width, tokens), dtype)
-        self.product = workspace.array("product", (most, layout.value_width, PANEL), dtype)
         self.fade: Real | None = None
         if not self.parts:
             panels = slice(0, len(self.query))
             self._fill_queries(panels, self.whole[0])
-            self.fade = self._fade(problem.ages.values, panels, self.whole[0])
+            self.fade = self._row_factors(panels, self.whole[0])
         z = self._grown(problem.key_deviation, problem.ages.keys, parts)
         key_operand(*_scaled(z, cell, problem.score_full_scale), layout, self.keys)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
@@ -106,6 +103,16 @@ class PanelProducts:
         stop = min(panels.stop * PANEL, len(times.read))
         fade: Real = in_panels(times.fade(panels.start * PANEL, stop, part).astype(self.dtype))[:, None]
         return fade
+
+    def _row_factors(self, panels: slice, part: tuple[int, int]) -> Real | None:
+        """`_fade` of the values for every feature, which saves time where it is used."""
+        fade = self._fade(self.problem.ages.values, panels, part)
+        if fade is None:
+            return None
+        shape = (len(self.query), self.layout.features, PANEL)
+        spread = self.workspace.array("fade", shape, self.dtype)[: len(fade)]
+        spread[...] = fade
+        return spread
 
     def _fill_queries(self, panels: slice, part: tuple[int, int]) -> None:
         """The query operand of some panels, at the start of `queries`."""
@@ -141,19 +148,18 @@ class PanelProducts:
         PANEL); adds the unsigned current / full scale to `drawn` (panels, PANEL).
         """
         run = view.run
-        product = self.product[: panels.stop - panels.start]
         if not self.parts:
-            second_product(self.values[:, run.first : run.stop], pulse, product)
             fade = None if self.fade is None else self.fade[panels]
-            self.passes.combine(product, fade, self.layout, out, drawn)
+            value = self.values[:, run.first : run.stop]
+            self.passes.charge(value, pulse, fade, self.layout, out, drawn, self.workspace)
         else:
             out[...] = 0.0
+            part = np.empty_like(out)
             for first, stop in self.parts[run.first]:
                 lines = pulse[:, first - run.first : stop - run.first]
-                second_product(self.values[:, first:stop], lines, product)
-                fade = self._fade(self.problem.ages.values, panels, (first, stop))
-                part = np.empty_like(out)
-                self.passes.combine(product, fade, self.layout, part, drawn)
+                fade = self._row_factors(panels, (first, stop))
+                value = self.values[:, first:stop]
+                self.passes.charge(value, lines, fade, self.layout, part, drawn, self.workspace)
                 out += part
         if self.drawn is not None:
             self.drawn.currents(view, panels, pulse, None, drawn)

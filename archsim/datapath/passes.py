@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.head import Head
-from archsim.datapath.products import Layout, Real, combine
+from archsim.datapath.products import PANEL, Layout, Real, second_product
+from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
+
+MOST = 8
+"""Panels handled at once between the products: they stay in the second cache."""
 
 
 class Passes(Protocol):
@@ -30,10 +34,21 @@ class Passes(Protocol):
         """
         ...
 
-    def combine(
-        self, product: Real, fade: Real | None, layout: Layout, out: Real, drawn: Array
+    def charge(
+        self,
+        value: Real,
+        pulse: Real,
+        fade: Real | None,
+        layout: Layout,
+        out: Real,
+        drawn: Array,
+        work: Workspace,
     ) -> None:
-        """`products.combine` into `out`, its unsigned current added to `drawn` (panels, PANEL)."""
+        """The second product into `out`: A_raw / full scale (panels, features, PANEL).
+
+        `value` operand of a run, `pulse` (panels, columns, PANEL), `fade` of the rows (panels,
+        features, PANEL). Adds the unsigned current to `drawn` (panels, PANEL).
+        """
         ...
 
     def convert(self, current: Real, total: Array, longest: Array, counts: Array) -> int:
@@ -60,10 +75,36 @@ class NumpyPasses:
         np.maximum(longest, score.max(axis=1), out=longest)
         return low, high
 
-    def combine(
-        self, product: Real, fade: Real | None, layout: Layout, out: Real, drawn: Array
+    def charge(
+        self,
+        value: Real,
+        pulse: Real,
+        fade: Real | None,
+        layout: Layout,
+        out: Real,
+        drawn: Array,
+        work: Workspace,
     ) -> None:
-        drawn += combine(product, fade, layout, out)
+        # power by power: a product over one power is still in the cache when it is added up
+        rest = work.array("rest", (MOST, layout.value_width - layout.expanded, PANEL), out.dtype)
+        rest = second_product(value[layout.expanded :], pulse, rest[: len(pulse)])
+        second_product(value[layout.block(layout.powers - 1)], pulse, out)
+        if fade is None:
+            out += rest[:, :1]
+            drawn += rest[:, 1]
+            return
+        shape = (MOST, layout.features, PANEL)
+        block = work.array("block", shape, out.dtype)[: len(pulse)]
+        out *= fade
+        unsigned = rest[:, layout.powers + 1] * fade[:, 0]
+        for power in range(layout.powers - 2, -1, -1):
+            out += second_product(value[layout.block(power)], pulse, block)
+            out *= fade
+            unsigned += rest[:, power + 2]
+            unsigned *= fade[:, 0]
+        out += rest[:, :1]
+        unsigned += rest[:, 1]
+        drawn += unsigned
 
     def convert(self, current: Real, total: Array, longest: Array, counts: Array) -> int:
         widest = np.maximum(current.max(axis=1), -current.min(axis=1))

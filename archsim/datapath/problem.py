@@ -63,7 +63,7 @@ class HeadProblem:
         """Whether matrix products over powers are exact; otherwise cells are looked up."""
         return not self.fades or self.polynomial is not None
 
-    @property
+    @functools.cached_property
     def pulses(self) -> Array:
         """`query` as pulses: never negative or longer than T_max, even from an ideal quantiser."""
         return np.clip(self.query, 0.0, 1.0)

@@ -34,14 +34,17 @@ PANEL = 64
 """Rows of one matrix product: 64 x 192 x 64 stays in the first caches and needs no packing."""
 
 
-def in_panels(rows: Real, tokens_axis: int = 0) -> Real:
-    """An array with a row a token as whole panels, the rest 0: (panels, ..., PANEL)."""
-    lines = np.moveaxis(rows, tokens_axis, -1)
-    count = lines.shape[-1]
-    padded = np.zeros((*lines.shape[:-1], -(-count // PANEL) * PANEL), rows.dtype)
-    padded[..., :count] = lines
-    stack = padded.reshape(*lines.shape[:-1], -1, PANEL)
-    return np.ascontiguousarray(np.moveaxis(stack, -2, 0))
+def in_panels(rows: Real) -> Real:
+    """Tokens in whole panels, the last one filled up with 0: (tokens, ...) to (panels, ..., PANEL).
+    """
+    whole, rest = divmod(len(rows), PANEL)
+    stack = np.empty((whole + (rest > 0), *rows.shape[1:], PANEL), rows.dtype)
+    full = rows[: whole * PANEL].reshape(whole, PANEL, *rows.shape[1:])
+    stack[:whole] = np.moveaxis(full, 1, -1)
+    if rest:
+        stack[whole, ..., rest:] = 0.0
+        stack[whole, ..., :rest] = np.moveaxis(rows[whole * PANEL :], 0, -1)
+    return stack
 
 
 def in_rows(stack: Real, tokens: int) -> Real:
@@ -156,28 +159,8 @@ def first_product(key: Real, query: Real, out: Real | None = None) -> Real:
 def second_product(value: Real, pulse: Real, out: Real | None = None) -> Real:
     """``A_raw[i,d] = sum_p C_p sum_j P[i,j] delta^p (V[j,d] - mid)^p`` (FACTS 2.7), by power.
 
-    The value operand of one sub-tile and `pulse` (panels, columns, PANEL); `combine` adds the
-    powers up. A column with P = 0 contributes exactly 0.
+    The value operand of one sub-tile, or some lines of it, and `pulse` (panels, columns, PANEL); a
+    column with P = 0 contributes exactly 0. The powers are added up by Horner's rule.
     """
     product: Real = np.matmul(value, pulse, out=out)
     return product
-
-
-def combine(product: Real, fade: Real | None, layout: Layout, out: Real) -> Real:
-    """Fill `out` (panels, features, PANEL) with A_raw in uA.
-
-    `fade` (panels, 1, PANEL); returns the unsigned current drawn (panels, PANEL).
-    """
-    drawn: Real = product[:, layout.drawn]
-    constant = product[:, layout.expanded, None]
-    if fade is None:
-        np.add(product[:, layout.block(0)], constant, out=out)
-        return drawn[:, 0]
-    np.multiply(product[:, layout.block(layout.powers - 1)], fade, out=out)
-    total = drawn[:, layout.powers] * fade[:, 0]
-    for power in range(layout.powers - 2, -1, -1):  # Horner
-        out += product[:, layout.block(power)]
-        out *= fade
-        total = (total + drawn[:, power + 1]) * fade[:, 0]
-    out += constant
-    return total + drawn[:, 0]
