@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from archsim.components.head import Head
 from archsim.config.hardware import Hardware
-from archsim.datapath.attention import AttentionOutput, Scalers, attend_layer
+from archsim.datapath.attention import AttentionOutput, Precision, Scalers, attend_layer
 from archsim.errors import ConfigError
 from archsim.result import Result
 from archsim.simulation import Progress, simulate_trace
@@ -32,6 +32,7 @@ def attend(
     scalers: Scalers | None = None,
     *,
     details: bool = False,
+    precision: Precision = "float64",
 ) -> AttentionOutput:
     """Attention of one layer as the hardware computes it (FACTS 2).
 
@@ -39,9 +40,10 @@ def attend(
     (heads,) for any of "q", "k", "v", "output"; a x + b is applied before the quantisers, and to
     the sum over sub-tiles. `.y` has the shape of q; with `details` also `.scores` (uA) and
     `.pulse_widths` (fraction of T_max), (heads, tokens, tokens), and `.codes` (heads, tokens,
-    sub-tiles, head_dim).
+    sub-tiles, head_dim). `precision` is that of the two products.
 
-    Raises ConfigError for shapes that do not fit, or values that are not finite.
+    Raises ConfigError for shapes that do not fit, values that are not finite, or an unknown
+    precision.
     """
     arrays = {}
     for name, value in (("q", q), ("k", k), ("v", v)):
@@ -49,7 +51,13 @@ def attend(
         if array.dtype.kind not in "fiub":
             raise ConfigError(f"{name}: not an array of real numbers")
         arrays[name] = array.astype(np.float64)
-    return attend_layer(**arrays, head=Head(hardware.config), scalers=scalers, details=details)
+    return attend_layer(
+        **arrays,
+        head=Head(hardware.config),
+        scalers=scalers,
+        details=details,
+        precision=precision,
+    )
 
 
 def simulate(
@@ -60,6 +68,7 @@ def simulate(
     prompt: int | None = None,
     engine: Engine = "auto",
     detail: Detail = "contested",
+    precision: Precision = "float64",
     progress: Progress | None = None,
 ) -> Result:
     """Replay a token trace on the hardware, cycle by cycle.
@@ -67,7 +76,8 @@ def simulate(
     `order` is ``generate`` or ``prefill``; `prompt` makes the first tokens prefill and generates
     the rest. `engine` is ``auto``, ``simpy`` (events) or ``fast`` (a recurrence): the same times.
     `detail` ``full`` makes an event of every phase of every sub-tile: slow, and the same times.
-    Shorten a trace with ``trace.select(tokens=..., layers=...)``.
+    `precision` is that of the analog products, ``float64`` or ``float32``: the latter is faster and
+    may move a pulse by a picosecond. Shorten a trace with ``trace.select(tokens=..., layers=...)``.
 
     Raises ConfigError if trace and hardware do not fit each other.
     """
@@ -79,6 +89,7 @@ def simulate(
             prompt=prompt,
             engine=engine,
             detail=detail,
+            precision=precision,
             progress=progress,
         )
     )

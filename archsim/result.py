@@ -184,6 +184,7 @@ class Result:
             for name in layers[0].saturation
         }
         return {
+            "precision": self.simulation.precision,
             "sqnr_db": _sqnr(layers),
             "max_abs_error": max(layer.max_abs_error for layer in layers),
             "saturation": rates,

@@ -19,8 +19,7 @@ from archsim.components.head import Head
 from archsim.config.hardware import Hardware
 from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.config.quantity import PICOSECOND
-from archsim.datapath.attention import AttentionOutput, attend_layer
-from archsim.datapath.ideal import ideal_attention
+from archsim.datapath.attention import AttentionOutput, LayerInput, Precision, attend_layers
 from archsim.errors import ConfigError, InvariantError
 from archsim.ledger import Ledger
 from archsim.timing.analysis import unloaded_latency, utilisation
@@ -53,6 +52,7 @@ class Simulation:
     prompt: int
     outputs: list[AttentionOutput]
     function: list[LayerFunction]
+    precision: Precision
     declaration: Declaration
     schedule: Schedule
     why_engine: str
@@ -81,6 +81,7 @@ def simulate_trace(
     prompt: int | None = None,
     engine: Engine = "auto",
     detail: Detail = "contested",
+    precision: Precision = "float64",
     progress: Progress | None = None,
 ) -> Simulation:
     """Replay a trace.
@@ -88,6 +89,7 @@ def simulate_trace(
     `order` "generate": a token starts when the one before has left the last layer; "prefill": all
     tokens are known. `prompt`: the first tokens are prefill, the rest generated. `engine` chooses
     how the schedule is computed, and `detail` how finely its events are cut, never what it is.
+    `precision` is that of the analog products.
 
     Raises ConfigError if trace and hardware do not fit; InvariantError if the books do not balance.
     """
@@ -98,15 +100,14 @@ def simulate_trace(
     with reads_recorded() as reads:
         head = Head(hardware.config)
         footprints = head.footprints(trace.heads)
-        outputs, function = [], []
-        for layer in range(trace.layers):
-            report("function", layer, trace.layers)
-            q, k, v = trace.layer(layer)
-            scalers = {name: (a[layer], b[layer]) for name, (a, b) in trace.scalers.items()}
-            output = attend_layer(q, k, v, head, scalers)
-            ideal = ideal_attention(q, k, v, head, scalers)
-            outputs.append(output)
-            function.append(_compare(output, ideal))
+        report("function", 0, trace.layers)
+        outputs = attend_layers(
+            _layers(trace),
+            head,
+            precision=precision,
+            ideal=True,
+            progress=lambda layer: report("function", layer + 1, trace.layers),
+        )
         declaration = declare(head, [output.activity for output in outputs], known)
         schedule, why = run(
             declaration,
@@ -122,7 +123,8 @@ def simulate_trace(
         head,
         known,
         outputs,
-        function,
+        [_compare(output) for output in outputs],
+        precision,
         declaration,
         schedule,
         why,
@@ -135,16 +137,28 @@ def simulate_trace(
     return simulation
 
 
-def _compare(output: AttentionOutput, ideal: Array) -> LayerFunction:
-    difference = output.y - ideal
+def _layers(trace: Trace) -> list[LayerInput]:
+    return [
+        LayerInput(
+            trace.q[layer],
+            trace.k[layer],
+            trace.v[layer],
+            {name: (a[layer], b[layer]) for name, (a, b) in trace.scalers.items()},
+        )
+        for layer in range(trace.layers)
+    ]
+
+
+def _compare(output: AttentionOutput) -> LayerFunction:
+    assert output.ideal is not None
     rates = {
         name: float(np.mean(getattr(output.saturation, name)))
         for name in ("query", "key", "value", "score_low", "score_high", "output")
     }
     return LayerFunction(
-        float(np.sum(ideal**2)),
-        float(np.sum(difference**2)),
-        float(np.abs(difference).max()),
+        float(output.ideal.signal.sum()),
+        float(output.ideal.error.sum()),
+        float(output.ideal.max_abs_error.max()),
         rates,
     )
 

@@ -16,6 +16,7 @@ from archsim.cli import CONTEXT_SETTINGS
 from archsim.errors import one_line
 
 if TYPE_CHECKING:
+    from archsim.datapath.attention import Precision
     from archsim.simulation import Progress
     from archsim.timing.engine import Detail, Engine
 
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
     default="contested",
     help="Events where blocks are contended, or of every sub-tile's phases: the same times.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float64", "float32"]),
+    default="float64",
+    help="Of the analog products; float32 is faster and may move a pulse by 1 ps.",
+)
 @click.option("--tokens", type=int, metavar="N", help="Use only the first N tokens.")
 @click.option("--layers", metavar="A:B", help="Use only layers A to B - 1.")
 @click.option("--explain", "explained", type=int, metavar="TOKEN", help="Show one token's phases.")
@@ -65,6 +72,7 @@ def command(
     prompt: int | None,
     engine: Engine,
     detail: Detail,
+    precision: Precision,
     tokens: int | None,
     layers: str | None,
     explained: int | None,
@@ -121,6 +129,7 @@ def command(
             prompt=prompt,
             engine=engine,
             detail=detail,
+            precision=precision,
             progress=progress,
         )
     explanation = None if explained is None else explain(result, explained, *place)

@@ -70,7 +70,9 @@ class CellTimes:
         """The greatest age at which a cell is read."""
         behind = min(window, self.read.shape[-1]) - 1
         ages = self.read[..., behind:] - self.written[..., : self.written.shape[-1] - behind]
-        return float(max(ages.max(), (self.read[..., :behind] - self.written[..., :1]).max(initial=0)))
+        return float(
+            max(ages.max(), (self.read[..., :behind] - self.written[..., :1]).max(initial=0))
+        )
 
     def stretches(self, first: int, stop: int, limit: float) -> list[tuple[int, int]]:
         """Tokens [first, stop) cut so that within each part rate x (written - written) <= limit."""

@@ -131,7 +131,7 @@ def attend_layers(
         layer = layers[index]
         ages = layer.ages
         if ages is None:
-            ages = Ages.per_token(*layer.q.shape[:2], head.cell.decay_per_token)
+            ages = Ages.per_token(len(layer.q), layer.q.shape[1], head.cell.decay_per_token)
         pairs = {name: (float(a[h]), float(b[h])) for name, (a, b) in resolved[index].items()}
         return attend_head(layer.q[h], layer.k[h], layer.v[h], engine, pairs, ages.head(h))
 

@@ -130,9 +130,7 @@ def attend_head(
         value=np.asarray(head.write_path.quantiser.saturated(scaled["v"])),
         score_low=np.asarray(collected.low / pairs),
         score_high=np.asarray(collected.high / pairs),
-        output=np.asarray(
-            collected.clipped / (float(activity.written_sub_tiles.sum()) * features)
-        ),
+        output=np.asarray(collected.clipped / (float(activity.written_sub_tiles.sum()) * features)),
     )
     return AttentionOutput(
         y,

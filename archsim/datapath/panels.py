@@ -101,7 +101,9 @@ class PanelProducts:
         if not self.layout.fading:
             return None
         stop = min(panels.stop * PANEL, len(times.read))
-        fade: Real = in_panels(times.fade(panels.start * PANEL, stop, part).astype(self.dtype))[:, None]
+        fade: Real = in_panels(times.fade(panels.start * PANEL, stop, part).astype(self.dtype))[
+            :, None
+        ]
         return fade
 
     def _row_factors(self, panels: slice, part: tuple[int, int]) -> Real | None:

@@ -112,14 +112,10 @@ class View:
 
 
 @functools.lru_cache(maxsize=1024)
-def _hidden(
-    offset: int, columns: int, window: int, overwritten: bool
-) -> NDArray[np.bool_] | None:
+def _hidden(offset: int, columns: int, window: int, overwritten: bool) -> NDArray[np.bool_] | None:
     """What a panel does not see, (columns, PANEL); None if it sees all. Counted from the run."""
     row = np.arange(offset, offset + PANEL)
     age = row - np.arange(columns)[:, None]
-    if overwritten:
-        hidden = (age >= window) | (row < window)
-    else:
-        hidden = (age < 0) | (row >= window)
+    gone = (age >= window) | (row < window)
+    hidden = gone if overwritten else (age < 0) | (row >= window)
     return hidden if hidden.any() else None

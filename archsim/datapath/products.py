@@ -35,8 +35,7 @@ PANEL = 64
 
 
 def in_panels(rows: Real) -> Real:
-    """Tokens in whole panels, the last one filled up with 0: (tokens, ...) to (panels, ..., PANEL).
-    """
+    """Tokens in whole panels, the rest 0: (tokens, ...) to (panels, ..., PANEL)."""
     whole, rest = divmod(len(rows), PANEL)
     stack = np.empty((whole + (rest > 0), *rows.shape[1:], PANEL), rows.dtype)
     full = rows[: whole * PANEL].reshape(whole, PANEL, *rows.shape[1:])
