@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.config.hardware import Hardware
-from archsim.simulation import LayerFunction, Simulation
+from archsim.function import LayerFunction
+from archsim.simulation import Simulation
 from archsim.timing.analysis import (
     ENTRY,
     attention_latency,
@@ -185,6 +186,7 @@ class Result:
         }
         return {
             "precision": self.simulation.precision,
+            "passes": self.simulation.function_passes,
             "sqnr_db": _sqnr(layers),
             "max_abs_error": max(layer.max_abs_error for layer in layers),
             "saturation": rates,
@@ -284,7 +286,7 @@ class Result:
         return document
 
 
-def _sqnr(layers: list[LayerFunction]) -> float | None:
+def _sqnr(layers: Sequence[LayerFunction]) -> float | None:
     """dB of ideal's power over the error's; None where one is 0: exact, or ideal is silent."""
     error = sum(layer.error for layer in layers)
     signal = sum(layer.signal for layer in layers)

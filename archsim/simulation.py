@@ -19,8 +19,11 @@ from archsim.components.head import Head
 from archsim.config.hardware import Hardware
 from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.config.quantity import PICOSECOND
-from archsim.datapath.attention import AttentionOutput, LayerInput, Precision, attend_layers
+from archsim.datapath.activity import Activity
+from archsim.datapath.ages import Ages, CellTimes
+from archsim.datapath.attention import Precision
 from archsim.errors import ConfigError, InvariantError
+from archsim.function import Functions, run_function
 from archsim.ledger import Ledger
 from archsim.timing.analysis import unloaded_latency, utilisation
 from archsim.timing.engine import Detail, Engine, run
@@ -32,14 +35,8 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of a step, how much of it is done, and how much there is."""
 
 
-@dataclass(frozen=True)
-class LayerFunction:
-    """How one layer's output compares with *ideal* (DESIGN, function)."""
-
-    signal: float
-    error: float
-    max_abs_error: float
-    saturation: dict[str, float]
+MOST_PASSES = 100
+"""Far more than any design needed to settle; each costs a functional run."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +47,9 @@ class Simulation:
     trace: Trace
     head: Head
     prompt: int
-    outputs: list[AttentionOutput]
-    function: list[LayerFunction]
+    function: Functions
     precision: Precision
+    function_passes: int
     declaration: Declaration
     schedule: Schedule
     why_engine: str
@@ -100,31 +97,42 @@ def simulate_trace(
     with reads_recorded() as reads:
         head = Head(hardware.config)
         footprints = head.footprints(trace.heads)
-        report("function", 0, trace.layers)
-        outputs = attend_layers(
-            _layers(trace),
-            head,
-            precision=precision,
-            ideal=True,
-            progress=lambda layer: report("function", layer + 1, trace.layers),
-        )
-        declaration = declare(head, [output.activity for output in outputs], known)
-        schedule, why = run(
-            declaration,
-            engine,
-            detail,
-            lambda token: report("timing", token + 1, trace.tokens),
+        why = ""
+
+        def schedule_of(declaration: Declaration) -> Schedule:
+            nonlocal why
+            schedule, why = run(
+                declaration,
+                engine,
+                detail,
+                lambda token: report("timing", token + 1, trace.tokens),
+            )
+            return schedule
+
+        def function_of(ages: list[Ages] | None) -> Functions:
+            report("function", 0, trace.layers)
+            return run_function(
+                trace,
+                head,
+                hardware.config,
+                precision=precision,
+                ages=ages,
+                progress=lambda layer: report("function", layer + 1, trace.layers),
+            )
+
+        functions, declaration, schedule, passes = settle(
+            trace, hardware, head, known, schedule_of, function_of
         )
         ledger = Ledger()
-        post_energy(ledger, head, outputs, schedule)
+        post_energy(ledger, head, functions, schedule)
     simulation = Simulation(
         hardware,
         trace,
         head,
         known,
-        outputs,
-        [_compare(output) for output in outputs],
+        functions,
         precision,
+        passes,
         declaration,
         schedule,
         why,
@@ -137,39 +145,60 @@ def simulate_trace(
     return simulation
 
 
-def _layers(trace: Trace) -> list[LayerInput]:
-    return [
-        LayerInput(
-            trace.q[layer],
-            trace.k[layer],
-            trace.v[layer],
-            {name: (a[layer], b[layer]) for name, (a, b) in trace.scalers.items()},
+def settle(
+    trace: Trace,
+    hardware: Hardware,
+    head: Head,
+    known: int,
+    schedule_of: Callable[[Declaration], Schedule],
+    function_of: Callable[[list[Ages] | None], Functions],
+) -> tuple[Functions, Declaration, Schedule, int]:
+    """Function and schedule that agree with each other, and how often the function was computed.
+
+    With ``retention.model: simulated`` a cell's age comes from the clock, and the length of a phase
+    from what cells still hold. Starting from phases of full length, function and schedule are
+    computed in turn until no time changes. What a token does depends on tokens before it alone, so
+    each pass settles at least one more, and there is one solution.
+
+    Raises InvariantError after `MOST_PASSES`.
+    """
+    if hardware.config.retention.model != "simulated":
+        functions = function_of(None)
+        declaration = declare(head, [f.activity for f in functions], known)
+        return functions, declaration, schedule_of(declaration), 1
+    rate = PICOSECOND / hardware.config.retention.tau
+    full = [Activity.busiest(trace.heads, trace.tokens)] * trace.layers
+    schedule = schedule_of(declare(head, full, known))
+    for passes in range(1, MOST_PASSES + 1):
+        functions = function_of(cell_times(schedule, rate))
+        declaration = declare(head, [f.activity for f in functions], known)
+        before, schedule = schedule, schedule_of(declaration)
+        if schedule.same_times(before):
+            return functions, declaration, schedule, passes
+    raise InvariantError(f"retention: times and function did not settle in {MOST_PASSES} passes")
+
+
+def cell_times(schedule: Schedule, rate: float) -> list[Ages]:
+    """When the cells of each layer are written and read, in ps; `rate` in 1 / ps."""
+
+    def times(read: str, write: str, layer: int) -> CellTimes:
+        read_at, written_at = (
+            np.ascontiguousarray(moments[:, layer].T, np.float64)
+            for moments in (schedule.start[read], schedule.end[write])
         )
-        for layer in range(trace.layers)
+        return CellTimes(read_at, written_at, rate)
+
+    return [
+        Ages(times("read_key", "write_key", layer), times("read_value", "write_value", layer))
+        for layer in range(schedule.ready.shape[1])
     ]
 
 
-def _compare(output: AttentionOutput) -> LayerFunction:
-    assert output.ideal is not None
-    rates = {
-        name: float(np.mean(getattr(output.saturation, name)))
-        for name in ("query", "key", "value", "score_low", "score_high", "output")
-    }
-    return LayerFunction(
-        float(output.ideal.signal.sum()),
-        float(output.ideal.error.sum()),
-        float(output.ideal.max_abs_error.max()),
-        rates,
-    )
-
-
-def post_energy(
-    ledger: Ledger, head: Head, outputs: list[AttentionOutput], schedule: Schedule
-) -> None:
+def post_energy(ledger: Ledger, head: Head, functions: Functions, schedule: Schedule) -> None:
     """Every component's actions, from the activity and the busy time (FACTS 3)."""
 
     def by_layer(name: str) -> Array:  # (tokens, layers, heads)
-        return np.stack([getattr(o.activity, name) for o in outputs]).transpose(2, 0, 1)
+        return np.stack([getattr(f.activity, name) for f in functions]).transpose(2, 0, 1)
 
     def post(action: Action, energy: Array, operations: Array) -> None:
         ledger.post(action, energy, float(operations.sum()))
@@ -245,9 +274,6 @@ def check(simulation: Simulation, head_area: float) -> None:
                 f"{action.label}: {operations:.0f} operations issued, "
                 f"{lowest[action]:.0f} to {highest[action]:.0f} implied"
             )
-    for layer, output in enumerate(simulation.outputs):
-        if not np.isfinite(output.y).all():
-            raise InvariantError(f"layer {layer}: an output is not finite")
 
 
 def implied_operations(

@@ -48,7 +48,9 @@ class Cell:
             "off": lambda: 0.0,
             "per_token": lambda: retention.decay_per_token,
             "nominal": lambda: retention.token_period / retention.tau,
+            "simulated": lambda: 0.0,
         }[retention.model]()
+        """What a token's time costs a deviation; with ``simulated`` ages come with the times."""
 
     def current(self, deviation: Array) -> Array:
         """Signed current in uA of cells at a deviation (V), any shape."""

@@ -64,7 +64,7 @@ watt = joule / second = W
 coulomb = ampere * second = C
 volt = joule / coulomb = V
 farad = coulomb / volt = F
-ohm = volt / ampere = Ω = Ω
+ohm = volt / ampere = Ω
 siemens = 1 / ohm = S
 byte = 8 * bit = B
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,11 @@ class Activity:
     written_sub_tiles: Array
     stored_keys: Array
     stored_values: Array
+
+    @classmethod
+    def busiest(cls, heads: int, tokens: int) -> Activity:
+        """An activity in which every pulse lasts T_max."""
+        return cls(*(np.ones((heads, tokens)) for _ in fields(cls)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,188 @@
+"""What a trace does on a hardware, apart from time: activity, saturation, error against *ideal*.
+
+The functional result of a trace depends on a few parameters only; a change of clock, adders,
+sharing or energy coefficients leaves it as it is. So results are kept, by a key of what they
+depend on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from archsim.components.head import Head
+from archsim.config.hardware import HardwareConfig
+from archsim.datapath.activity import Activity
+from archsim.datapath.ages import Ages
+from archsim.datapath.attention import LayerInput, Precision, attend_layers
+from archsim.errors import InvariantError
+from archsim.workload.trace import Trace
+
+DEPENDS_ON = (
+    "window",
+    "array.rows",
+    "array.columns",
+    "cell.model",
+    "cell.polynomial",
+    "cell.linear_slope",
+    "cell.mid_rail",
+    "cell.supply",
+    "retention",
+    "levels",
+    "converter.score.saturation_current",
+    "converter.output.saturation_current",
+)
+"""Parameters and sections that decide the function."""
+
+COUNTED_IN_EDGES = ("converter.t_max", "controller.clock")
+"""Two more where ``levels.output`` is null: a counter then counts clock edges."""
+
+
+@dataclass(frozen=True)
+class LayerFunction:
+    """One layer: what its blocks did, and how its output compares with *ideal*.
+
+    `saturation` are shares of values beyond a range; `signal` and `error` sums of squares of
+    ideal's output and of the difference.
+    """
+
+    activity: Activity
+    saturation: dict[str, float]
+    signal: float
+    error: float
+    max_abs_error: float
+
+    @property
+    def nbytes(self) -> int:
+        return sum(getattr(self.activity, f.name).nbytes for f in fields(self.activity))
+
+
+Functions = tuple[LayerFunction, ...]
+"""One a layer."""
+
+
+def function_key(
+    trace: Trace,
+    config: HardwareConfig,
+    precision: Precision = "float64",
+    ages: Sequence[Ages] | None = None,
+) -> str:
+    """Hash of all that the function depends on: equal keys, equal results."""
+    depends = DEPENDS_ON + (COUNTED_IN_EDGES if config.levels.output is None else ())
+    values: dict[str, Any] = {}
+    for name in depends:
+        value: Any = config
+        for part in name.split("."):
+            value = value.__dict__[part]
+        values[name] = value.model_dump() if hasattr(value, "model_dump") else value
+    digest = hashlib.sha256(
+        json.dumps([trace.sha256, values, precision], sort_keys=True).encode("utf-8")
+    )
+    for layer in ages or ():
+        for times in (layer.keys, layer.values):
+            digest.update(np.ascontiguousarray(times.read).tobytes())
+            digest.update(np.ascontiguousarray(times.written).tobytes())
+    return digest.hexdigest()
+
+
+class FunctionCache:
+    """The last functional results of this process, at most `limit` bytes of them."""
+
+    def __init__(self, limit: int = 256 << 20) -> None:
+        self.limit = limit
+        self._kept: OrderedDict[str, Functions] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self.hits = self.misses = 0
+
+    def get(self, key: str) -> Functions | None:
+        """What was kept under a key."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                self.misses += 1
+            else:
+                self.hits += 1
+                self._kept.move_to_end(key)
+            return found
+
+    def put(self, key: str, layers: Functions) -> None:
+        """Keep a result, dropping what was not asked for the longest time."""
+        with self._lock:
+            if key in self._kept:
+                return
+            self._kept[key] = layers
+            self._bytes += sum(layer.nbytes for layer in layers)
+            while self._bytes > self.limit and self._kept:
+                _, dropped = self._kept.popitem(last=False)
+                self._bytes -= sum(layer.nbytes for layer in dropped)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = self.hits = self.misses = 0
+
+
+CACHE = FunctionCache()
+"""The cache of this process."""
+
+
+def run_function(
+    trace: Trace,
+    head: Head,
+    config: HardwareConfig,
+    *,
+    precision: Precision = "float64",
+    ages: Sequence[Ages] | None = None,
+    progress: Callable[[int], None] | None = None,
+    cache: FunctionCache | None = CACHE,
+) -> Functions:
+    """Every layer of a trace through the datapath; `ages` one a layer, else by token.
+
+    Raises ConfigError if trace and hardware do not fit, InvariantError if an output is not finite.
+    """
+    key = function_key(trace, config, precision, ages) if cache is not None else ""
+    if cache is not None and (found := cache.get(key)) is not None:
+        return found
+    inputs = []
+    for layer in range(trace.layers):
+        scalers = {name: (a[layer], b[layer]) for name, (a, b) in trace.scalers.items()}
+        inputs.append(
+            LayerInput(
+                trace.q[layer],
+                trace.k[layer],
+                trace.v[layer],
+                scalers,
+                None if ages is None else ages[layer],
+            )
+        )
+    outputs = attend_layers(inputs, head, precision=precision, ideal=True, progress=progress)
+    layers = []
+    for index, output in enumerate(outputs):
+        if not np.isfinite(output.y).all():
+            raise InvariantError(f"layer {index}: an output is not finite")
+        assert output.ideal is not None
+        layers.append(
+            LayerFunction(
+                output.activity,
+                {
+                    f.name: float(np.mean(getattr(output.saturation, f.name)))
+                    for f in fields(output.saturation)
+                },
+                float(output.ideal.signal.sum()),
+                float(output.ideal.error.sum()),
+                float(output.ideal.max_abs_error.max()),
+            )
+        )
+    found = tuple(layers)
+    if cache is not None:
+        cache.put(key, found)
+    return found

@@ -1,0 +1,192 @@
+"""The functional result: what it depends on, what is kept, and retention on the simulated clock."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import archsim
+from archsim.components.head import Head
+from archsim.config.hardware import Hardware, HardwareConfig
+from archsim.config.loading import leaf_paths
+from archsim.datapath.activity import Activity
+from archsim.errors import InvariantError
+from archsim.function import CACHE, COUNTED_IN_EDGES, DEPENDS_ON, FunctionCache, function_key
+from archsim.function import run_function as compute
+from archsim.simulation import simulate_trace
+from archsim.timing.model import Schedule
+from archsim.workload.trace import Trace
+
+OTHER: dict[str, Any] = {
+    "window": 40,
+    "array.rows": None,
+    "array.columns": 16,
+    "cell.model": "linear",
+    "cell.mid_rail": "0.44 V",
+    "retention.model": "nominal",
+    "levels.query": 6,
+    "levels.key_value": 4,
+    "levels.output": None,
+    "pulse_generator.t_max": "30 ns",
+    "converter.buffers": 2,
+    "array.write_during_read": True,
+    "controller.phases": "early_end",
+    "controller.pipelining": "stages",
+    "controller.heads_in_parallel": 1,
+    "controller.layer_buffer": 2,
+    "controller.gate_unwritten": True,
+    "controller.clock": "2 GHz",
+    "description": "other",
+}
+"""Another value of parameters that are no plain quantity."""
+
+
+def changed(hardware: Hardware, key: str) -> Hardware | None:
+    """The hardware with another value of one leaf; None where only one value fits the trace."""
+    if key in OTHER:
+        value = OTHER[key]
+        return None if key == "array.rows" else hardware.changed({key: value})
+    if key.endswith("arbitration"):
+        return hardware.changed({key: "fifo"})
+    if key.startswith("heads_per", key.rfind(".") + 1):
+        return hardware.changed({key: 2})
+    config: Any = hardware.config
+    *sections, leaf = key.split(".")
+    for name in sections:
+        config = config.__dict__[name]
+    bigger = config.__dict__[leaf] * 1.25 or 1e-9
+    chain = {leaf: bigger}
+    for depth in range(len(sections), 0, -1):
+        outer: Any = hardware.config
+        for name in sections[: depth - 1]:
+            outer = outer.__dict__[name]
+        inner = outer.__dict__[sections[depth - 1]]
+        chain = {sections[depth - 1]: inner.model_copy(update=chain)}
+    return replace(hardware, config=hardware.config.model_copy(update=chain))
+
+
+def decides(key: str, config: HardwareConfig) -> bool:
+    depends = DEPENDS_ON + (COUNTED_IN_EDGES if config.levels.output is None else ())
+    return any(key == name or key.startswith(name + ".") for name in depends)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_only_what_is_listed_decides_the_function(small_trace: Trace, counted: bool) -> None:
+    overrides = {"levels.output": None} if counted else {}
+    hardware = archsim.load_hardware(overrides=overrides)
+    trace = small_trace.select(tokens=20, layers=slice(0, 1))
+    reference = compute(trace, Head(hardware.config), hardware.config, cache=None)
+    key = function_key(trace, hardware.config)
+    for leaf in leaf_paths(HardwareConfig):
+        other = changed(hardware, leaf)
+        if other is None:
+            continue
+        if decides(leaf, hardware.config):
+            same = other.config == hardware.config  # levels.output is null already
+            assert same or function_key(trace, other.config) != key, leaf
+            continue
+        assert function_key(trace, other.config) == key, leaf
+        again = compute(trace, Head(other.config), other.config, cache=None)
+        for a, b in zip(reference, again, strict=True):
+            assert (a.saturation, a.signal, a.error) == (b.saturation, b.signal, b.error), leaf
+            for field in fields(Activity):
+                values = getattr(a.activity, field.name), getattr(b.activity, field.name)
+                assert np.array_equal(*values), (leaf, field.name)
+
+
+def test_the_function_is_computed_once(small_trace: Trace) -> None:
+    CACHE.clear()
+    hardware = archsim.load_hardware()
+    first = archsim.simulate(small_trace, hardware)
+    other = hardware.changed({"controller.clock": "2 GHz", "accumulator.heads_per_adder": 2})
+    archsim.simulate(small_trace, other)
+    assert (CACHE.misses, CACHE.hits) == (1, 1)
+    archsim.simulate(small_trace, hardware.changed({"window": 32}))
+    archsim.simulate(small_trace, hardware, precision="float32")
+    archsim.simulate(small_trace.select(tokens=10), hardware)
+    assert (CACHE.misses, CACHE.hits) == (4, 1)
+    again = archsim.simulate(small_trace, hardware)
+    assert CACHE.hits == 2
+    assert again.document(wall=False) == first.document(wall=False)
+
+
+def test_the_cache_forgets_what_was_not_asked_for_longest(small_trace: Trace) -> None:
+    hardware = archsim.load_hardware()
+    result = compute(small_trace, Head(hardware.config), hardware.config, cache=None)
+    size = sum(layer.nbytes for layer in result)
+    cache = FunctionCache(limit=2 * size)
+    cache.put("a", result)
+    cache.put("b", result)
+    assert cache.get("a") is result
+    cache.put("c", result)
+    assert cache.get("b") is None
+    assert cache.get("a") is result
+    assert cache.get("c") is result
+
+
+def test_nominal_retention_is_a_rate_a_token(small_trace: Trace) -> None:
+    per_token = archsim.load_hardware(overrides={"retention.decay_per_token": 0.01})
+    nominal = archsim.load_hardware(
+        overrides={
+            "retention.model": "nominal",
+            "retention.tau": "100 us",
+            "retention.token_period": "1 us",
+        }
+    )
+    one, other = (archsim.simulate(small_trace, h) for h in (per_token, nominal))
+    assert other.energy_pj == pytest.approx(one.energy_pj, rel=1e-12)
+    assert other.function["sqnr_db"] == pytest.approx(one.function["sqnr_db"], rel=1e-9)
+
+
+def test_simulated_retention_of_fixed_phases_takes_one_pass(small_trace: Trace) -> None:
+    """Two layers of 65 ns: a key's age is 130 ns a token, as with nominal retention."""
+    overrides = {"retention.model": "simulated", "retention.tau": "20 us"}
+    simulated = archsim.simulate(small_trace, archsim.load_hardware(overrides=overrides))
+    assert simulated.function["passes"] == 1
+    period = f"{65 * small_trace.layers} ns"
+    overrides |= {"retention.model": "nominal", "retention.token_period": period}
+    nominal = archsim.simulate(small_trace, archsim.load_hardware(overrides=overrides))
+    keys = [
+        np.stack([f.activity.key_current for f in result.simulation.function])
+        for result in (simulated, nominal)
+    ]
+    assert np.allclose(*keys, rtol=1e-12)
+    # values wait 15 ns longer for their read
+    assert simulated.function["sqnr_db"] != nominal.function["sqnr_db"]
+
+
+EARLY = {
+    "retention.model": "simulated",
+    "retention.tau": "3 us",
+    "controller.phases": "early_end",
+    "accumulator.heads_per_adder": 2,
+}
+
+
+@pytest.mark.parametrize("order", ["generate", "prefill"])
+def test_simulated_retention_settles_wherever_it_starts(
+    small_trace: Trace, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hardware = archsim.load_hardware(overrides=EARLY)
+    one = simulate_trace(small_trace, hardware, order=order)
+    assert one.function_passes > 1
+
+    def idlest(heads: int, tokens: int) -> Activity:
+        return Activity(*(np.zeros((heads, tokens)) for _ in fields(Activity)))
+
+    monkeypatch.setattr(Activity, "busiest", idlest)
+    other = simulate_trace(small_trace, hardware, order=order)
+    assert other.schedule.same_times(one.schedule)
+
+
+def test_what_never_settles_is_an_error(
+    small_trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Schedule, "same_times", lambda self, other: False)
+    monkeypatch.setattr("archsim.simulation.MOST_PASSES", 3)
+    hardware = archsim.load_hardware(overrides=EARLY)
+    with pytest.raises(InvariantError, match="3 passes"):
+        simulate_trace(small_trace, hardware)
