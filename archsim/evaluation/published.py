@@ -151,14 +151,14 @@ def _headline(hardware: Hardware, calibration: Calibration) -> list[Figure]:
 def _cell(hardware: Hardware, head: Head) -> list[Figure]:
     name, cell = hardware.name, head.cell
     roots = [r.real + cell.mid_rail for r in _roots(head) if abs(r.imag) < 1e-12]
-    zero = min(roots, key=lambda v: abs(v - cell.mid_rail), default=math.nan)
+    zero = min(roots, key=lambda v: abs(v - cell.mid_rail), default=None)
     low, high = (_current(head, volts) for volts in (0.0, cell.supply))
     by_clock = hardware.config.retention.model == "simulated"  # no rate a token to speak of
-    fade = math.nan if by_clock else math.exp(-cell.decay_per_token * (head.sub_tiles.window - 1))
+    fade = None if by_clock else math.exp(-cell.decay_per_token * (head.sub_tiles.window - 1))
     table = "circuit-simulation table; ours is the polynomial"
     score = head.score_converter.saturation * head.pulse_generator.t_max * 1e6
     output = head.output_converter.saturation * head.output_converter.t_max * 1e6
-    figures = [
+    return [
         Figure("zero-current voltage", "V", 0.409, zero, "predicted", 0.01, name, table),
         Figure("cell current at 0 V", "uA", -10.149, low, "predicted", 0.05, name, table),
         Figure("cell current at 0.9 V", "uA", 9.973, high, "predicted", 0.05, name, table),
@@ -167,7 +167,6 @@ def _cell(hardware: Hardware, head: Head) -> list[Figure]:
         Figure("retention, full window", "", 0.849, fade, "predicted", 0.01, name,
                "exp(-lambda (M - 1))"),
     ]  # fmt: skip
-    return [figure for figure in figures if not math.isnan(figure.ours)]  # a law without a root
 
 
 def _roots(head: Head) -> list[complex]:
