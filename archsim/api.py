@@ -45,17 +45,20 @@ def attend(
     Raises ConfigError for shapes that do not fit, values that are not finite, or an unknown
     precision.
     """
-    arrays = {}
+    arrays = []
     for name, value in (("q", q), ("k", k), ("v", v)):
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":
             raise ConfigError(f"{name}: not an array of real numbers")
-        arrays[name] = array.astype(np.float64)
+        arrays.append(array.astype(np.float64))
+    q, k, v = arrays
     return attend_layer(
-        **arrays,
-        head=Head(hardware.config),
-        scalers=scalers,
-        details=details,
+        q,
+        k,
+        v,
+        Head(hardware.config),
+        scalers,
+        details,
         precision=precision,
     )
 

@@ -63,9 +63,10 @@ class IdealError:
 class AttentionOutput:
     """What one layer computed.
 
-    `y` (heads, tokens, head_dim); `ideal` if it was asked for. With details: `scores` S_raw in uA and `pulse_widths` P, both
-    (heads, tokens, tokens) and 0 outside the window, and `codes` (heads, tokens, sub-tiles,
-    head_dim), the counters' signed codes (the values themselves where ``levels.output`` is null).
+    `y` (heads, tokens, head_dim); `ideal` if it was asked for. With details: `scores` S_raw in uA
+    and `pulse_widths` P, both (heads, tokens, tokens) and 0 outside the window, and `codes`
+    (heads, tokens, sub-tiles, head_dim), the counters' signed codes (the values themselves where
+    ``levels.output`` is null).
     """
 
     y: Array

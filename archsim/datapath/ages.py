@@ -57,14 +57,16 @@ class CellTimes:
         Rows that are read before `part` is written do not see it; theirs is that of its start.
         """
         read = np.maximum(self.read[first:stop], self.written[part[0]])
-        return np.exp(-self.rate * (read - self._origin(part)))
+        left: Array = np.exp(-self.rate * (read - self._origin(part)))
+        return left
 
     def _origin(self, part: tuple[int, int]) -> float:
         return float(self.written[part[0]] + self.written[part[1] - 1]) / 2
 
     def age(self, rows: slice, columns: slice) -> Array:
         """Ages (rows, columns); 0 where a column is written only after the read."""
-        return np.maximum(self.read[rows, None] - self.written[columns], 0.0)
+        age: Array = np.maximum(self.read[rows, None] - self.written[columns], 0.0)
+        return age
 
     def oldest(self, window: int) -> float:
         """The greatest age at which a cell is read."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.cell import Cell
-from archsim.datapath.ages import CellTimes
 from archsim.datapath.problem import HeadProblem
 
 Array = NDArray[np.float64]
@@ -44,11 +42,11 @@ def key_current_sums(problem: HeadProblem) -> Array:
     tokens = len(pulses)
     cell = problem.polynomial
     if not problem.fades or cell is None:
-        return _weighted(pulses, np.abs(problem.law.current(deviation)), 0, 0, window)
+        return _weighted(pulses, np.abs(problem.law.current(deviation)), 0, window)
     times, coefficients = problem.ages.keys, cell.coefficients
     signs = cell.current(deviation)
     np.sign(signs, out=signs)
-    sums = coefficients[0] * _weighted(pulses, signs, 0, 0, window)
+    sums = coefficients[0] * _weighted(pulses, signs, 0, window)
     powers = len(coefficients) - 1
     for first, stop in times.stretches(0, tokens, _RANGE / powers):
         oldest = max(0, first - window + 1)
@@ -59,13 +57,13 @@ def key_current_sums(problem: HeadProblem) -> Array:
         for coefficient in coefficients[1:]:
             term *= z
             factor *= fade
-            part = _weighted(pulses[oldest:stop], term, first - oldest, oldest, window)
+            part = _weighted(pulses[oldest:stop], term, first - oldest, window)
             sums[first:stop] += coefficient * factor * part
     return sums
 
 
-def _weighted(pulses: Array, terms: Array, skip: int, offset: int, window: int) -> Array:
-    """``sum_d pulses[i,d] sum_{j in window of i} terms[j,d]`` for the rows after the first `skip`."""
+def _weighted(pulses: Array, terms: Array, skip: int, window: int) -> Array:
+    """``sum_d pulses[i,d] sum_{j in window of i} terms[j,d]`` of rows after the first `skip`."""
     total = np.cumsum(terms, axis=0)
     weighted: Array = np.einsum("id,id->i", pulses[skip:], total[skip:])
     gone = len(terms) - window  # rows from `window` on have lost the first terms

@@ -38,7 +38,8 @@ class _Stored:
         """1 where a cell is at a level, (levels x columns, features); needs levels."""
         assert self.levels is not None
         here = self.which[run.first : run.stop] == np.arange(len(self.levels))[:, None, None]
-        return here.reshape(-1, self.deviation.shape[1]).astype(np.float64)
+        levels: Array = here.reshape(-1, self.deviation.shape[1]).astype(np.float64)
+        return levels
 
     def currents(self, run: Run, rows: slice) -> Array:
         """Currents in uA, (rows, levels, columns), or without levels (rows, columns, features)."""
@@ -119,7 +120,10 @@ class DirectProducts:
 
 def _charge(Q: Array, current: Array, at_levels: Array | None) -> Array:
     """Charge of columns (rows, columns) from pulses (rows, features), in uA x pulse / T_max."""
+    charge: Array
     if at_levels is None:
-        return np.einsum("id,ijd->ij", Q, current)
-    counted = (Q @ at_levels.T).reshape(current.shape)
-    return np.einsum("ilj,ilj->ij", current, counted)
+        charge = np.einsum("id,ijd->ij", Q, current)
+    else:
+        counted = (Q @ at_levels.T).reshape(current.shape)
+        charge = np.einsum("ilj,ilj->ij", current, counted)
+    return charge

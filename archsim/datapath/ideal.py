@@ -28,7 +28,9 @@ def ideal_attention(
     pairs = resolve_scalers(scalers, len(q))
     y = np.empty_like(q)
     for h in range(len(q)):
-        scaled = {n: pairs[n][0][h] * x[h] + pairs[n][1][h] for n, x in zip("qkv", (q, k, v))}
+        scaled = {
+            n: pairs[n][0][h] * x[h] + pairs[n][1][h] for n, x in zip("qkv", (q, k, v), strict=True)
+        }
         a, b = pairs["output"]
         y[h] = _ideal_head(scaled, head, (float(a[h]), float(b[h])))
     return y

@@ -127,7 +127,8 @@ class PanelProducts:
         if not self.layout.fading:
             return self.problem.law.current(deviation)
         growth = np.concatenate([times.growth(*part) for part in parts])
-        return deviation * growth[:, None]
+        grown: Array = deviation * growth[:, None]
+        return grown
 
     def scores(self, view: View, panels: slice, out: Real) -> None:
         """S_raw / full scale into `out` (panels, columns, PANEL); what is not seen may be anything

@@ -27,10 +27,10 @@ class Passes(Protocol):
     name: str
 
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
-        """Turn S_raw / full scale (panels, columns, PANEL) into pulse widths / T_max (FACTS 2.6).
+        """Turn S_raw / full scale (panels, columns, PANEL) into pulse widths (FACTS 2.6).
 
-        Raises `longest` (panels, PANEL) to each row's longest pulse; returns how many scores were below 0
-        and how many beyond the full scale.
+        Raises `longest` (panels, PANEL) to each row's longest pulse; returns how many scores were
+        below 0 and how many beyond the full scale.
         """
         ...
 

@@ -14,9 +14,18 @@ from hypothesis import strategies as st
 import archsim
 from archsim.components.head import Head
 from archsim.datapath.attention import attend_layer
-from archsim.datapath.current_sums import ValueCurrentSums, key_current_sums
 from archsim.datapath.ideal import ideal_attention
-from archsim.datapath.products import first_product, operand, second_product
+from archsim.datapath.passes import NumpyPasses
+from archsim.datapath.products import (
+    Layout,
+    first_product,
+    in_panels,
+    in_rows,
+    key_operand,
+    query_operand,
+    value_operand,
+)
+from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
 
 from . import oracle
@@ -136,15 +145,23 @@ def test_golden_vectors() -> None:
     Their decay is an older one: a single factor on S and on phi_S, multiplied here between calls.
     """
     golden = np.load(reference_data(), allow_pickle=False)
-    head = Head(archsim.load_hardware(overrides={"retention.model": "off"}).config)
+    head = Head(archsim.load_hardware().config)
+    layout, coefficients = Layout(64, 3, fading=True), head.cell.coefficients
+    still = np.ones((1, 64, 64))  # one panel that does not fade
+    query, key = np.empty((1, layout.width, 64)), np.empty((64, layout.width))
+    value, current, drawn = np.empty((layout.value_width, 64)), np.empty((1, 64, 64)), still[:, 0]
     i = np.arange(64)
     fade = np.exp(-1e-4 * (i[:, None] - i)) * (i[:, None] >= i)
     for n in range(10):
         q, k, v = (golden[name][n].astype(np.float64) for name in ("Q", "K", "V"))
-        score = first_product(q, operand(k, head.cell)) * fade
-        pulse = head.score_converter.widths(score)
-        current = second_product(pulse * fade, operand(v, head.cell))
-        output = np.clip(head.output_converter.normalised(current), -1, 1)
+        query_operand(in_panels(q), still[:, :1], layout, query)
+        key_operand(k - head.cell.mid_rail, coefficients, layout, key)
+        score = in_rows(first_product(key, query), 64) * fade
+        pulse = head.score_converter.clamp(score / head.score_converter.saturation)
+        value_operand((v - head.cell.mid_rail).T, coefficients, layout, None, value)
+        widths = in_panels(pulse * fade)
+        NumpyPasses(head).charge(value, widths, still, layout, current, drawn, Workspace())
+        output = np.clip(in_rows(current, 64) / head.output_converter.saturation, -1, 1)
         causal = i[:, None] >= i
         assert np.abs(score - golden["S"][n])[causal].max() <= 2e-4
         assert np.abs(pulse - golden["phi_S"][n])[causal].max() <= 2.5e-6
@@ -156,24 +173,27 @@ def test_golden_vectors() -> None:
 @pytest.mark.parametrize("window", [5, 64])
 def test_current_sums_equal_sums_over_cells(model: str, rate: float, window: int) -> None:
     """|I| summed cell by cell, also where decay turns a current's sign round."""
-    cell = Head(archsim.load_hardware(overrides={"cell.model": model}).config).cell
-    rng = np.random.default_rng(3)
-    tokens, features = 40, 6
-    volts = rng.uniform(0, 0.9, (tokens, features))
-    pulses = rng.uniform(0, 1, (tokens, features))
-    widths = rng.uniform(0, 1, (tokens, tokens))
+    overrides = {"cell.model": model, "window": window, "retention.decay_per_token": rate}
+    hardware = archsim.load_hardware(overrides={"array.rows": 6, **overrides})
+    head = Head(hardware.config)
+    tokens = 70
+    q, k, v = np.random.default_rng(3).uniform(-0.6, 1.2, (3, 1, tokens, 6))
+    out = archsim.attend(q, k, v, hardware, details=True)
+    pulses = head.pulse_generator.widths(q[0])
     i = np.arange(tokens)
     age = i[:, None] - i
     visible = (age >= 0) & (age < window)
-    widths *= visible
-    deviation = (volts - 0.45)[None] * np.exp(-rate * np.maximum(age, 0))[:, :, None]
-    magnitude = np.abs(cell.current(deviation)) * visible[:, :, None]  # (read, written, feature)
-    fade = float(np.exp(-rate * (min(tokens, window) - 1)))
-    keys = key_current_sums(pulses, volts - 0.45, cell, window, rate, fade)
-    np.testing.assert_allclose(keys, np.einsum("id,ijd->i", pulses, magnitude), rtol=1e-9)
-    sums = ValueCurrentSums(volts - 0.45, cell, rate, fade)
-    values = sums.panel(widths, slice(0, tokens), i.astype(float))
-    np.testing.assert_allclose(values, np.einsum("ij,ijd->i", widths, magnitude), rtol=1e-9)
+    left = np.exp(-rate * np.maximum(age, 0))[:, :, None]
+
+    def magnitude(stored: np.ndarray) -> np.ndarray:  # (read, written, feature)
+        deviation = head.write_path.voltages(stored + 0.45) - 0.45
+        return np.abs(head.cell.current(deviation[None] * left)) * visible[:, :, None]
+
+    keys = np.einsum("id,ijd->i", pulses, magnitude(k[0]))
+    np.testing.assert_allclose(out.activity.key_current[0], keys, rtol=1e-9)
+    assert out.pulse_widths is not None
+    values = np.einsum("ij,ijd->i", out.pulse_widths[0], magnitude(v[0]))
+    np.testing.assert_allclose(out.activity.value_current[0], values, rtol=1e-9)
 
 
 def test_results_do_not_depend_on_the_other_heads() -> None:
