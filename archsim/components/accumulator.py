@@ -37,20 +37,20 @@ class Counters:
         self._energy_per_count = scale * config.counter.energy_per_count
         self._levels = config.levels.output
         period_ps = picoseconds(1 / config.controller.clock)
-        self._edges = picoseconds(config.converter.t_max) / period_ps
+        self.edges = picoseconds(config.converter.t_max) / period_ps
         self._area = config.counter.area
 
     def counts(self, codes: Array) -> Array:
         """Counts of each conversion: the code's magnitude; clock edges where codes are ideal."""
         magnitude = np.abs(codes)
         if self._levels is None:  # codes are pulse widths / T_max, before the clamp
-            return np.rint(np.minimum(magnitude, 1.0) * self._edges)
+            return np.rint(np.minimum(magnitude, 1.0) * self.edges)
         return magnitude
 
     @property
     def most(self) -> int:
         """The most counts that one conversion can take."""
-        return self._levels // 2 if self._levels is not None else round(self._edges)
+        return self._levels // 2 if self._levels is not None else round(self.edges)
 
     def count_energy(self, counts: Array) -> Array:
         """J of that many counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,12 +10,11 @@ from numpy.typing import NDArray
 
 from archsim.components.head import Head
 from archsim.datapath.activity import IdealError
+from archsim.datapath.products import PANEL, in_panels, in_rows
 from archsim.datapath.scalers import Scalers, resolve_scalers
+from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
-
-_ROWS = 128
-"""Rows computed at once."""
 
 
 def ideal_attention(
@@ -26,44 +26,69 @@ def ideal_attention(
     window; q, k, v and the result (heads, tokens, head_dim).
     """
     pairs = resolve_scalers(scalers, len(q))
-    y = np.empty_like(q)
+    work, y = Workspace(), np.empty_like(q)
     for h in range(len(q)):
         scaled = {
             n: pairs[n][0][h] * x[h] + pairs[n][1][h] for n, x in zip("qkv", (q, k, v), strict=True)
         }
         a, b = pairs["output"]
-        y[h] = _ideal_head(scaled, head, (float(a[h]), float(b[h])))
+        y[h] = _ideal_head(scaled, head, (float(a[h]), float(b[h])), work)
     return y
 
 
-def _ideal_head(scaled: Mapping[str, Array], head: Head, output: tuple[float, float]) -> Array:
+def _ideal_head(
+    scaled: Mapping[str, Array], head: Head, output: tuple[float, float], work: Workspace
+) -> Array:
     """One head from its scaled q, k, v (tokens, features), in panels of rows."""
     slope, mid, window = head.cell.linear_slope, head.cell.mid_rail, head.sub_tiles.window
-    tokens = len(scaled["q"])
-    query = scaled["q"] * (slope / head.score_converter.saturation)
-    keys = np.ascontiguousarray((scaled["k"] - mid).T)
-    values = (scaled["v"] - mid) * (slope / head.output_converter.saturation * output[0])
+    tokens, features = scaled["q"].shape
+    panels, dtype = -(-tokens // PANEL), np.dtype(np.float64)
+    query = work.array("ideal queries", (panels, features, PANEL), dtype)
+    query[...] = in_panels(scaled["q"])
+    query *= slope / head.score_converter.saturation
+    keys = work.array("ideal keys", (panels * PANEL, features), dtype)
+    np.subtract(scaled["k"], mid, out=keys[:tokens])
+    tiles = keys.reshape(-1, PANEL, features)
+    values = np.zeros((features, panels * PANEL))
+    np.subtract(scaled["v"].T, mid, out=values[:, :tokens])
+    values *= slope / head.output_converter.saturation * output[0]
+    weights = work.array("ideal weights", (panels, PANEL, PANEL), dtype)
     y = np.empty_like(query)
-    for first in range(0, tokens, _ROWS):
-        stop = min(first + _ROWS, tokens)
-        oldest = max(0, first - window + 1)
-        weight = query[first:stop] @ keys[:, oldest:stop]
+    for panel in range(panels):
+        oldest = max(0, panel * PANEL - window + 1) // PANEL
+        weight = weights[: panel + 1 - oldest]
+        np.matmul(tiles[oldest : panel + 1], query[panel], out=weight)
         np.clip(weight, 0.0, 1.0, out=weight)
-        # only the edges of the window cut through a panel
-        rows = np.arange(first, stop)[:, None]
-        weight[:, first - oldest :] *= rows >= np.arange(first, stop)
-        leaving = np.arange(oldest, max(oldest, stop - window))
-        weight[:, : len(leaving)] *= rows - leaving < window
-        y[first:stop] = weight @ values[oldest:stop]
+        for tile in range(oldest, panel + 1):
+            outside = _outside((panel - tile) * PANEL, window)
+            if outside is not None:
+                np.copyto(weight[tile - oldest], 0.0, where=outside)
+        columns = slice(oldest * PANEL, (panel + 1) * PANEL)
+        np.matmul(values[:, columns], weight.reshape(-1, PANEL), out=y[panel])
     y += output[1]
-    return y
+    return in_rows(y, tokens)
+
+
+@functools.lru_cache(maxsize=256)
+def _outside(age: int, window: int) -> NDArray[np.bool_] | None:
+    """Which of a tile's columns are outside a panel's windows, (PANEL, PANEL); None if none is.
+
+    `age` is that of the first column at the first row.
+    """
+    ages = age + np.arange(PANEL) - np.arange(PANEL)[:, None]
+    outside: NDArray[np.bool_] = (ages < 0) | (ages >= window)
+    return outside if outside.any() else None
 
 
 def compare_with_ideal(
-    y: Array, scaled: Mapping[str, Array], head: Head, output: tuple[float, float]
+    y: Array,
+    scaled: Mapping[str, Array],
+    head: Head,
+    output: tuple[float, float],
+    work: Workspace,
 ) -> IdealError:
     """One head's y (tokens, features) against ideal, from the same scaled q, k, v."""
-    ideal = _ideal_head(scaled, head, output)
+    ideal = _ideal_head(scaled, head, output, work)
     difference = y - ideal
     return IdealError(
         np.asarray(np.vdot(ideal, ideal)),

@@ -136,7 +136,9 @@ def attend_head(
         y,
         activity,
         saturation,
-        compare_with_ideal(y, scaled, head, scalers["output"]) if engine.ideal else None,
+        compare_with_ideal(y, scaled, head, scalers["output"], engine.workspace)
+        if engine.ideal
+        else None,
         collected.scores,
         collected.pulse_widths,
         collected.codes,

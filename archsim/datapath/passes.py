@@ -11,11 +11,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.compiled import pays
 from archsim.components.head import Head
 from archsim.datapath.products import PANEL, Layout, Real, second_product
 from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
+
+LARGE = 1 << 18
+"""Heads x tokens from which on compiled passes save more than loading numba costs."""
 
 MOST = 8
 """Panels handled at once between the products: they stay in the second cache."""
@@ -120,6 +124,9 @@ class NumpyPasses:
 
 
 def choose_passes(head: Head, work: int) -> Passes:
-    """The passes to use for `work` heads x tokens."""
-    del work
-    return NumpyPasses(head)
+    """The passes for `work` heads x tokens: compiled where that is asked for or pays."""
+    if not pays(work >= LARGE):
+        return NumpyPasses(head)
+    from archsim.datapath.compiled import CompiledPasses
+
+    return CompiledPasses(head)
