@@ -7,6 +7,7 @@ Reads are non-destructive; the stored deviation from mid-rail fades with age.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,22 @@ MICROAMPERE = 1e-6
 _READ = ("cell.effective_voltage", "cell.model", "cell.polynomial", "retention.model")
 READ_KEYS = Action("K arrays", "read current", "qk", "read_key", (*_READ, "pulse_generator.t_max"))
 READ_VALUES = Action("V arrays", "read current", "sv", "read_value", (*_READ, "converter.t_max"))
+
+
+@dataclass(frozen=True)
+class CurrentTable:
+    """A measured current law: signed currents in uA at rising deviations in V, linear between.
+
+    Beyond its ends the table holds the last current. A cell's `current` may be any such law.
+    """
+
+    deviations: Array
+    currents: Array
+
+    def current(self, deviation: Array) -> Array:
+        """Signed current in uA of cells at a deviation (V), any shape."""
+        current: Array = np.interp(deviation, self.deviations, self.currents)
+        return current
 
 
 class Cell:

@@ -111,7 +111,7 @@ class NumpyPasses:
         drawn += unsigned
 
     def convert(self, current: Real, total: Array, longest: Array, counts: Array) -> int:
-        widest = np.maximum(current.max(axis=1), -current.min(axis=1))
+        widest = np.maximum(np.abs(current.max(axis=1)), np.abs(current.min(axis=1)))
         clipped = 0
         if (widest > 1).any():
             clipped = int(np.count_nonzero(current > 1)) + int(np.count_nonzero(current < -1))

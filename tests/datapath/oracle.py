@@ -179,9 +179,18 @@ def _as_input(name: str, x: object, like: np.ndarray | None = None) -> np.ndarra
 
 
 def attend(
-    q: object, k: object, v: object, parameters: Parameters, scalers: Scalers | None = None
+    q: object,
+    k: object,
+    v: object,
+    parameters: Parameters,
+    scalers: Scalers | None = None,
+    ages: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Result:
-    """The attention of q, k, v (heads, tokens, d), as the model's projection makes them."""
+    """The attention of q, k, v (heads, tokens, d), as the model's projection makes them.
+
+    `ages` of keys and values (h, query token, stored token) in units of `decay_per_token`'s token;
+    by default both are the tokens since the write.
+    """
     q = _as_input("q", q)
     k = _as_input("k", k, q)
     v = _as_input("v", v, q)
@@ -227,13 +236,16 @@ def attend(
 
             # First product and HardSigmoid, slot by slot.
             delta = [0.0] * par.window
+            value_delta = [0.0] * par.window
             for s in range(par.window):
                 slot = slots[s]
                 if slot is None:
                     continue
                 j = slot.token
                 slot_tokens[i, s] = j
-                delta[s] = math.exp(-par.decay_per_token * (i - j))
+                age, value_age = (i - j, i - j) if ages is None else (x[h, i, j] for x in ages)
+                delta[s] = math.exp(-par.decay_per_token * age)
+                value_delta[s] = math.exp(-par.decay_per_token * value_age)
                 score = cell_currents(par, token["query"], slot.key, [delta[s]] * d)
                 scores[h, i, j] = score
                 widths[h, i, j] = clip(score / par.saturation_score, 0.0, 1.0)
@@ -248,7 +260,7 @@ def attend(
                             continue
                         drives.append(float(widths[h, i, slot.token]))
                         volts.append(slot.value[f])
-                        decays.append(delta[s])
+                        decays.append(value_delta[s])
                     raw = cell_currents(par, drives, volts, decays)
                     out = raw / par.saturation_output
                     outputs_raw[h, i, t, f] = raw

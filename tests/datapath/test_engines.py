@@ -1,0 +1,298 @@
+"""Ages from real times, laws looked up cell by cell, precision, compiled passes, threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import archsim
+from archsim.compiled import SWITCH, available
+from archsim.components.cell import Cell, CurrentTable
+from archsim.components.head import Head
+from archsim.datapath import passes
+from archsim.datapath.ages import Ages, CellTimes
+from archsim.datapath.attention import AttentionOutput, LayerInput, attend_layer, attend_layers
+from archsim.errors import ConfigError
+
+from . import oracle
+
+EDGE = 1e-9
+SMALL = {"array.rows": 4, "array.columns": 4, "window": 10}
+
+
+def small_head(**overrides: Any) -> Head:
+    return Head(archsim.load_hardware(overrides={**SMALL, **overrides}).config)
+
+
+def draw(seed: int, tokens: int = 30, features: int = 4, heads: int = 2) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(0, 0.3, (heads, tokens, features)) + shift for shift in (0.5, 0.0, 0.0)]
+
+
+def parameters(head: Head, **changes: Any) -> oracle.Parameters:
+    return oracle.Parameters(
+        window=head.sub_tiles.window,
+        columns=head.sub_tiles.columns,
+        cell="linear" if len(head.cell.coefficients) == 2 else "polynomial",
+        **changes,
+    )
+
+
+def assert_codes(got: AttentionOutput, expected: oracle.Result) -> None:
+    assert got.codes is not None
+    assert got.scores is not None
+    excused = expected.edge_distance["output"] <= EDGE
+    assert np.array_equal(got.codes[~excused], expected.output_codes[~excused])
+    assert excused.mean() < 0.02
+    np.testing.assert_allclose(got.scores, np.nan_to_num(expected.scores), rtol=1e-10, atol=1e-9)
+
+
+@dataclass
+class Times:
+    """Times of a layer, and the ages that follow."""
+
+    ages: Ages
+    by_pair: tuple[np.ndarray, np.ndarray]
+
+
+def times(seed: int, heads: int, tokens: int, tau: float, longest_gap: float) -> Times:
+    """Writes and reads in program order with gaps of very different lengths."""
+    rng = np.random.default_rng(seed)
+    gaps = 10.0 ** rng.uniform(-9, np.log10(longest_gap), (4, heads, tokens))
+    before = np.cumsum(gaps.sum(axis=0), axis=1) - gaps.sum(axis=0)
+    written, read, value_written, value_read = before + np.cumsum(gaps, axis=0)
+    keys, values = CellTimes(read, written, 1 / tau), CellTimes(value_read, value_written, 1 / tau)
+    pairs = [
+        np.maximum(t.read[:, :, None] - t.written[:, None, :], 0) / tau for t in (keys, values)
+    ]
+    return Times(Ages(keys, values), (pairs[0], pairs[1]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    window=st.integers(1, 12),
+    columns=st.integers(1, 6),
+    tau=st.sampled_from([1e-9, 1e-6, 5e-3, 1e3]),
+    gap=st.sampled_from([1e-8, 1e-3, 10.0]),
+    model=st.sampled_from(["polynomial", "linear"]),
+)
+def test_real_times_give_the_oracles_codes(
+    seed: int, window: int, columns: int, tau: float, gap: float, model: str
+) -> None:
+    """However fast the decay and long the gaps: factors are rebased before they overflow."""
+    head = small_head(**{"window": window, "array.columns": columns, "cell.model": model})
+    q, k, v = draw(seed, tokens=20)
+    stamped = times(seed, 2, 20, tau, gap)
+    with np.errstate(over="raise", invalid="raise"):
+        got = attend_layer(q, k, v, head, details=True, ages=stamped.ages)
+    par = parameters(head, decay_per_token=1.0)
+    assert_codes(got, oracle.attend(q, k, v, par, ages=stamped.by_pair))
+
+
+def test_keys_and_values_have_their_own_ages() -> None:
+    """Old keys with fresh values and the other way round do not give the same."""
+    head, (q, k, v) = small_head(), draw(1)
+    tokens = np.broadcast_to(np.arange(30.0), (2, 30))
+    fresh, old = CellTimes(tokens, tokens, 0.0), CellTimes(tokens, tokens, 0.3)
+    results = [
+        attend_layer(q, k, v, head, details=True, ages=ages)
+        for ages in (Ages(old, fresh), Ages(fresh, old), Ages(fresh, fresh), Ages(old, old))
+    ]
+    scores = [r.scores for r in results]
+    assert np.allclose(scores[0], scores[3])  # type: ignore[arg-type]
+    assert np.allclose(scores[1], scores[2])  # type: ignore[arg-type]
+    assert len({r.y.tobytes() for r in results}) == 4
+
+
+def test_ages_per_token_are_the_default() -> None:
+    head, (q, k, v) = small_head(**{"retention.decay_per_token": 0.1}), draw(2)
+    default = attend_layer(q, k, v, head)
+    given_ = attend_layer(q, k, v, head, ages=Ages.per_token(2, 30, 0.1))
+    assert np.array_equal(default.y, given_.y)
+    seconds = np.arange(30) * 65e-9
+    nominal = CellTimes(*(np.broadcast_to(seconds, (2, 30)),) * 2, 0.1 / 65e-9)
+    assert np.array_equal(attend_layer(q, k, v, head, ages=Ages(nominal, nominal)).y, default.y)
+
+
+@pytest.mark.parametrize("longest_gap", [1e-7, 1.0])
+def test_currents_follow_the_ages(longest_gap: float) -> None:
+    """The energy of the reads comes from |I| at the same ages, also where a sign turns round."""
+    head, (q, k, v) = small_head(), draw(3, heads=1)
+    stamped = times(3, 1, 30, 5e-3, longest_gap)
+    got = attend_layer(q, k, v, head, details=True, ages=stamped.ages)
+    expected = [
+        np.abs(head.cell.current(stored * np.exp(-pairs[0])[:, :, None])).sum(axis=2)
+        for stored, pairs in zip(
+            (head.write_path.voltages(x[0] + 0.45) - 0.45 for x in (k, v)),
+            stamped.by_pair,
+            strict=True,
+        )
+    ]
+    assert got.pulse_widths is not None
+    drawn = (got.pulse_widths[0] * expected[1]).sum(axis=1)
+    np.testing.assert_allclose(got.activity.value_current[0], drawn, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: CellTimes(t.read[:, :-1], t.written, t.rate), "shape"),
+        (lambda t: CellTimes(t.read * np.nan, t.written, t.rate), "finite"),
+        (lambda t: CellTimes(t.written - 1, t.written, t.rate), "before"),
+        (lambda t: CellTimes(t.read + 99, t.written[:, ::-1], t.rate), "before"),
+        (lambda t: CellTimes(t.read, t.written, -1.0), "rate"),
+    ],
+)
+def test_times_that_make_no_sense_are_refused(
+    change: Callable[[CellTimes], CellTimes], words: str
+) -> None:
+    head, (q, k, v) = small_head(), draw(4)
+    good = Ages.per_token(2, 30, 0.1)
+    with pytest.raises(ConfigError, match=f"ages.values.*{words}"):
+        attend_layer(q, k, v, head, ages=Ages(good.keys, change(good.values)))
+
+
+class Plain:
+    """A cell's law without its polynomial: nothing that could be expanded."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.current = cell.current
+
+
+@pytest.mark.parametrize("window", [7, 10, 64])
+@pytest.mark.parametrize("levels", [8, None])
+@pytest.mark.parametrize("rate", [1e-3, 0.2])
+def test_looked_up_cells_equal_expanded_ones(window: int, levels: int | None, rate: float) -> None:
+    head = small_head(
+        **{"window": window, "levels.key_value": levels, "retention.decay_per_token": rate}
+    )
+    q, k, v = draw(5, tokens=90)
+    layer = LayerInput(q, k, v)
+    expanded = attend_layers([layer], head, details=True)[0]
+    direct = attend_layers([layer], head, details=True, law=Plain(head.cell))[0]
+    assert np.array_equal(direct.codes, expanded.codes)  # type: ignore[arg-type]
+    np.testing.assert_allclose(direct.scores, expanded.scores, rtol=1e-11, atol=1e-10)  # type: ignore[arg-type]
+    for name in ("key_current", "value_current", "longest_score", "longest_output"):
+        a, b = (getattr(x.activity, name) for x in (direct, expanded))
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_looked_up_cells_give_the_oracles_codes() -> None:
+    head = small_head(**{"retention.decay_per_token": 0.2})
+    q, k, v = draw(6)
+    got = attend_layers([LayerInput(q, k, v)], head, details=True, law=Plain(head.cell))[0]
+    assert_codes(got, oracle.attend(q, k, v, parameters(head, decay_per_token=0.2)))
+
+
+def stretched(age: np.ndarray) -> np.ndarray:
+    """A retention that is not one exponential."""
+    return np.exp(-((age / 20) ** 0.6))
+
+
+def test_a_measured_table_and_any_retention() -> None:
+    """Against every cell on its own, written once more in plain sums."""
+    head, (q, k, v) = small_head(), draw(7, heads=1)
+    table = CurrentTable(np.array([-0.45, -0.1, 0.0, 0.2, 0.45]), np.array([-9.0, -3, 1, 5, 11]))
+    layer = LayerInput(q, k, v)
+    got = attend_layers([layer], head, details=True, law=table, retention=stretched)[0]
+    i = np.arange(30)
+    age = i[:, None] - i
+    seen = (age >= 0) & (age < 10)
+    left = stretched(np.maximum(age, 0))[:, :, None]
+    keys, values = (
+        table.current((head.write_path.voltages(x[0] + 0.45) - 0.45) * left) for x in (k, v)
+    )
+    pulses = head.pulse_generator.widths(q[0])
+    scores = np.einsum("id,ijd->ij", pulses, keys) * seen
+    np.testing.assert_allclose(got.scores[0], scores, atol=1e-11)  # type: ignore[index]
+    charge = np.clip(scores / 80, 0, 1)[:, :, None] * values
+    tile = i % 10 // 4
+    raw = np.stack([charge[:, tile == t].sum(axis=1) for t in range(3)], axis=1) / 40
+    codes = np.rint(np.clip(raw, -1, 1) * 15.5)
+    assert np.array_equal(got.codes[0], codes)  # type: ignore[index]
+    unsigned = np.einsum("id,ijd->i", pulses, np.abs(keys) * seen[:, :, None])
+    np.testing.assert_allclose(got.activity.key_current[0], unsigned)
+    still = attend_layers([layer], head, law=table, retention=lambda age: np.ones_like(age))[0]
+    off = small_head(**{"retention.model": "off"})
+    assert np.array_equal(still.y, attend_layers([layer], off, law=table)[0].y)
+
+
+def test_float32_products_are_close_and_asked_for() -> None:
+    head = Head(archsim.load_hardware().config)
+    q, k, v = np.random.default_rng(8).normal(0, 0.4, (3, 2, 200, 64))
+    exact, single = (
+        attend_layer(q, k, v, head, details=True, precision=precision)
+        for precision in ("float64", "float32")
+    )
+    assert exact.codes is not None
+    assert single.codes is not None
+    differ = exact.codes != single.codes
+    assert differ.mean() < 1e-3
+    assert np.abs(exact.codes - single.codes).max() <= 1
+    assert not np.array_equal(exact.scores, single.scores)  # type: ignore[arg-type]
+    np.testing.assert_allclose(
+        single.activity.value_current, exact.activity.value_current, rtol=1e-5
+    )
+    with pytest.raises(ConfigError, match="float16"):
+        attend_layer(q, k, v, head, precision="float16")  # type: ignore[arg-type]
+
+
+def test_float32_survives_fast_decay_too() -> None:
+    head = small_head(**{"retention.decay_per_token": 2.5})
+    q, k, v = draw(9)
+    with np.errstate(over="raise", invalid="raise"):
+        single = attend_layer(q, k, v, head, precision="float32", details=True)
+    exact = attend_layer(q, k, v, head, details=True)
+    np.testing.assert_allclose(single.scores, exact.scores, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
+
+
+def everything(output: AttentionOutput) -> list[bytes]:
+    arrays = [output.y, output.codes, output.pulse_widths, output.scores]
+    arrays += [*vars(output.activity).values(), *vars(output.saturation).values()]
+    return [np.ascontiguousarray(x).tobytes() for x in arrays]
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_the_number_of_threads_changes_no_bit(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Head(archsim.load_hardware(overrides={"window": 100}).config)
+    q, k, v = np.random.default_rng(10).normal(0, 0.4, (3, 5, 150, 64))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    alone = everything(attend_layer(q, k, v, head, details=True))
+    monkeypatch.setattr(os, "cpu_count", lambda: threads)
+    assert everything(attend_layer(q, k, v, head, details=True)) == alone
+
+
+@pytest.mark.skipif(not available(), reason="numba (extra [fast]) is not installed")
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"window": 100},
+        {"retention.model": "off"},
+        {"levels.output": None},
+        {"cell.model": "linear", "window": 40, "array.columns": 24},
+    ],
+    ids=lambda overrides: ",".join(overrides) or "default",
+)
+def test_compiled_passes_change_no_bit(
+    overrides: dict[str, Any], precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Head(archsim.load_hardware(overrides=overrides).config)
+    q, k, v = np.random.default_rng(11).normal(0, 0.4, (3, 2, 150, 64))
+    results = []
+    for switch in ("0", "1"):
+        monkeypatch.setenv(SWITCH, switch)
+        assert passes.choose_passes(head, 0).name == ("compiled" if switch == "1" else "numpy")
+        results.append(everything(attend_layer(q, k, v, head, details=True, precision=precision)))
+    assert results[0] == results[1]
