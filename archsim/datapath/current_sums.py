@@ -46,7 +46,7 @@ def key_current_sums(problem: HeadProblem) -> Array:
     times, coefficients = problem.ages.keys, cell.coefficients
     signs = cell.current(deviation)
     np.sign(signs, out=signs)
-    sums = coefficients[0] * _weighted(pulses, signs, 0, window)
+    sums: Array = coefficients[0] * _weighted(pulses, signs, 0, window)
     powers = len(coefficients) - 1
     for first, stop in times.stretches(0, tokens, _RANGE / powers):
         oldest = max(0, first - window + 1)

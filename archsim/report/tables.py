@@ -301,7 +301,8 @@ def function(result: Result) -> Group:
         note(
             "Error of y against ideal: same scaled inputs, linear cells, no quantiser, no output "
             "clip, no decay. Then % of values beyond range: q, k, v after scaling; scores "
-            "S below 0 and above full scale; sub-tile outputs A."
+            "S below 0 and above full scale; sub-tile outputs A. "
+            f"Analog products in {found['precision']}."
         ),
     )
 
