@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from archsim.compiled import SWITCH, available
 from archsim.components.head import Head
 from archsim.config.hardware import load_hardware
-from archsim.datapath.attention import attend_layer
+from archsim.datapath.attention import LayerInput, Precision, attend_layers
 from archsim.workload.synthetic import synthesise
 from benchmarks.measure import Measured, fastest
 
@@ -44,22 +44,26 @@ def measure(quick: bool) -> Measured:
     layers = 1 if quick else 12
     trace = synthesise(layers, 12, 1024)
     head = Head(load_hardware().config)
-    scalers = [
-        {name: (a[layer], b[layer]) for name, (a, b) in trace.scalers.items()}
+    inputs = [
+        LayerInput(
+            trace.q[layer],
+            trace.k[layer],
+            trace.v[layer],
+            {name: (a[layer], b[layer]) for name, (a, b) in trace.scalers.items()},
+        )
         for layer in range(layers)
     ]
     operations = useful_operations(1024, 64, 3) * 12 * layers
 
-    def all_layers(precision: str) -> None:
-        for layer in range(layers):
-            attend_layer(*trace.layer(layer), head, scalers[layer])
+    def all_layers(precision: Precision) -> None:
+        attend_layers(inputs, head, precision=precision)
 
     rates = {"float64": [gemm_rate(np.float64)], "float32": [gemm_rate(np.float32)]}
     runs = []
     asked = os.environ.get(SWITCH)
     for compiled in (False, True) if available() else (False,):
         switched(compiled)
-        for precision in ("float64", "float32"):
+        for precision in get_args(Precision):
             all_layers(precision)
             seconds, _ = fastest(lambda p=precision: all_layers(p), 3, time.perf_counter)
             runs.append((compiled, precision, seconds))
