@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 _RANGE = 300.0
 """Largest exponent folded into a sum."""
 
+_BLOCK = 32
+"""Tokens of one running sum."""
+
 
 def signs_hold(problem: HeadProblem) -> bool:
     """Whether no cell's current changes sign while the cell is read."""
@@ -39,36 +42,58 @@ def key_current_sums(problem: HeadProblem) -> Array:
     Only where `signs_hold`.
     """
     pulses, deviation, window = problem.pulses, problem.key_deviation, problem.window
-    tokens = len(pulses)
     cell = problem.polynomial
     if not problem.fades or cell is None:
-        return _weighted(pulses, np.abs(problem.law.current(deviation)), 0, window)
-    times, coefficients = problem.ages.keys, cell.coefficients
-    signs = cell.current(deviation)
-    np.sign(signs, out=signs)
-    sums: Array = coefficients[0] * _weighted(pulses, signs, 0, window)
-    powers = len(coefficients) - 1
+        unsigned = np.abs(problem.law.current(deviation))
+        still: Array = _weighted(pulses, unsigned[None], 0, window)[0]
+        return still
+    times, tokens, powers = problem.ages.keys, len(pulses), len(cell.coefficients) - 1
+    sums = np.empty(tokens)
     for first, stop in times.stretches(0, tokens, _RANGE / powers):
         oldest = max(0, first - window + 1)
         origin = (first, first + 1)  # what is older than the range allows has faded to nothing
+        terms = np.empty((powers + 1, stop - oldest, deviation.shape[1]))
+        np.sign(cell.current(deviation[oldest:stop]), out=terms[0])
         z = deviation[oldest:stop] * times.growth(oldest, stop, origin)[:, None]
+        for power in range(powers):
+            np.multiply(terms[power], z, out=terms[power + 1])
+        by_power = _weighted(pulses[oldest:stop], terms, first - oldest, window)
         fade = times.fade(first, stop, origin)
-        term, factor = signs[oldest:stop].copy(), np.ones(stop - first)
-        for coefficient in coefficients[1:]:
-            term *= z
-            factor *= fade
-            part = _weighted(pulses[oldest:stop], term, first - oldest, window)
-            sums[first:stop] += coefficient * factor * part
+        factors = fade ** np.arange(powers + 1)[:, None]
+        sums[first:stop] = (cell.coefficients[:, None] * by_power * factors).sum(axis=0)
     return sums
 
 
 def _weighted(pulses: Array, terms: Array, skip: int, window: int) -> Array:
-    """``sum_d pulses[i,d] sum_{j in window of i} terms[j,d]`` of rows after the first `skip`."""
-    total = np.cumsum(terms, axis=0)
-    weighted: Array = np.einsum("id,id->i", pulses[skip:], total[skip:])
-    gone = len(terms) - window  # rows from `window` on have lost the first terms
+    """``sum_d pulses[i,d] sum_{j in window of i} terms[p,j,d]``, (powers, rows).
+
+    `pulses` (tokens, features), `terms` (powers, tokens, features), which are overwritten. Rows
+    after the first `skip`.
+    """
+    total = _running_sums(terms)
+    weighted: Array = np.einsum("id,pid->pi", pulses[skip:], total[:, skip:])
+    gone = len(pulses) - window  # rows from `window` on have lost the first terms
     if gone > 0:
         rows = max(skip, window)
-        lost = np.einsum("id,id->i", pulses[rows:], total[rows - window : gone])
-        weighted[rows - skip :] -= lost
+        lost = np.einsum("id,pid->pi", pulses[rows:], total[:, rows - window : gone])
+        weighted[:, rows - skip :] -= lost
     return weighted
+
+
+def _running_sums(terms: Array) -> Array:
+    """Sums over all tokens up to each, in place: terms (powers, tokens, features).
+
+    In blocks that run side by side, which takes a third of the time of ``cumsum``.
+    """
+    powers, tokens, features = terms.shape
+    whole = tokens - tokens % _BLOCK
+    blocks = terms[:, :whole].reshape(powers, -1, _BLOCK, features)
+    for n in range(1, _BLOCK if whole else 0):
+        blocks[:, :, n] += blocks[:, :, n - 1]
+    carried = np.cumsum(blocks[:, :, -1], axis=1)
+    blocks[:, 1:] += carried[:, :-1, None]
+    rest = terms[:, whole:]
+    if whole and tokens > whole:
+        rest[:, 0] += terms[:, whole - 1]
+    np.cumsum(rest, axis=1, out=rest)
+    return terms

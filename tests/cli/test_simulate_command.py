@@ -287,6 +287,31 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import archsim",
+        "import archsim; archsim.load_trace('reference').select(tokens=4)",
+        "import archsim\nt = archsim.load_trace('reference').select(4, slice(0, 1))\n"
+        "archsim.simulate(t, archsim.load_hardware())",
+    ],
+    ids=["import", "load", "simulate"],
+)
+def test_what_is_heavy_is_imported_where_it_is_needed(program: str) -> None:
+    heavy = {"torch", "numba", "pandas", "altair"}
+    if "simulate" not in program:
+        heavy |= {"pint"}
+    check = f"\nimport sys\nfound = {sorted(heavy)!r} & sys.modules.keys()\nassert not found, found"
+    run = subprocess.run(
+        [sys.executable, "-c", program + check.replace("[", "{").replace("]", "}")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("command", ["simulate", "trace", "compare"])
 def test_a_closed_pipe_is_no_error(command: str, small_trace_folder: Path) -> None:
     """``archsim ... | head -1`` ends quietly with 0."""
