@@ -111,15 +111,16 @@ class NumpyPasses:
         drawn += unsigned
 
     def convert(self, current: Real, total: Array, longest: Array, counts: Array) -> int:
-        widest = np.maximum(np.abs(current.max(axis=1)), np.abs(current.min(axis=1)))
-        clipped = 0
-        if (widest > 1).any():
-            clipped = int(np.count_nonzero(current > 1)) + int(np.count_nonzero(current < -1))
+        magnitude = np.abs(current)
+        widest = magnitude.max(axis=1)
+        clipped = int(np.count_nonzero(magnitude > 1)) if (widest > 1).any() else 0
         np.maximum(longest, np.minimum(widest, 1.0), out=longest)
         counters, quantiser = self.head.counters, self.head.output_converter.quantiser
         codes = quantiser.codes(current, out=current)
         total += codes
-        counts += counters.counts(codes).sum(axis=1)
+        # a product with ones, which is faster than a sum, and exact: counts are whole numbers
+        ones = np.ones((1, current.shape[1]), current.dtype)
+        counts += np.matmul(ones, counters.counts(codes))[:, 0]
         return clipped
 
 
