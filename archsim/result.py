@@ -310,14 +310,19 @@ def peak_power(simulation: Simulation) -> float:
     A phase of no length spends it over one clock period.
     """
     schedule, period = simulation.schedule, simulation.declaration.period_ps
-    times, steps = [], []
+    joules: dict[str, Array] = {}  # (tokens, layers, heads) by stage
     for posting in simulation.ledger:
-        if posting.total == 0 or posting.action.bucket == "static":
-            continue
-        stage = posting.action.stage
+        if posting.total and posting.action.bucket != "static":
+            stage = posting.action.stage
+            joules[stage] = joules[stage] + posting.energy if stage in joules else posting.energy
+    times, steps = [], []
+    for stage, energy in joules.items():
         start = schedule.start[FIRST if stage == "head" else stage]
         end = np.maximum(schedule.end[LAST if stage == "head" else stage], start + period)
-        watts = posting.energy / ((end - start) / PER_PICO)
+        if (start == start[..., :1]).all() and (end == end[..., :1]).all():
+            # heads side by side: one step for all of them
+            start, end, energy = start[..., 0], end[..., 0], energy.sum(axis=2)
+        watts = energy / ((end - start) / PER_PICO)
         times += [start.ravel(), end.ravel()]
         steps += [watts.ravel(), -watts.ravel()]
     static = simulation.head.controller.static_power
