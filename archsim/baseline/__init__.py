@@ -1,26 +1,33 @@
-"""GPUs beside the accelerator: a roofline for decode attention, and published measurements.
+"""GPUs beside the accelerator: a model of decode attention, and published measurements.
 
 Knows `archsim.config` only; the accelerator comes in as a few figures (`AcceleratorFigures`).
 """
 
 from archsim.baseline.compare import (
     AcceleratorFigures,
+    Capacity,
     Comparison,
     ComparisonRow,
-    ProtocolDescription,
+    Request,
     compare,
-    protocols,
 )
+from archsim.baseline.fit import GpuValidation, Prediction, validate_gpu
+from archsim.baseline.protocols import ProtocolDescription, protocols
 from archsim.baseline.roofline import DecodeAttention, RooflineEstimate, estimate
 
 __all__ = [
     "AcceleratorFigures",
+    "Capacity",
     "Comparison",
     "ComparisonRow",
     "DecodeAttention",
+    "GpuValidation",
+    "Prediction",
     "ProtocolDescription",
+    "Request",
     "RooflineEstimate",
     "compare",
     "estimate",
     "protocols",
+    "validate_gpu",
 ]

@@ -7,60 +7,48 @@ layer's time and energy for every layer, so the ratios hold for any number of la
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from archsim.baseline.fit import attention_of
+from archsim.baseline.protocols import BATCHES, ProtocolDescription, protocols
 from archsim.baseline.roofline import DecodeAttention, estimate
-from archsim.config.gpu import Gpu, Kind, Measurement, Precision, Protocol
-from archsim.errors import InvariantError
+from archsim.config.gpu import Cache, Gpu, Kind, Measurement, Precision, Protocol
+from archsim.errors import ConfigError, InvariantError
 
-THROUGHPUT_BATCH = 64  # the batch of the authors' and of NVIDIA's measurements
-MODEL_PRECISION: Precision = "fp16"
+MOST_BATCH = 65_536
+Workload = Literal["calibration", "trace"]
 
 
 @dataclass(frozen=True)
-class ProtocolDescription:
-    """What a protocol measures, in one sentence, and what is known to be wrong with it."""
+class Request:
+    """What a user asks of the GPU side; None leaves it to the protocol.
 
-    name: Protocol
-    kind: Kind
-    description: str
-    flaws: tuple[str, ...] = ()
+    Protocol ``paper`` has its own setting and ignores all but `protocols`; ``latency`` is of batch
+    1. Raises ConfigError for what no protocol can do.
+    """
 
+    protocols: tuple[Protocol, ...] = ("paper", "latency", "throughput", "eager")
+    batch: int | None = None
+    precision: Precision | None = None
+    cache: Cache = "warm"
 
-_PROTOCOLS = (
-    ProtocolDescription(
-        "paper",
-        "throughput",
-        "The paper's own GPU measurement: one layer, batch 64, fp32, eager PyTorch, "
-        "batch time divided by batch.",
-        (
-            "is_causal=True with a single query attends to key 0 only, so the GPU computed "
-            "something else",
-            "the timer does not synchronise with the device",
-            "batch time divided by batch is a throughput; the accelerator's figure is a latency",
-            "energy rests on one power sample a loop, minus idle power",
-        ),
-    ),
-    ProtocolDescription(
-        "latency",
-        "latency",
-        "Batch 1: how long one sequence waits for the attention of one layer, "
-        "kernels replayed from a graph.",
-    ),
-    ProtocolDescription(
-        "throughput",
-        "throughput",
-        f"Batch {THROUGHPUT_BATCH}: the step's time divided by the batch, "
-        "kernels replayed from a graph.",
-    ),
-)
-
-
-def protocols() -> tuple[ProtocolDescription, ...]:
-    """The protocols of a comparison, in the order in which rows are reported."""
-    return _PROTOCOLS
+    def __post_init__(self) -> None:
+        known = [protocol.name for protocol in protocols()]
+        unknown = [name for name in self.protocols if name not in known]
+        if unknown or not self.protocols:
+            raise ConfigError(f"protocol {unknown or 'none'}: use some of {', '.join(known)}")
+        if self.batch is not None:
+            if not 1 <= self.batch <= MOST_BATCH:
+                raise ConfigError(f"batch {self.batch}: 1 to {MOST_BATCH:,}")
+            if self.batch > 1 and not {"throughput", "eager"} & set(self.protocols):
+                raise ConfigError(
+                    f"batch {self.batch}: protocol latency is batch 1 and paper batch 64; "
+                    "use throughput or eager"
+                )
+        if set(self.protocols) == {"paper"} and self.precision not in {None, "fp32"}:
+            raise ConfigError(f"precision {self.precision}: protocol paper is fp32")
 
 
 @dataclass(frozen=True)
@@ -68,14 +56,17 @@ class AcceleratorFigures:
     """What the comparison needs to know of the accelerator.
 
     `attention_latency_s`: one token, one layer, all heads in parallel, in s. `energy_per_token_j`:
-    the same token, one layer, all heads together, in J. `layers` is the workload's, for the
-    record. `window` is the number of tokens attended to. `protocol_note` says how the figures came
-    about. Raises InvariantError if time or energy is not positive and finite.
+    the same token, one layer, all heads together, in J. `area_m2`: the arrays of one layer, all
+    heads, which hold one sequence. `layers` is the workload's, for the record. `window` is the
+    number of tokens attended to. `protocol_note` says how the figures came about. Raises
+    InvariantError if time, energy or area is not positive and finite.
     """
 
     name: str
+    workload: Workload
     attention_latency_s: float
     energy_per_token_j: float
+    area_m2: float
     layers: int
     heads: int
     head_dim: int
@@ -83,10 +74,30 @@ class AcceleratorFigures:
     protocol_note: str
 
     def __post_init__(self) -> None:
-        for name in ("attention_latency_s", "energy_per_token_j"):
+        for name in ("attention_latency_s", "energy_per_token_j", "area_m2"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InvariantError(f"{self.name}: {name} is {value}, not positive and finite")
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The same number of sequences on both sides, of one layer.
+
+    A set of arrays holds one sequence, so the GPU's batch needs as many sets (`chips`). `speedup`
+    is the GPU's step over the accelerator's time: all chips work at once. The GPU's own figures are
+    None where die area or energy is not known.
+    """
+
+    sequences_per_chip: int
+    chips: int
+    area_mm2: float
+    power_w: float
+    speedup: float
+    tokens_per_s_per_mm2: float
+    tokens_per_j: float
+    gpu_tokens_per_s_per_mm2: float | None
+    gpu_tokens_per_j: float | None
 
 
 @dataclass(frozen=True)
@@ -96,16 +107,20 @@ class ComparisonRow:
     `latency_us` and `energy_mj` are of one step of the whole batch, ``per_token_*`` are those over
     the batch. `energy_bound_mj` is thermal design power times time. `speedup` and `energy_ratio`
     are GPU over accelerator, per token: above 1 the accelerator wins. Energies are None where
-    nobody measured them.
+    nobody measured them. `latency_error` and `energy_error` are those of a modelled row whose very
+    point was measured; `capacity` is given for the protocol ``throughput``.
     """
 
     gpu: str
     protocol: Protocol
+    workload: Workload
     batch: int
     window: int
     heads: int
+    head_dim: int
     layers: int
     precision: Precision
+    cache: Cache
     latency_us: float
     energy_mj: float | None
     energy_bound_mj: float
@@ -113,8 +128,13 @@ class ComparisonRow:
     per_token_energy_mj: float | None
     speedup: float
     energy_ratio: float | None
+    claimed_speedup: float | None
+    claimed_energy_ratio: float | None
     kind: Kind
     source: Literal["measured", "model"]
+    latency_error: float | None
+    energy_error: float | None
+    capacity: Capacity | None
     note: str
 
 
@@ -127,27 +147,86 @@ class Comparison:
     omitted: tuple[str, ...]
 
 
-def compare(accelerator: AcceleratorFigures, gpus: Sequence[Gpu]) -> Comparison:
-    """Published measurements and the roofline of `gpus`, for the accelerator's heads and window.
+def compare(
+    accelerator: AcceleratorFigures, gpus: Sequence[Gpu], request: Request | None = None
+) -> Comparison:
+    """Measurements and the model of `gpus`, for the accelerator's heads and window.
 
     A measurement needs the accelerator's heads and head_dim. One of the protocol ``paper`` needs
     its window too; of the others the nearest window is taken, and the row's note says which.
     """
+    request = request or Request()
     rows: list[ComparisonRow] = []
     omitted: list[str] = []
-    for protocol in _PROTOCOLS:
+    for protocol in protocols():
+        if protocol.name not in request.protocols:
+            continue
         for gpu in gpus:
             published = [point for point in gpu.measurements if point.protocol == protocol.name]
             usable = [point for point in published if _fits(point, accelerator)]
             if published and not usable:
                 omitted.append(_why_omitted(gpu, published[0], accelerator))
-            rows += (
-                _measured_row(gpu, point, accelerator)
-                for point in _nearest_window(usable, accelerator.window)
-            )
-            if protocol.name != "paper":
-                rows.append(_model_row(gpu, protocol, accelerator))
+            chosen = list(_chosen(usable, protocol, request, accelerator.window))
+            if usable and not chosen:
+                omitted.append(f"{gpu.name}, protocol {protocol.name}: not measured as asked for")
+            rows += (_measured_row(gpu, point, accelerator) for point in chosen)
+            if protocol.name == "paper":
+                step = _paper_step(protocol, accelerator)
+                if step is not None:
+                    rows.append(_model_row(gpu, protocol, accelerator, step, chosen, "cold"))
+                continue
+            try:
+                step = _asked_step(gpu, protocol, request, accelerator)
+            except ConfigError as error:
+                omitted.append(f"{gpu.name}, protocol {protocol.name}: {error}")
+                continue
+            rows.append(_model_row(gpu, protocol, accelerator, step, [], request.cache))
     return Comparison(accelerator, tuple(rows), tuple(omitted))
+
+
+def batch_of(
+    protocol: ProtocolDescription, request: Request, step_time: Callable[[int], float]
+) -> int:
+    """The batch of a protocol's row: its own, the one asked for, or the best of `BATCHES`.
+
+    `step_time` gives the time of a step of a batch; the best has the least time a sequence.
+    """
+    if protocol.name == "latency":
+        return 1
+    if request.batch is not None:
+        return request.batch
+    if protocol.batch is not None:
+        return protocol.batch
+    return min(BATCHES, key=lambda batch: step_time(batch) / batch)
+
+
+def _asked_step(
+    gpu: Gpu, protocol: ProtocolDescription, request: Request, accelerator: AcceleratorFigures
+) -> DecodeAttention:
+    precision = request.precision or protocol.precision
+    gpu.peak.at(precision)  # refuses what the GPU does not compute in
+    one = DecodeAttention(
+        1, accelerator.heads, accelerator.head_dim, accelerator.window, 1, precision
+    )
+
+    def step_time(batch: int) -> float:
+        return estimate(gpu, replace(one, batch=batch), protocol.launch, request.cache).latency_s
+
+    return replace(one, batch=batch_of(protocol, request, step_time))
+
+
+PAPER_HEADS, PAPER_HEAD_DIM, PAPER_WINDOW = 12, 64, 1024
+"""The authors' GPU setting (FACTS 4)."""
+
+
+def _paper_step(
+    protocol: ProtocolDescription, accelerator: AcceleratorFigures
+) -> DecodeAttention | None:
+    """The authors' setting, if the accelerator's figures are for it."""
+    shape = (accelerator.heads, accelerator.head_dim, accelerator.window)
+    if shape != (PAPER_HEADS, PAPER_HEAD_DIM, PAPER_WINDOW):
+        return None
+    return DecodeAttention(1, *shape, protocol.batch or 1, protocol.precision)
 
 
 def _fits(point: Measurement, accelerator: AcceleratorFigures) -> bool:
@@ -166,11 +245,32 @@ def _why_omitted(gpu: Gpu, point: Measurement, accelerator: AcceleratorFigures) 
     )
 
 
-def _nearest_window(points: Sequence[Measurement], window: int) -> Iterator[Measurement]:
-    """Of each batch and precision the point nearest to `window`; of two, the smaller."""
-    for batch, precision in sorted({(point.batch, point.precision) for point in points}):
-        same = [p for p in points if (p.batch, p.precision) == (batch, precision)]
-        yield min(same, key=lambda point: (abs(point.window - window), point.window))
+def _chosen(
+    points: Sequence[Measurement], protocol: ProtocolDescription, request: Request, window: int
+) -> Iterator[Measurement]:
+    """Of each series of measurements the point that answers the request, if there is one.
+
+    A series is what one source measured; of its windows the nearest is taken (of two, the smaller),
+    of its precisions the one asked for, else the protocol's, else the first.
+    """
+    if protocol.name == "paper":
+        yield from points
+        return
+    for series in dict.fromkeys((point.note, point.source) for point in points):
+        found = [p for p in points if (p.note, p.source) == series and p.cache == request.cache]
+        precisions = list(dict.fromkeys(p.precision for p in found))
+        wanted = request.precision
+        if wanted is None and precisions:
+            own = protocol.precision
+            wanted = own if own in precisions else precisions[0]
+        found = [p for p in found if p.precision == wanted]
+        batch = 1 if protocol.name == "latency" else request.batch or protocol.batch
+        if batch is not None:
+            found = [p for p in found if p.batch == batch]
+        if found:
+            nearest = min((abs(p.window - window), p.window) for p in found)[1]
+            at_window = [p for p in found if p.window == nearest]
+            yield min(at_window, key=lambda p: p.step_latency / p.batch)
 
 
 def _measured_row(gpu: Gpu, point: Measurement, accelerator: AcceleratorFigures) -> ComparisonRow:
@@ -184,10 +284,8 @@ def _measured_row(gpu: Gpu, point: Measurement, accelerator: AcceleratorFigures)
         accelerator,
         gpu=gpu,
         protocol=point.protocol,
-        kind=point.kind,
-        step=DecodeAttention(
-            1, point.heads, point.head_dim, point.window, point.batch, point.precision
-        ),
+        step=attention_of(point),
+        cache=point.cache,
         latency_s=point.step_latency,
         energy_j=point.step_energy,
         source="measured",
@@ -196,28 +294,34 @@ def _measured_row(gpu: Gpu, point: Measurement, accelerator: AcceleratorFigures)
 
 
 def _model_row(
-    gpu: Gpu, protocol: ProtocolDescription, accelerator: AcceleratorFigures
+    gpu: Gpu,
+    protocol: ProtocolDescription,
+    accelerator: AcceleratorFigures,
+    step: DecodeAttention,
+    measured: Sequence[Measurement],
+    cache: Cache,
 ) -> ComparisonRow:
-    step = DecodeAttention(
-        layers=1,
-        heads=accelerator.heads,
-        head_dim=accelerator.head_dim,
-        window=accelerator.window,
-        batch=1 if protocol.kind == "latency" else THROUGHPUT_BATCH,
-        precision=MODEL_PRECISION,
-    )
-    modelled = estimate(gpu, step)
-    fits = "fit" if modelled.cache_fits_l2 else "do not fit"
+    """A modelled row; beside `measured` it is a prediction of that point, with its error."""
+    modelled = estimate(gpu, step, protocol.launch, cache)
+    energy, note = modelled.energy_j, "energy from modelled utilisation"
+    if protocol.name == "paper":  # the authors subtract idle power
+        energy -= modelled.idle_energy_j
+        note = "unfused operations assumed; energy above idle, from modelled utilisation"
+    errors: tuple[float | None, float | None] = (None, None)
+    for point in measured:
+        energy_error = None if point.step_energy is None else energy / point.step_energy - 1
+        errors = (modelled.latency_s / point.step_latency - 1, energy_error)
     return _row(
         accelerator,
         gpu=gpu,
         protocol=protocol.name,
-        kind=protocol.kind,
         step=step,
+        cache=cache,
         latency_s=modelled.latency_s,
-        energy_j=modelled.energy_j,
+        energy_j=energy,
         source="model",
-        note=f"roofline, {modelled.limit} term; K and V {fits} L2; power assumed from utilisation",
+        note=f"limited by {modelled.limit}; {note}",
+        errors=errors,
     )
 
 
@@ -226,23 +330,28 @@ def _row(
     *,
     gpu: Gpu,
     protocol: Protocol,
-    kind: Kind,
     step: DecodeAttention,
+    cache: Cache,
     latency_s: float,
     energy_j: float | None,
     source: Literal["measured", "model"],
     note: str,
+    errors: tuple[float | None, float | None] = (None, None),
 ) -> ComparisonRow:
     token_latency = latency_s / step.batch
     token_energy = None if energy_j is None else energy_j / step.batch
+    claim = gpu.claim if protocol == "paper" else None
     return ComparisonRow(
         gpu=gpu.name,
         protocol=protocol,
+        workload=accelerator.workload,
         batch=step.batch,
         window=step.window,
         heads=step.heads,
+        head_dim=step.head_dim,
         layers=step.layers,
         precision=step.precision,
+        cache=cache,
         latency_us=latency_s * 1e6,
         energy_mj=None if energy_j is None else energy_j * 1e3,
         energy_bound_mj=gpu.power.thermal_design * latency_s * 1e3,
@@ -252,7 +361,39 @@ def _row(
         energy_ratio=(
             None if token_energy is None else token_energy / accelerator.energy_per_token_j
         ),
-        kind=kind,
+        claimed_speedup=None if claim is None else claim.speedup,
+        claimed_energy_ratio=None if claim is None else claim.energy_ratio,
+        kind="latency" if step.batch == 1 else "throughput",
         source=source,
+        latency_error=errors[0],
+        energy_error=errors[1],
+        capacity=(
+            _capacity(accelerator, gpu, step.batch, latency_s, energy_j)
+            if protocol == "throughput"
+            else None
+        ),
         note=note,
+    )
+
+
+def _capacity(
+    accelerator: AcceleratorFigures,
+    gpu: Gpu,
+    batch: int,
+    latency_s: float,
+    energy_j: float | None,
+) -> Capacity:
+    own, energy = accelerator.attention_latency_s, accelerator.energy_per_token_j
+    area = accelerator.area_m2 * 1e6
+    die = None if gpu.die_area is None else gpu.die_area * 1e6
+    return Capacity(
+        sequences_per_chip=1,
+        chips=batch,
+        area_mm2=batch * area,
+        power_w=batch * energy / own,
+        speedup=latency_s / own,
+        tokens_per_s_per_mm2=1 / own / area,
+        tokens_per_j=1 / energy,
+        gpu_tokens_per_s_per_mm2=None if die is None else batch / latency_s / die,
+        gpu_tokens_per_j=None if energy_j is None else batch / energy_j,
     )

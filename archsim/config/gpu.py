@@ -5,6 +5,7 @@ One YAML file a GPU in ``hwconfigs/gpus``; `archsim.baseline` turns it into time
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -24,8 +25,11 @@ from archsim.files import data_folder
 Precision = Literal["fp32", "fp16", "bf16"]
 """Number format of q, K, V and the output; sums are taken in fp32."""
 
-Protocol = Literal["paper", "latency", "throughput"]
-"""How a GPU figure came about; `archsim.baseline.compare.protocols` describes each."""
+Protocol = Literal["paper", "latency", "throughput", "eager"]
+"""How a GPU figure came about; `archsim.baseline.protocols` describes each."""
+
+Cache = Literal["warm", "cold"]
+"""Whether K and V may still be in L2 from the step before, or come from memory."""
 
 Kind = Literal["latency", "throughput"]
 """What a time per token means: the wait of one sequence, or the time of a batch over its size."""
@@ -55,10 +59,17 @@ class PeakRates(Section):
 
 
 class Memory(Section):
-    """Off-chip bandwidth (byte/s) and size of the last-level cache (byte)."""
+    """Off-chip bandwidth, and bandwidth and size of the last-level cache (byte/s, byte)."""
 
     bandwidth: BytesPerSecond
     l2: Bytes
+    l2_bandwidth: BytesPerSecond
+
+    @model_validator(mode="after")
+    def _cache_is_faster(self) -> Self:
+        if self.l2_bandwidth < self.bandwidth:
+            raise ValueError("l2_bandwidth must not be below bandwidth")
+        return self
 
 
 class Power(Section):
@@ -75,34 +86,47 @@ class Power(Section):
 
 
 class TimingModel(Section):
-    """Parameters of ``t = max(floor, fixed_cost + bytes/(efficiency * bandwidth), FLOP/peak)``.
+    """Parameters of the time of one attention kernel, and of any other operation; times in s.
 
-    Times in s. `floor` is the shortest attention kernel replayed from a graph, `eager_launch` is
-    added when each kernel is launched by itself, `bandwidth_efficiency` is in (0, 1].
+    `floor`, `step` and `bandwidth_efficiency` are fitted together to measurements (see
+    `archsim.baseline.fit`): the shortest kernel replayed from a graph; what is added from
+    `step_tokens` tokens of the batch on, where the work is divided over more blocks than one wave;
+    and the share of a level's bandwidth that a kernel reaches. `eager_launch` is added when the
+    framework launches the attention itself, `operation_cost` is what every other operation of a
+    model takes besides its traffic.
     """
 
     floor: Seconds
-    fixed_cost: Seconds
+    step: Seconds
+    step_tokens: int = Field(ge=1)
     bandwidth_efficiency: float = Field(gt=0, le=1)
     eager_launch: Seconds
+    operation_cost: Seconds
 
 
 class Measurement(Section):
-    """One published measurement of the attention of one layer, one new token a sequence.
+    """One measurement of the attention of one layer, one new token a sequence.
 
-    `latency` (s) and `energy` (J) are written as published: for one `step` of the whole batch, or
-    already divided by the batch (`token`).
+    `latency` (s) and `energy` (J) are for one `step` of the whole batch, or already divided by the
+    batch (`token`). `cache` says whether K and V may be in L2 from the step before (``warm``).
+    `above_idle`: `energy` is without the power drawn while nothing runs. `latency_p5` and
+    `latency_p95` are percentiles over replays, `idle_power` is in W.
     """
 
     protocol: Protocol
     kind: Kind
     precision: Precision
+    cache: Cache = "warm"
     batch: int = Field(ge=1)
     window: int = Field(ge=1)
     heads: int = Field(ge=1)
     head_dim: int = Field(ge=1)
     latency: Seconds
+    latency_p5: Seconds | None = None
+    latency_p95: Seconds | None = None
     energy: Joules | None = None
+    above_idle: bool = False
+    idle_power: Watts | None = None
     per: Literal["step", "token"] = "step"
     source: Source
     note: str = Field(min_length=1)
@@ -111,7 +135,7 @@ class Measurement(Section):
     def _kind_fits(self) -> Self:
         if self.kind == "latency" and self.batch != 1:
             raise ValueError("a latency is of one sequence: batch 1, or kind: throughput")
-        if self.protocol != "paper" and self.protocol != self.kind:
+        if self.protocol in {"latency", "throughput"} and self.protocol != self.kind:
             raise ValueError(f"protocol {self.protocol} needs kind: {self.protocol}")
         return self
 
@@ -128,28 +152,68 @@ class Measurement(Section):
         return self.energy * self.batch
 
 
+class Claim(Section):
+    """What the accelerator's paper says of this GPU: how many times slower, and more energy."""
+
+    speedup: float = Field(gt=0)
+    energy_ratio: float = Field(gt=0)
+
+
 class Gpu(Section):
-    """A GPU: data-sheet numbers, the parameters of the timing model, published measurements."""
+    """A GPU: data-sheet numbers, the parameters of the timing model, and measurements."""
 
     name: str = Field(min_length=1)
     peak: PeakRates
     memory: Memory
     power: Power
+    die_area: Annotated[float, Quantity("m^2", ge=1e-8, le=1e-2)] | None = None
     timing: TimingModel
+    claim: Claim | None = None
     measurements: tuple[Measurement, ...] = Field(default=(), strict=False)
+
+
+class MeasuredFile(Section):
+    """What ``archsim baseline measure`` writes: which GPU file it is of, how and where measured."""
+
+    gpu: str = Field(min_length=1)
+    method: dict[str, str | int | float]
+    device: dict[str, str | int | float]
+    measurements: tuple[Measurement, ...] = Field(strict=False, min_length=1)
+    left_out: tuple[str, ...] = Field(default=(), strict=False)
+
+
+def _folder() -> Path:
+    return data_folder("hwconfigs") / "gpus"
 
 
 def available_gpus() -> tuple[str, ...]:
     """Names of the GPU files that come with archsim, sorted."""
-    return tuple(sorted(path.stem for path in (data_folder("hwconfigs") / "gpus").glob("*.yaml")))
+    return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
 
 
 def load_gpu(name_or_path: str | Path) -> Gpu:
     """The GPU of a shipped name ("rtx-4090") or of a YAML file ("my/gpu.yaml").
 
+    What a file does not say of `timing` is that of ``gpus/timing/decode.yaml``: the parameters are
+    of kernels, not of a GPU. Measurements of ``gpus/measured`` that name a shipped GPU are added.
     Raises ConfigError for an unknown name (with the nearest known one) and for a faulty file.
     """
-    return validate_document(read_document(_gpu_path(name_or_path)), Gpu)
+    path = _gpu_path(name_or_path)
+    document = read_document(_folder() / "timing" / "decode.yaml").updated(read_document(path))
+    gpu = validate_document(document, Gpu)
+    found = [load_measured(each) for each in sorted((_folder() / "measured").glob("*.yaml"))]
+    return with_measured(gpu, path.stem, found)
+
+
+def load_measured(path: Path) -> MeasuredFile:
+    """A file that ``archsim baseline measure`` wrote; raises ConfigError if it is faulty."""
+    return validate_document(read_document(path), MeasuredFile)
+
+
+def with_measured(gpu: Gpu, name: str, files: Iterable[MeasuredFile]) -> Gpu:
+    """`gpu`, known as `name`, with the measurements of those `files` that are of it."""
+    added = [point for file in files if file.gpu == name for point in file.measurements]
+    return gpu.model_copy(update={"measurements": (*gpu.measurements, *added)}) if added else gpu
 
 
 def _gpu_path(name_or_path: str | Path) -> Path:
@@ -162,4 +226,4 @@ def _gpu_path(name_or_path: str | Path) -> Path:
             f"unknown GPU {one_line(name_or_path, 60)!r}{suggestion(name_or_path, list(known))}"
             f" (known: {', '.join(known)}, or the path of a YAML file)"
         )
-    return data_folder("hwconfigs") / "gpus" / f"{name_or_path}.yaml"
+    return _folder() / f"{name_or_path}.yaml"

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from archsim.config.digital import DigitalConfig
 from archsim.config.loading import (
     Document,
     Provenance,
@@ -249,9 +250,10 @@ class HardwareConfig(Section):
     controller: ControllerConfig
     static: StaticConfig
     calibration: CalibrationConfig
+    digital: DigitalConfig
 
     def inactive(self) -> frozenset[str]:
-        return frozenset({"description"})
+        return frozenset({"description", "digital"})  # digital: outside what is simulated
 
     @model_validator(mode="after")
     def _clock_law(self) -> HardwareConfig:

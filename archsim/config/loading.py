@@ -97,6 +97,16 @@ class Document:
     places: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
 
+    def updated(self, own: Document) -> Document:
+        """This document with everything that `own` says in its place."""
+        _merge(self.values, own.values)
+        for dotted in own.provenance:
+            self.provenance.pop(dotted, None)
+        self.provenance.update(own.provenance)
+        self.places.update(own.places)
+        self.path = own.path
+        return self
+
 
 def read_document(path: Path, root: Path | None = None) -> Document:
     """Read one YAML file and the file it ``extends`` (one parent a file, same folder or below).
@@ -125,13 +135,7 @@ def _read(path: Path, root: Path, seen: tuple[Path, ...]) -> Document:
         base = _read(target, below, (*seen, path.resolve()))
     own = Document({}, path=path)
     _collect(tree, (), str(path), own, own.values, 0)
-    _merge(base.values, own.values)
-    for dotted in own.provenance:
-        base.provenance.pop(dotted, None)
-    base.provenance.update(own.provenance)
-    base.places.update(own.places)
-    base.path = path
-    return base
+    return base.updated(own)
 
 
 def _parse_yaml(path: Path) -> Any:

@@ -51,6 +51,7 @@ ampere = [current] = A = amp
 kelvin = [temperature] = K
 bit = [information]
 FLOP = [operation]
+MAC = [multiply_accumulate]
 cell = [cell]
 minute = 60 * second = min
 hour = 60 * minute = h
@@ -110,6 +111,7 @@ def parse_quantity(text: str, unit: str) -> float:
 EXAMPLES = {
     "s": "15 ns", "m^2": "1 um^2", "J": "0.2 pJ", "A": "80 uA", "F": "10 fF", "Hz": "1 GHz",
     "V": "0.9 V", "W": "1 mW", "byte": "72 MB", "byte/s": "1008 GB/s", "FLOP/s": "82.6 TFLOP/s",
+    "MAC/s": "10 TMAC/s", "J/byte": "31 pJ/byte",
 }  # fmt: skip
 """A plausible value of each unit, for messages and the schema."""
 

@@ -23,8 +23,8 @@ OPENING = "# archsim config"
 WIDTH = 80
 
 _PREFIXES: dict[str, tuple[int, Decimal | int]] = {
-    "G": (9, 1), "M": (6, 1), "k": (3, 1), "": (0, Decimal("0.1")), "m": (-3, 1), "u": (-6, 1),
-    "n": (-9, 1), "p": (-12, 1), "f": (-15, 1), "a": (-18, 1),
+    "T": (12, 1), "G": (9, 1), "M": (6, 1), "k": (3, 1), "": (0, Decimal("0.1")), "m": (-3, 1),
+    "u": (-6, 1), "n": (-9, 1), "p": (-12, 1), "f": (-15, 1), "a": (-18, 1),
 }  # fmt: skip
 """Exponent of ten of each prefix, and the least number of it worth writing: 0.9 V, but 15 ns."""
 

@@ -6,37 +6,74 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from archsim.baseline import AcceleratorFigures, Comparison, compare
+from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow, Request, compare
+from archsim.baseline.compare import Workload
+from archsim.baseline.transformer import ModelComparison, ModelRow, compare_models
 from archsim.config.gpu import Gpu
-from archsim.evaluation.calibration import Calibration, calibrate
+from archsim.config.hardware import Hardware
+from archsim.evaluation.calibration import HEADS, Calibration, calibrate
 from archsim.result import Result
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class GpuComparison:
-    """`on_trace`: modelled rows for the trace's shape. `at_calibration`: rows that are measured.
+    """Attention of one layer beside GPUs.
 
-    The measured points are for 12 heads x 64 at a full window, so they stand against the hardware
-    on its calibration workload, whatever the trace is.
+    `at_calibration`: protocol ``paper``, and what was measured; those points are for 12 heads x 64,
+    so they stand against the hardware on its calibration workload, whatever the trace is.
+    `on_trace`: the modelled rows of the other protocols, for the trace's shape.
     """
 
     on_trace: Comparison
     at_calibration: Comparison
+
+    @property
+    def rows(self) -> tuple[ComparisonRow, ...]:
+        """All rows, those of the calibration workload first."""
+        return (*self.at_calibration.rows, *self.on_trace.rows)
 
     def document(self) -> dict[str, Any]:
         """One JSON document; every row says which workload it is for."""
         parts = {"calibration": self.at_calibration, "trace": self.on_trace}
         return {
             "schema_version": SCHEMA_VERSION,
+            "scope": "attention",
             "accelerators": {name: asdict(part.accelerator) for name, part in parts.items()},
-            "rows": [
-                {"workload": name, **asdict(row)}
-                for name, part in parts.items()
-                for row in part.rows
-            ],
+            "rows": [asdict(row) for row in self.rows],
             "omitted": [reason for part in parts.values() for reason in part.omitted],
+        }
+
+
+@dataclass(frozen=True)
+class WholeModelComparison:
+    """A whole token of GPT-2 beside GPUs; the rest of the token is computed as assumed."""
+
+    comparison: ModelComparison
+
+    @property
+    def rows(self) -> tuple[ModelRow, ...]:
+        """All rows."""
+        return self.comparison.rows
+
+    def document(self) -> dict[str, Any]:
+        """One JSON document, the assumption about the rest of the token included."""
+        found = self.comparison
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "scope": "model",
+            "model": {
+                **asdict(found.shape),
+                "macs_per_token": found.shape.macs,
+                "weights": found.shape.weights,
+            },
+            "accelerator": {
+                **asdict(found.accelerator),
+                "digital": found.digital.model_dump(),
+            },
+            "rows": [asdict(row) for row in found.rows],
+            "omitted": list(found.omitted),
         }
 
 
@@ -48,8 +85,10 @@ def trace_figures(result: Result) -> AcceleratorFigures:
     per_head = result.energy_per_token_per_head_pj["total"] * 1e-12
     return AcceleratorFigures(
         name=simulation.hardware.name,
+        workload="trace",
         attention_latency_s=result.latency["attention_ns"]["mean"] * 1e-9,
         energy_per_token_j=per_head * trace.heads,
+        area_m2=result.area_mm2["per_head"] * trace.heads * 1e-6,
         layers=trace.layers,
         heads=trace.heads,
         head_dim=trace.head_dim,
@@ -61,14 +100,18 @@ def trace_figures(result: Result) -> AcceleratorFigures:
     )
 
 
-def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
-    """The accelerator on the calibration workload: one layer x 12 heads, full window."""
+def calibration_figures(
+    calibration: Calibration, workload: Workload = "calibration"
+) -> AcceleratorFigures:
+    """The accelerator on the calibration workload: one layer, full window."""
     simulation = calibration.simulation
     trace = simulation.trace
     return AcceleratorFigures(
         name=simulation.hardware.name,
+        workload=workload,
         attention_latency_s=calibration.attention_ns * 1e-9,
         energy_per_token_j=calibration.total_pj() * 1e-12 * trace.heads,
+        area_m2=calibration.area_mm2() * trace.heads * 1e-6,
         layers=1,
         heads=trace.heads,
         head_dim=trace.head_dim,
@@ -77,11 +120,64 @@ def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
     )
 
 
-def compare_with_gpus(result: Result, gpus: Sequence[Gpu]) -> GpuComparison:
-    """Compare a simulated hardware with GPUs on its trace and on the calibration workload."""
-    modelled = compare(trace_figures(result), gpus)
-    measured = compare(calibration_figures(calibrate(result.simulation.hardware)), gpus)
-    return GpuComparison(
-        replace(modelled, rows=tuple(r for r in modelled.rows if r.source == "model"), omitted=()),
-        replace(measured, rows=tuple(r for r in measured.rows if r.source != "model")),
-    )
+def compare_with_gpus(
+    result: Result,
+    gpus: Sequence[Gpu],
+    request: Request | None = None,
+    window: int | None = None,
+) -> GpuComparison:
+    """Compare a simulated hardware with GPUs on its trace and on the calibration workload.
+
+    With `window` the hardware is given that window, and all protocols but ``paper`` compare a full
+    window of it: of the trace only the number of heads counts then.
+    """
+    request = request or Request()
+    hardware, heads = result.simulation.hardware, result.simulation.trace.heads
+    calibrated = calibration_figures(calibrate(hardware))
+    if window is None:
+        shaped, measured_at = trace_figures(result), calibrated
+    else:
+        resized = hardware.changed({"window": window})
+        measured_at = calibration_figures(calibrate(resized))
+        shaped = measured_at
+        if heads != HEADS:
+            shaped = calibration_figures(calibrate(resized, heads))
+        shaped = replace(shaped, workload="trace")
+    paper = tuple(name for name in request.protocols if name == "paper")
+    others = tuple(name for name in request.protocols if name != "paper")
+    rows: list[ComparisonRow] = []
+    omitted: list[str] = []
+    on_trace = Comparison(shaped, (), ())
+    if paper:
+        found = compare(calibrated, gpus, replace(request, protocols=paper, batch=None))
+        rows += found.rows
+        omitted += found.omitted
+    if others:
+        asked = replace(request, protocols=others)
+        found = compare(measured_at, gpus, asked)
+        rows += (row for row in found.rows if row.source == "measured")
+        omitted += (reason for reason in found.omitted if "measured" in reason)
+        modelled = compare(shaped, gpus, asked)
+        on_trace = replace(
+            modelled,
+            rows=tuple(row for row in modelled.rows if row.source == "model"),
+            omitted=tuple(r for r in modelled.omitted if "measured" not in r),
+        )
+    return GpuComparison(on_trace, Comparison(calibrated, tuple(rows), tuple(omitted)))
+
+
+def compare_whole_model(
+    hardware: Hardware,
+    gpus: Sequence[Gpu],
+    request: Request | None = None,
+    window: int | None = None,
+) -> WholeModelComparison:
+    """Compare a token of GPT-2 small: attention on the calibration workload, the rest as assumed.
+
+    Raises ConfigError if the hardware's heads are not those of the model.
+    """
+    if window is not None:
+        hardware = hardware.changed({"window": window})
+    figures = calibration_figures(calibrate(hardware))
+    found = compare_models(figures, hardware.config.digital, gpus, request or Request())
+    return WholeModelComparison(found)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from archsim.baseline import compare
+from archsim.baseline import Request, compare
 from archsim.components.head import Head
 from archsim.config.gpu import load_gpu
 from archsim.config.hardware import Hardware, load_hardware
@@ -36,8 +36,8 @@ BOUND_HEADS = 2
 """Heads of each rerun for bounds: fewer than the table's own run, so its energy scatters by 1 %."""
 
 DENSE_HARDWARE = "gaincell-osfet"
-PAPER_GPUS = {"rtx-4090": (344.0, 97266.0), "jetson-nano": (7521.0, 43981.0)}
-"""Published ratios to 65 ns and 73.8 nJ: latency, energy (FACTS 4)."""
+PAPER_GPUS = ("rtx-4090", "jetson-nano")
+"""The GPUs that the authors measured; their files hold the points and the claimed ratios."""
 
 
 @dataclass(frozen=True)
@@ -193,17 +193,18 @@ def _dense() -> list[Figure]:
 def _ratios(hardware: Hardware, calibration: Calibration) -> list[Figure]:
     figures = []
     accelerator = calibration_figures(calibration)
-    for gpu_name, (faster, less) in PAPER_GPUS.items():
-        gpu = load_gpu(gpu_name)
-        rows = [row for row in compare(accelerator, [gpu]).rows if row.protocol == "paper"]
+    paper = Request(protocols=("paper",))
+    note = "authors' GPU measurement / ours; batch 64, fp32, flawed (see docs/baseline.md)"
+    for gpu in (load_gpu(name) for name in PAPER_GPUS):
+        assert gpu.claim is not None
+        rows = [r for r in compare(accelerator, [gpu], paper).rows if r.source == "measured"]
         speed = rows[0].speedup if rows else None
         energy = rows[0].energy_ratio if rows else None
-        note = "authors' GPU measurement / ours; batch 64, fp32, flawed (see docs/baseline.md)"
         figures += [
-            Figure(f"{gpu.name}: time ratio", "x", faster, speed, "assumed", 0.01,
+            Figure(f"{gpu.name}: time ratio", "x", gpu.claim.speedup, speed, "assumed", 0.01,
                    hardware.name, note),
-            Figure(f"{gpu.name}: energy ratio", "x", less, energy, "calibrated", 0.01,
-                   hardware.name, note),
+            Figure(f"{gpu.name}: energy ratio", "x", gpu.claim.energy_ratio, energy, "calibrated",
+                   0.01, hardware.name, note),
         ]  # fmt: skip
     return figures
 

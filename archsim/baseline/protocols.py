@@ -1,0 +1,77 @@
+"""How a GPU figure comes about: four named protocols, and what is known to be wrong with one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archsim.baseline.roofline import Launch
+from archsim.config.gpu import Precision, Protocol
+
+BATCHES = tuple(2**power for power in range(9))
+"""1 to 256: where the best batch is looked for."""
+
+
+@dataclass(frozen=True)
+class ProtocolDescription:
+    """What a protocol measures, in one sentence; `flaws` say what is wrong with it.
+
+    `batch` None is the best of `BATCHES`. `batch` and `precision` are what a row has unless the
+    user asks for something else, which ``paper`` and the batch of ``latency`` do not allow.
+    """
+
+    name: Protocol
+    description: str
+    batch: int | None
+    precision: Precision
+    launch: Launch
+    flaws: tuple[str, ...] = ()
+
+
+_PROTOCOLS = (
+    ProtocolDescription(
+        "paper",
+        "The paper's own GPU measurement: one layer, 12 heads x 64, window 1,024, batch 64, fp32, "
+        "eager PyTorch, batch time divided by batch.",
+        64,
+        "fp32",
+        "eager",
+        (
+            "is_causal=True with a single query attends to key 0 only, so the GPU computed "
+            "something else",
+            "the timer does not synchronise with the device",
+            "batch time divided by batch is a throughput; the accelerator's figure is a latency",
+            "energy rests on one power sample a loop, minus idle power",
+            "fp32 without a fused kernel moves the cache twice in twice the bytes: not how decode "
+            "runs in practice",
+        ),
+    ),
+    ProtocolDescription(
+        "latency",
+        "Batch 1: how long one sequence waits for the attention of one layer; one fused kernel, "
+        "replayed from a graph.",
+        1,
+        "fp16",
+        "graph",
+    ),
+    ProtocolDescription(
+        "throughput",
+        "The step's time divided by the batch, at the batch of 1 to 256 where that is least; one "
+        "fused kernel, replayed from a graph.",
+        None,
+        "fp16",
+        "graph",
+    ),
+    ProtocolDescription(
+        "eager",
+        "What an unoptimised user sees: PyTorch's unfused attention in its default precision, "
+        "each operation launched by itself.",
+        1,
+        "fp32",
+        "eager",
+    ),
+)
+
+
+def protocols() -> tuple[ProtocolDescription, ...]:
+    """The protocols of a comparison, in the order in which rows are reported."""
+    return _PROTOCOLS
