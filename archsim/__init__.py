@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archsim.api import attend, compare, simulate, validate
+    from archsim.api import attend, compare, compare_model, simulate, validate
     from archsim.config.gpu import load_gpu
     from archsim.config.hardware import load_hardware
     from archsim.errors import ArchsimError
@@ -24,6 +24,7 @@ __all__ = [
     "Trace",
     "attend",
     "compare",
+    "compare_model",
     "load_gpu",
     "load_hardware",
     "load_trace",
@@ -36,6 +37,7 @@ _HOMES = {
     "Trace": "archsim.workload.trace",
     "attend": "archsim.api",
     "compare": "archsim.api",
+    "compare_model": "archsim.api",
     "load_gpu": "archsim.config.gpu",
     "load_hardware": "archsim.config.hardware",
     "load_trace": "archsim.workload.trace",

@@ -17,11 +17,14 @@ from archsim.timing.engine import Detail, Engine
 from archsim.workload.trace import Trace
 
 if TYPE_CHECKING:
-    from archsim.config.gpu import Gpu
-    from archsim.evaluation.comparison import GpuComparison
+    from collections.abc import Iterable
+
+    from archsim.baseline import Request
+    from archsim.config.gpu import Cache, Gpu, Precision, Protocol
+    from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
     from archsim.evaluation.published import Validation
 
-__all__ = ["attend", "compare", "simulate", "validate"]
+__all__ = ["attend", "compare", "compare_model", "simulate", "validate"]
 
 
 def attend(
@@ -98,11 +101,57 @@ def simulate(
     )
 
 
-def compare(result: Result, gpus: list[Gpu]) -> GpuComparison:
-    """A simulated accelerator beside GPUs; the paper's protocol uses its own workload."""
+def compare(
+    result: Result,
+    gpus: list[Gpu],
+    *,
+    protocols: Iterable[Protocol] | None = None,
+    batch: int | None = None,
+    window: int | None = None,
+    precision: Precision | None = None,
+    cache: Cache = "warm",
+) -> GpuComparison:
+    """Attention of a simulated accelerator beside GPUs.
+
+    Protocol ``paper`` uses its own workload and setting. `batch`, `precision` and `cache` are of
+    the GPU; None leaves them to the protocol. `window` compares a full window of that size on both
+    sides instead of the trace. Raises ConfigError for what no protocol can do.
+    """
     from archsim.evaluation.comparison import compare_with_gpus
 
-    return compare_with_gpus(result, gpus)
+    return compare_with_gpus(result, gpus, _request(protocols, batch, precision, cache), window)
+
+
+def compare_model(
+    hardware: Hardware,
+    gpus: list[Gpu],
+    *,
+    protocols: Iterable[Protocol] | None = None,
+    batch: int | None = None,
+    window: int | None = None,
+    precision: Precision | None = None,
+) -> WholeModelComparison:
+    """A whole token of GPT-2 small beside GPUs; the rest of it as `hardware`'s `digital` says.
+
+    Raises ConfigError as `compare` does, and for protocol ``paper`` alone.
+    """
+    from archsim.evaluation.comparison import compare_whole_model
+
+    request = _request(protocols, batch, precision, "warm")
+    return compare_whole_model(hardware, gpus, request, window)
+
+
+def _request(
+    protocols: Iterable[Protocol] | None,
+    batch: int | None,
+    precision: Precision | None,
+    cache: Cache,
+) -> Request:
+    from archsim.baseline import Request
+    from archsim.baseline import protocols as known
+
+    names = [p.name for p in known()] if protocols is None else list(protocols)
+    return Request(tuple(names), batch, precision, cache)
 
 
 def validate(hardware: Hardware) -> Validation:

@@ -57,9 +57,10 @@ class AcceleratorFigures:
 
     `attention_latency_s`: one token, one layer, all heads in parallel, in s. `energy_per_token_j`:
     the same token, one layer, all heads together, in J. `area_m2`: the arrays of one layer, all
-    heads, which hold one sequence. `layers` is the workload's, for the record. `window` is the
-    number of tokens attended to. `protocol_note` says how the figures came about. Raises
-    InvariantError if time, energy or area is not positive and finite.
+    heads, which hold one sequence. `boundary_bytes`: what enters and leaves them a token. `layers`
+    is the workload's, for the record. `window` is the number of tokens attended to. `protocol_note`
+    says how the figures came about. Raises InvariantError if time, energy or area is not positive
+    and finite.
     """
 
     name: str
@@ -67,11 +68,17 @@ class AcceleratorFigures:
     attention_latency_s: float
     energy_per_token_j: float
     area_m2: float
+    boundary_bytes: float
     layers: int
     heads: int
     head_dim: int
     window: int
     protocol_note: str
+
+    @property
+    def attention(self) -> DecodeAttention:
+        """The attention of one layer for one token, as a GPU would compute it."""
+        return DecodeAttention(1, self.heads, self.head_dim, self.window)
 
     def __post_init__(self) -> None:
         for name in ("attention_latency_s", "energy_per_token_j", "area_m2"):
@@ -173,7 +180,7 @@ def compare(
             if protocol.name == "paper":
                 step = _paper_step(protocol, accelerator)
                 if step is not None:
-                    rows.append(_model_row(gpu, protocol, accelerator, step, chosen, "cold"))
+                    rows.append(_model_row(gpu, protocol, accelerator, step, chosen, "warm"))
                 continue
             try:
                 step = _asked_step(gpu, protocol, request, accelerator)
@@ -197,7 +204,11 @@ def batch_of(
         return request.batch
     if protocol.batch is not None:
         return protocol.batch
-    return min(BATCHES, key=lambda batch: step_time(batch) / batch)
+
+    def token_time(batch: int) -> float:
+        return step_time(batch) / batch
+
+    return min(BATCHES, key=token_time)
 
 
 def _asked_step(

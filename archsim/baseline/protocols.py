@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from archsim.baseline.roofline import Launch
 from archsim.config.gpu import Precision, Protocol
 
-BATCHES = tuple(2**power for power in range(9))
+BATCHES = tuple(1 << power for power in range(9))
 """1 to 256: where the best batch is looked for."""
 
 

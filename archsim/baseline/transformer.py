@@ -22,8 +22,8 @@ LAYER_OPERATIONS, FINAL_OPERATIONS = 6, 2
 projection, LayerNorm, and two of the MLP in a layer; LayerNorm and output matrix at the end."""
 
 LAYER_ELEMENTWISE, FINAL_ELEMENTWISE = 57, 7
-"""Elementwise operations in units of the width: two LayerNorms of 7, GELU 8 x 4, residuals 2, biases
-9; at the end one LayerNorm. Each counts as a multiply-accumulate."""
+"""Elementwise operations in units of the width: two LayerNorms of 7, GELU 8 x 4, residuals 2,
+biases 9; at the end one LayerNorm. Each counts as a multiply-accumulate."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class ModelRow:
     """One GPU's token of the whole model and its ratio to the accelerator's; see `ComparisonRow`.
 
     Both sides hold `batch` sequences: the accelerator in as many sets of arrays, beside one engine
-    for the rest. Its own step is in the fields ``accelerator_*``. `most_speedup` is what would be
-    left if its attention took no time at all.
+    for the rest. Its own step is in the fields ``accelerator_*``. `attention_only_speedup`
+    is what a GPU would gain whose attention alone moved to the accelerator (Amdahl).
     """
 
     gpu: str
@@ -123,7 +123,7 @@ class ModelRow:
     accelerator_attention_latency_share: float
     accelerator_attention_energy_share: float
     speedup: float
-    most_speedup: float
+    attention_only_speedup: float
     energy_ratio: float
     kind: Kind
     source: str
@@ -276,7 +276,7 @@ def _row(
         accelerator_attention_latency_share=own.attention_latency_share,
         accelerator_attention_energy_share=own.attention_energy_share,
         speedup=cost.latency_s / own.latency_s,
-        most_speedup=cost.latency_s / own.rest_s,
+        attention_only_speedup=cost.latency_s / (own.attention_s + cost.rest_s),
         energy_ratio=cost.energy_j / own.energy_j,
         kind="latency" if step.batch == 1 else "throughput",
         source="model",

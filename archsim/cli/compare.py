@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from archsim.cli import CONTEXT_SETTINGS
+
+if TYPE_CHECKING:
+    from archsim.config.gpu import Cache, Gpu, Precision, Protocol
+    from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
+
+PROTOCOLS = ["paper", "latency", "throughput", "eager"]
 
 
 @click.command("compare", context_settings=CONTEXT_SETTINGS)
@@ -18,42 +27,172 @@ from archsim.cli import CONTEXT_SETTINGS
 @click.option(
     "--gpu", "names", multiple=True, metavar="NAME", help="GPU name or YAML; default all."
 )
+@click.option(
+    "--measured",
+    multiple=True,
+    metavar="FILE",
+    help="A YAML of `archsim baseline measure` to read as well.",
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    type=click.Choice(PROTOCOLS),
+    help="How the GPU runs; repeatable, default all.",
+)
+@click.option("--batch", type=int, metavar="B", help="Batch of throughput and eager.")
+@click.option("--window", type=int, metavar="S", help="A full window of S tokens on both sides.")
+@click.option(
+    "--precision", type=click.Choice(["fp16", "bf16", "fp32"]), help="Default: the protocol's."
+)
+@click.option(
+    "--cache",
+    type=click.Choice(["warm", "cold"]),
+    default="warm",
+    show_default=True,
+    help="K and V still in the GPU's L2 where they fit, or not.",
+)
+@click.option(
+    "--scope",
+    type=click.Choice(["attention", "model"]),
+    default="attention",
+    show_default=True,
+    help="One layer's attention, or a whole token of GPT-2 small.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@click.option("--csv", "csv_path", metavar="FILE", help="Write the rows to a CSV file as well.")
+@click.option("--plot", metavar="DIR", help="Write roofline and ratios as SVG, PNG and a page.")
+@click.option(
+    "--fail-below", type=float, metavar="RATIO", help="Exit 1 if a speed-up is below RATIO."
+)
 @click.option("--list-gpus", is_flag=True, help="List the GPUs that come with archsim and exit.")
 def command(
     config: str | None,
     trace: str | None,
     assignments: tuple[str, ...],
     names: tuple[str, ...],
+    measured: tuple[str, ...],
+    protocols: tuple[Protocol, ...],
+    batch: int | None,
+    window: int | None,
+    precision: Precision | None,
+    cache: Cache,
+    scope: str,
     as_json: bool,
+    csv_path: str | None,
+    plot: str | None,
+    fail_below: float | None,
     list_gpus: bool,
 ) -> None:
-    """The accelerator beside GPUs, by measurements and a roofline."""
-    from archsim.api import compare, simulate
-    from archsim.config.gpu import available_gpus, load_gpu
+    """The accelerator beside GPUs, by measurements and a model.
+
+    \b
+    archsim compare --gpu rtx-4090 --protocol paper
+    archsim compare --protocol throughput --batch 64 --window 1024
+    archsim compare --scope model --gpu h100-sxm
+    """
+    from archsim.api import compare, compare_model, simulate
+    from archsim.config.gpu import available_gpus
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
-    from archsim.report.comparison import comparison_text
-    from archsim.report.tables import show
     from archsim.workload.trace import default_trace_name, load_trace
 
     if list_gpus:
-        gpus = {name: load_gpu(name).name for name in available_gpus()}
-        if as_json:
-            from archsim.evaluation.comparison import SCHEMA_VERSION
-
-            click.echo(json.dumps({"schema_version": SCHEMA_VERSION, "gpus": gpus}, indent=2))
-        else:
-            for name, full_name in gpus.items():
-                click.echo(f"{name:<14}{full_name}")
+        _list_gpus(as_json)
         return
-    chosen = [load_gpu(name) for name in dict.fromkeys(names or available_gpus())]
+    if scope == "model" and (cache == "cold" or trace is not None or plot is not None):
+        raise click.UsageError("--scope model goes without --cache, --trace and --plot")
+    chosen = _gpus(names or available_gpus(), measured)
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
     )
-    result = simulate(load_trace(default_trace_name() if trace is None else trace), hardware)
-    comparison = compare(result, chosen)
+    wanted = protocols or None
+    comparison: GpuComparison | WholeModelComparison
+    if scope == "model":
+        comparison = compare_model(
+            hardware, chosen, protocols=wanted, batch=batch, window=window, precision=precision
+        )
+    else:
+        result = simulate(load_trace(default_trace_name() if trace is None else trace), hardware)
+        comparison = compare(
+            result,
+            chosen,
+            protocols=wanted,
+            batch=batch,
+            window=window,
+            precision=precision,
+            cache=cache,
+        )
+        if plot is not None:
+            _plot(comparison, chosen, Path(plot))
+    _show(comparison, as_json, csv_path)
+    _check(comparison, fail_below)
+
+
+def _list_gpus(as_json: bool) -> None:
+    from archsim.config.gpu import available_gpus, load_gpu
+    from archsim.evaluation.comparison import SCHEMA_VERSION
+
+    gpus = {name: load_gpu(name).name for name in available_gpus()}
+    if as_json:
+        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, "gpus": gpus}, indent=2))
+    else:
+        for name, full_name in gpus.items():
+            click.echo(f"{name:<14}{full_name}")
+
+
+def _gpus(names: tuple[str, ...], measured: tuple[str, ...]) -> list[Gpu]:
+    from archsim.config.gpu import load_gpu, load_measured, with_measured
+    from archsim.errors import ConfigError
+
+    files = [load_measured(Path(path)) for path in dict.fromkeys(measured)]
+    gpus = {Path(name).stem: load_gpu(name) for name in dict.fromkeys(names)}
+    for path, file in zip(dict.fromkeys(measured), files, strict=True):
+        if file.gpu not in gpus:
+            raise ConfigError(f"{path}: measured on {file.gpu}, which is not compared; add --gpu")
+    return [with_measured(gpu, name, files) for name, gpu in gpus.items()]
+
+
+def _plot(comparison: GpuComparison, gpus: list[Gpu], folder: Path) -> None:
+    from archsim.report.comparison_charts import write_charts
+
+    for path in write_charts(comparison, gpus, folder):
+        click.echo(f"wrote {path}", err=True)
+
+
+def _show(
+    comparison: GpuComparison | WholeModelComparison, as_json: bool, csv_path: str | None
+) -> None:
+    from archsim.evaluation.comparison import WholeModelComparison
+    from archsim.files import write_text
+    from archsim.report.comparison import comparison_text, model_text
+    from archsim.report.comparison_files import comparison_csv
+    from archsim.report.tables import show
+
+    if csv_path is not None:
+        write_text(Path(csv_path), comparison_csv(comparison))
+        click.echo(f"wrote {csv_path}", err=True)
     if as_json:
         click.echo(json.dumps(comparison.document(), indent=2, allow_nan=False))
+    elif isinstance(comparison, WholeModelComparison):
+        show(model_text(comparison))
     else:
         show(comparison_text(comparison))
+
+
+def _check(comparison: GpuComparison | WholeModelComparison, least: float | None) -> None:
+    if least is None:
+        return
+    from archsim.report.comparison import speed_text
+
+    below = [row for row in comparison.rows if row.speedup < least]
+    for row in below:
+        click.echo(
+            f"below {least:g}x: {row.gpu}, {row.protocol}, {row.source}, batch {row.batch}: "
+            f"{speed_text(row.speedup)} per token",
+            err=True,
+        )
+    if below or not comparison.rows:
+        if not comparison.rows:
+            click.echo("nothing to compare: every row was left out", err=True)
+        sys.exit(1)

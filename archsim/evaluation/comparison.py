@@ -26,6 +26,7 @@ class GpuComparison:
     `on_trace`: the modelled rows of the other protocols, for the trace's shape.
     """
 
+    hardware: Hardware
     on_trace: Comparison
     at_calibration: Comparison
 
@@ -89,6 +90,7 @@ def trace_figures(result: Result) -> AcceleratorFigures:
         attention_latency_s=result.latency["attention_ns"]["mean"] * 1e-9,
         energy_per_token_j=per_head * trace.heads,
         area_m2=result.area_mm2["per_head"] * trace.heads * 1e-6,
+        boundary_bytes=sum(result.interface.values()) / trace.layers,
         layers=trace.layers,
         heads=trace.heads,
         head_dim=trace.head_dim,
@@ -112,11 +114,28 @@ def calibration_figures(
         attention_latency_s=calibration.attention_ns * 1e-9,
         energy_per_token_j=calibration.total_pj() * 1e-12 * trace.heads,
         area_m2=calibration.area_mm2() * trace.heads * 1e-6,
+        boundary_bytes=sum(Result(simulation).interface.values()),
         layers=1,
         heads=trace.heads,
         head_dim=trace.head_dim,
         window=simulation.head.sub_tiles.window,
         protocol_note="calibration workload, full window, simulated",
+    )
+
+
+def window_figures(hardware: Hardware, window: int, heads: int = HEADS) -> AcceleratorFigures:
+    """The accelerator with another window, full, on the calibration workload.
+
+    Heads do not differ but in their random values: one is simulated, `heads` are reported. Raises
+    ConfigError for a window that cannot be.
+    """
+    one = calibration_figures(calibrate(hardware.changed({"window": window}), heads=1))
+    return replace(
+        one,
+        heads=heads,
+        energy_per_token_j=one.energy_per_token_j * heads,
+        area_m2=one.area_m2 * heads,
+        boundary_bytes=one.boundary_bytes * heads,
     )
 
 
@@ -163,7 +182,7 @@ def compare_with_gpus(
             rows=tuple(row for row in modelled.rows if row.source == "model"),
             omitted=tuple(r for r in modelled.omitted if "measured" not in r),
         )
-    return GpuComparison(on_trace, Comparison(calibrated, tuple(rows), tuple(omitted)))
+    return GpuComparison(hardware, on_trace, Comparison(calibrated, tuple(rows), tuple(omitted)))
 
 
 def compare_whole_model(

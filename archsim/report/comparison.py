@@ -2,70 +2,218 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from archsim.baseline import Comparison, ComparisonRow, protocols
-from archsim.evaluation.comparison import GpuComparison
+from archsim.baseline import AcceleratorFigures, Capacity, ComparisonRow, protocols
+from archsim.baseline.transformer import ModelRow
+from archsim.config.digital import DigitalConfig
+from archsim.errors import one_line
+from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
+from archsim.report.tables import note, number, percent
+
+NAME_WIDTH = 12
+
+ATTENTION_HEAD = (
+    f"{'GPU':<{NAME_WIDTH}} {'source':<8} {'heads':>6} {'batch':>5} {'window':>6} {'prec.':<5} "
+    f"{'cache':<5} {'us/token':>8} {'mJ/token':>8}"
+)
+MODEL_HEAD = (
+    f"{'GPU':<{NAME_WIDTH}} {'batch':>5} {'prec.':<5} {'us/token':>8} {'attention':>9} "
+    f"{'mJ/token':>8}   {'here: us':>8} {'attention':>9}"
+)
 
 
 def comparison_text(comparison: GpuComparison) -> Group:
-    """Both workloads: the measured rows first, then the modelled ones for the trace."""
-    parts = [*_workload(comparison.at_calibration), Text(""), *_workload(comparison.on_trace)]
-    return Group(*parts)
-
-
-def _workload(comparison: Comparison) -> list[RenderableType]:
-    accelerator = comparison.accelerator
+    """Every protocol: its measured rows, then the modelled ones."""
+    used = [p for p in (comparison.at_calibration, comparison.on_trace) if p.rows]
     parts: list[RenderableType] = [
-        Text(f"Accelerator {accelerator.name}", style="bold"),
-        _indented(
-            f"{accelerator.attention_latency_s * 1e9:.4g} ns and "
-            f"{accelerator.energy_per_token_j * 1e9:.4g} nJ per token and layer; "
-            f"{accelerator.heads} heads x {accelerator.head_dim}, window {accelerator.window}; "
-            f"{accelerator.protocol_note}"
-        ),
-        _indented("Attention of one layer only: no projections, no MLP, no host transfers."),
+        *_accelerators([part.accelerator for part in used]),
+        note("Attention of one layer only: no projections, no MLP, no host (see --scope model)."),
     ]
     for protocol in protocols():
         rows = [row for row in comparison.rows if row.protocol == protocol.name]
         if not rows:
             continue
-        kind = "" if protocol.name == protocol.kind else f" (a {protocol.kind})"
-        parts += [Text(""), Text(f"Protocol {protocol.name}{kind}", style="bold")]
+        parts += [Text(""), Text(f"Protocol {protocol.name}", style="bold")]
         parts.append(_indented(protocol.description))
         parts += [_indented(f"- flaw: {flaw}") for flaw in protocol.flaws]
+        parts += [Text(""), Text(ATTENTION_HEAD, style="bold")]
         for row in rows:
-            parts += _row(row)
-    if comparison.omitted:
-        parts += [Text(""), Text("Left out", style="bold")]
-        parts += [_indented(reason) for reason in comparison.omitted]
+            parts += _attention_row(row)
+        parts += _notes(rows)
+    omitted = [*comparison.at_calibration.omitted, *comparison.on_trace.omitted]
+    return Group(*parts, *_left_out(omitted))
+
+
+def model_text(comparison: WholeModelComparison) -> Group:
+    """A whole token on both sides, with the share that attention has, and the assumption."""
+    found = comparison.comparison
+    shape = found.shape
+    parts: list[RenderableType] = [
+        *_accelerators([found.accelerator]),
+        Text(""),
+        Text(f"One token of {shape.name}", style="bold"),
+        _indented(
+            f"{shape.layers} layers x {shape.heads} heads x {shape.head_dim}; besides attention "
+            f"{shape.macs / 1e6:,.1f} M multiply-accumulates and {shape.weights / 1e6:,.1f} M "
+            "weights. Without embedding look-up, sampling and host on both sides."
+        ),
+        _indented(f"Here, besides attention (all of it assumed): {_engine(found.digital)}."),
+        _indented(
+            f"GPU: modelled; besides attention {shape.operations} kernels that read the weights "
+            "once a step."
+        ),
+    ]
+    for protocol in protocols():
+        rows = [row for row in found.rows if row.protocol == protocol.name]
+        if not rows:
+            continue
+        window = f"window {rows[0].window:,}"
+        parts += [Text(""), Text(f"Protocol {protocol.name}, {window}", style="bold")]
+        parts += [_indented(protocol.description), Text("")]
+        parts.append(Text(MODEL_HEAD, style="bold"))
+        for row in rows:
+            parts += _model_row(row)
+    parts.append(Text(""))
+    parts.append(
+        note(
+            "attention: its share of the time. Both sides hold the batch: here every sequence has "
+            "its own arrays, and one engine computes the rest for all."
+        )
+    )
+    return Group(*parts, *_left_out(found.omitted))
+
+
+def _accelerators(figures: Sequence[AcceleratorFigures]) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for found in figures:
+        parts.append(Text(f"Accelerator {found.name}, {found.workload}", style="bold"))
+        parts.append(
+            _indented(
+                f"{found.attention_latency_s * 1e9:.4g} ns and "
+                f"{found.energy_per_token_j * 1e9:.4g} nJ per token and layer, "
+                f"{found.heads} heads x {found.head_dim}, window {found.window:,}: "
+                f"{found.protocol_note}"
+            )
+        )
     return parts
 
 
-def _row(row: ComparisonRow) -> list[RenderableType]:
+def _attention_row(row: ComparisonRow) -> list[RenderableType]:
     if row.per_token_energy_mj is None:
-        energy = f"<{row.energy_bound_mj / row.batch:.3g} mJ"  # thermal design power x time
+        energy = f"<{_short(row.energy_bound_mj / row.batch)}"  # thermal design power x time
     else:
-        energy = f"{row.per_token_energy_mj:.3g} mJ"
-    return [
-        Text(""),
-        _indented(
-            f"{row.gpu:<12} {row.source:<8} {row.precision}, batch {row.batch}, "
-            f"window {row.window}: {row.per_token_latency_us:.4g} us, {energy}"
+        energy = _short(row.per_token_energy_mj)
+    text = f"{speed_text(row.speedup)} per token ({row.kind}), {energy_text(row.energy_ratio)}"
+    parts: list[RenderableType] = [
+        Text(
+            f"{one_line(row.gpu, NAME_WIDTH):<{NAME_WIDTH}} {row.source:<8} "
+            f"{f'{row.heads}x{row.head_dim}':>6} {row.batch:>5} {row.window:>6} "
+            f"{row.precision:<5} {row.cache:<5} {_short(row.per_token_latency_us):>8} {energy:>8}"
         ),
-        _indented(
-            f"{speed_text(row.speedup)} per token ({row.kind}), {energy_text(row.energy_ratio)}",
-            indent=4,
-            style="green" if row.speedup >= 1 else "red",
-        ),
-        _indented(row.note, indent=4, style="dim"),
+        _ratio(text, row.speedup),
     ]
+    if row.claimed_speedup is not None and row.claimed_energy_ratio is not None:
+        claim = f"{_times(row.claimed_speedup)} and {_times(row.claimed_energy_ratio)}"
+        parts.append(_indented(f"the paper claims {claim}", indent=4))
+    if row.latency_error is not None:
+        error = f"prediction: time {100 * row.latency_error:+.1f} %"
+        if row.energy_error is not None:
+            error += f", energy {100 * row.energy_error:+.1f} %"
+        parts.append(_indented(f"{error} against the measured point", indent=4, style="dim"))
+    if row.capacity is not None:
+        parts.append(_indented(_capacity(row.capacity), indent=4, style="dim"))
+    return parts
+
+
+def _capacity(capacity: Capacity) -> str:
+    area, rate = capacity.area_mm2, capacity.tokens_per_s_per_mm2
+    gpu_rate, gpu_work = capacity.gpu_tokens_per_s_per_mm2, capacity.gpu_tokens_per_j
+    return (
+        f"same capacity: {capacity.chips:,} sets of arrays of {capacity.sequences_per_chip} "
+        f"sequence, {number(area, 3)} mm^2, {number(capacity.power_w, 3)} W: "
+        f"{speed_text(capacity.speedup)}. Tokens/s/mm^2 {_power(rate)} (GPU {_power(gpu_rate)}), "
+        f"tokens/J {_power(capacity.tokens_per_j)} (GPU {_power(gpu_work)})"
+    )
+
+
+def _model_row(row: ModelRow) -> list[RenderableType]:
+    own = row.accelerator_latency_us / row.batch
+    text = f"{speed_text(row.speedup)} per token ({row.kind}), {energy_text(row.energy_ratio)}"
+    return [
+        Text(
+            f"{one_line(row.gpu, NAME_WIDTH):<{NAME_WIDTH}} {row.batch:>5} {row.precision:<5} "
+            f"{_short(row.per_token_latency_us):>8} {percent(row.attention_latency_share):>9} "
+            f"{_short(row.per_token_energy_mj):>8}   {_short(own):>8} "
+            f"{percent(row.accelerator_attention_latency_share):>9}"
+        ),
+        _ratio(text, row.speedup),
+        _indented(
+            f"energy: attention has {percent(row.attention_energy_share)} of the GPU's, "
+            f"{percent(row.accelerator_attention_energy_share)} of the "
+            f"{_short(row.accelerator_energy_mj / row.batch)} mJ here; a GPU with its attention "
+            f"alone moved here: {speed_text(row.attention_only_speedup)}",
+            indent=4,
+            style="dim",
+        ),
+    ]
+
+
+def _engine(digital: DigitalConfig) -> str:
+    text = (
+        f"{number(digital.rate * 1e-12, 3)} TMAC/s, "
+        f"{number(digital.energy_per_mac * 1e12, 3)} pJ a MAC, weights {digital.weights}"
+    )
+    if digital.weights == "streamed":
+        text += (
+            f" ({digital.weight_bits} bit, {number(digital.weight_bandwidth * 1e-9, 4)} GB/s, "
+            f"{number(digital.energy_per_weight_byte * 1e12, 3)} pJ a byte)"
+        )
+    return text
+
+
+def _notes(rows: Sequence[ComparisonRow]) -> list[RenderableType]:
+    measured: dict[str, list[str]] = {}
+    for row in rows:
+        if row.source == "measured":
+            measured.setdefault(row.note, []).append(row.gpu)
+    parts: list[RenderableType] = [
+        note(f"{', '.join(names)}, measured: {text}") for text, names in measured.items()
+    ]
+    if any(row.source == "model" for row in rows):
+        above = " above idle" if rows[0].protocol == "paper" else ""
+        parts.append(note(f"model: docs/baseline.md; energy{above} from modelled utilisation"))
+    if any(row.energy_mj is None for row in rows):
+        parts.append(note("<: energy was not measured; thermal design power x time"))
+    return parts
+
+
+def _left_out(reasons: Sequence[str]) -> list[RenderableType]:
+    if not reasons:
+        return []
+    return [Text(""), Text("Left out", style="bold"), *(_indented(reason) for reason in reasons)]
+
+
+def _ratio(text: str, speedup: float) -> Padding:
+    return _indented(text, indent=4, style="green" if speedup >= 1 else "red")
 
 
 def _indented(text: str, indent: int = 2, style: str = "none") -> Padding:
     return Padding(Text(text), (0, 0, 0, indent), style=style, expand=False)
+
+
+def _short(value: float) -> str:
+    """Four digits, or three and an exponent where that would be too long."""
+    text = number(value)
+    return text if len(text) <= 8 else f"{value:.2e}"
+
+
+def _power(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
 
 
 def speed_text(speedup: float) -> str:

@@ -92,10 +92,10 @@ def write_result(result: Result, folder: Path, force: bool = False) -> list[Path
     """
     check_folder(folder, force)
     texts = {
-        "tokens.csv": _csv(TOKEN_COLUMNS, _tokens(result)),
-        "energy.csv": _csv(ENERGY_COLUMNS, _energy(result)),
-        "area.csv": _csv(AREA_COLUMNS, _area(result)),
-        "utilisation.csv": _csv(UTILISATION_COLUMNS, _utilisation(result)),
+        "tokens.csv": csv_text(TOKEN_COLUMNS, _tokens(result)),
+        "energy.csv": csv_text(ENERGY_COLUMNS, _energy(result)),
+        "area.csv": csv_text(AREA_COLUMNS, _area(result)),
+        "utilisation.csv": csv_text(UTILISATION_COLUMNS, _utilisation(result)),
         "config.yaml": show_config(result.simulation.hardware),
         "result.json": json.dumps(result.document(wall=False), indent=2, allow_nan=False) + "\n",
     }
@@ -120,7 +120,8 @@ def visit_energy_pj(result: Result) -> dict[Action, Array]:
     return energies
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A CSV table with its head; None is an empty field."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
