@@ -13,7 +13,8 @@ import click
 
 COMMANDS = {
     "simulate": "Replay a token trace on the hardware: time, energy, area, function.",
-    "compare": "The accelerator beside GPUs, by measurements and a roofline.",
+    "compare": "The accelerator beside GPUs, by measurements and a model.",
+    "baseline": "Measure the GPU side on a GPU of your own.",
     "validate": "Every published figure beside ours.",
     "trace": "Record and inspect token traces.",
     "config": "Show a resolved config, or the schema of configs.",

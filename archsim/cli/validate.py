@@ -21,13 +21,22 @@ if TYPE_CHECKING:
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set window=256, ..."
 )
 @click.option("--bounds", is_flag=True, help="Rerun with each assumed parameter at its bounds.")
+@click.option("--gpu", is_flag=True, help="The GPU model beside every measured point instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def command(config: str | None, assignments: tuple[str, ...], bounds: bool, as_json: bool) -> None:
+def command(
+    config: str | None, assignments: tuple[str, ...], bounds: bool, gpu: bool, as_json: bool
+) -> None:
     """Every published figure beside ours, with its error.
 
     Runs the calibration workload: full window, uniform values, no decay.
-    Exit code 1 if a figure is out of its tolerance.
+    Exit code 1 if a figure is out of its tolerance. --gpu validates the model
+    of GPUs, which needs no hardware.
     """
+    if gpu:
+        if bounds or config is not None or assignments:
+            raise click.UsageError("--gpu validates GPUs: leave out -c, --set and --bounds")
+        _validate_gpu(as_json)
+        return
     from archsim.api import validate
     from archsim.cli.simulate import progress_bar
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
@@ -57,4 +66,20 @@ def command(config: str | None, assignments: tuple[str, ...], bounds: bool, as_j
     if not validation.passes:
         outside = [figure.name for figure in validation.figures if not figure.passes]
         click.echo(f"out of tolerance: {', '.join(outside) or 'a fitted coefficient'}", err=True)
+        sys.exit(1)
+
+
+def _validate_gpu(as_json: bool) -> None:
+    from archsim.baseline import validate_gpu
+    from archsim.report.tables import show
+    from archsim.report.validation import gpu_fit_table, gpu_table
+
+    validation = validate_gpu()
+    if as_json:
+        click.echo(json.dumps(validation.document(), indent=2, allow_nan=False))
+    else:
+        show(gpu_table(validation))
+        show(gpu_fit_table(validation))
+    if validation.failures:
+        click.echo(f"out of limits: {'; '.join(validation.failures)}", err=True)
         sys.exit(1)

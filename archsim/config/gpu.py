@@ -37,6 +37,7 @@ Kind = Literal["latency", "throughput"]
 Seconds = Annotated[float, Quantity("s", ge=1e-12, le=1e3)]
 Joules = Annotated[float, Quantity("J", ge=1e-15, le=1e6)]
 Watts = Annotated[float, Quantity("W", ge=1e-3, le=1e6)]
+Hertz = Annotated[float, Quantity("Hz", ge=1e3, le=1e12)]
 Bytes = Annotated[float, Quantity("byte", ge=1, le=1e18)]
 BytesPerSecond = Annotated[float, Quantity("byte/s", ge=1, le=1e18)]
 OperationsPerSecond = Annotated[float, Quantity("FLOP/s", ge=1, le=1e24)]
@@ -110,7 +111,8 @@ class Measurement(Section):
     `latency` (s) and `energy` (J) are for one `step` of the whole batch, or already divided by the
     batch (`token`). `cache` says whether K and V may be in L2 from the step before (``warm``).
     `above_idle`: `energy` is without the power drawn while nothing runs. `latency_p5` and
-    `latency_p95` are percentiles over replays, `idle_power` is in W.
+    `latency_p95` are percentiles over replays, `idle_power` is in W, ``sm_clock_*`` are those of
+    the multiprocessors before and after the point, in Hz.
     """
 
     protocol: Protocol
@@ -127,6 +129,8 @@ class Measurement(Section):
     energy: Joules | None = None
     above_idle: bool = False
     idle_power: Watts | None = None
+    sm_clock_before: Hertz | None = None
+    sm_clock_after: Hertz | None = None
     per: Literal["step", "token"] = "step"
     source: Source
     note: str = Field(min_length=1)
@@ -160,9 +164,13 @@ class Claim(Section):
 
 
 class Gpu(Section):
-    """A GPU: data-sheet numbers, the parameters of the timing model, and measurements."""
+    """A GPU: data-sheet numbers, the parameters of the timing model, and measurements.
+
+    `device` is the driver's name of it, by which ``archsim baseline measure`` finds this file.
+    """
 
     name: str = Field(min_length=1)
+    device: str | None = None
     peak: PeakRates
     memory: Memory
     power: Power

@@ -1,0 +1,310 @@
+"""Decode attention on an NVIDIA GPU: PyTorch runs it, CUDA events time it, NVML counts its energy.
+
+Not run by this project's tests, which have no GPU, but for what also runs on a CPU: the attention
+itself, its tensors, and the refusal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from archsim.baseline.measure import Implementation, Reading
+from archsim.baseline.roofline import DecodeAttention
+from archsim.config.gpu import Precision
+from archsim.errors import ConfigError, InvariantError, MissingExtraError, one_line
+
+WARM_UP, COOL_DOWN_S = 20, 1.0
+CALLS = 10
+"""Calls in one graph: around a single short one the events would also time its launch."""
+
+TOLERANCE, CHUNK_S = 0.02, 0.1
+MILLI, MEGA = 1e-3, 1e6
+
+
+def open_device(index: int = 0) -> CudaDevice:
+    """The GPU of that index; raises MissingExtraError without the packages or without a GPU."""
+    try:
+        import pynvml
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(
+            f"measuring needs {error.name}: pip install 'archsim[gpu]'"
+        ) from None
+    if not torch.cuda.is_available():
+        raise MissingExtraError(
+            "no CUDA GPU here: run archsim baseline measure on a machine with one"
+        )
+    if not 0 <= index < torch.cuda.device_count():
+        raise MissingExtraError(f"no GPU {index}: there are {torch.cuda.device_count()}")
+    try:
+        pynvml.nvmlInit()
+        # by UUID: CUDA may number the GPUs another way than NVML, or see only some of them
+        uuid = f"GPU-{torch.cuda.get_device_properties(index).uuid}"
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError as error:
+        raise MissingExtraError(f"NVML cannot be used: {one_line(error, 120)}") from None
+    return CudaDevice(index, handle)
+
+
+def torch_type(precision: Precision) -> Any:
+    """The torch dtype of a precision."""
+    import torch
+
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+
+def tensors(step: DecodeAttention, device: str, seed: int = 0) -> tuple[Any, Any, Any]:
+    """q (B, H, 1, d), K and V (B, H, S, d), normal random numbers."""
+    import torch
+
+    generator = torch.Generator(device=device).manual_seed(seed)
+
+    def normal(tokens: int) -> Any:
+        shape = (step.batch, step.heads, tokens, step.head_dim)
+        kind = torch_type(step.precision)
+        return torch.randn(shape, generator=generator, device=device, dtype=kind)
+
+    return normal(1), normal(step.window), normal(step.window)
+
+
+def attention(implementation: Implementation, q: Any, k: Any, v: Any) -> Any:
+    """One query a sequence against every token of the window: no mask, no ``is_causal``.
+
+    ``is_causal`` with a single query would attend to token 0 only. ``eager`` forbids fused kernels;
+    ``sdpa`` forbids the unfused one, so that a GPU without a fused kernel fails instead of passing
+    for one.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    fused = [
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.CUDNN_ATTENTION,
+    ]
+    with sdpa_kernel([SDPBackend.MATH] if implementation == "eager" else fused):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def check_output(output: Any, q: Any, k: Any, v: Any) -> None:
+    """Raises InvariantError unless `output` is attention over every token, to a few per cent.
+
+    Of the first sequence, computed again in fp32 from the definition.
+    """
+    import torch
+
+    q, k, v = (tensor[0].float() for tensor in (q, k, v))
+    weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+    if not torch.allclose(output[0].float(), weights @ v, rtol=TOLERANCE, atol=TOLERANCE):
+        raise InvariantError("the GPU's output is not attention over the whole window")
+
+
+class CudaDevice:
+    """One CUDA GPU, with its NVML handle."""
+
+    def __init__(self, index: int, handle: Any) -> None:
+        import torch
+
+        self._index, self._handle = index, handle
+        self.location = f"cuda:{index}"
+        torch.cuda.set_device(index)
+        size = 2 * torch.cuda.get_device_properties(index).L2_cache_size
+        self._flush = torch.empty(size, dtype=torch.uint8, device=self.location)
+
+    @property
+    def name(self) -> str:
+        """As the driver calls it."""
+        import torch
+
+        return str(torch.cuda.get_device_name(self._index))
+
+    @property
+    def conditions(self) -> Mapping[str, str | int | float]:
+        """Versions, limits and clocks; what NVML does not tell is left out."""
+        import pynvml
+        import torch
+
+        cudnn: Any = torch.backends.cudnn
+        properties = torch.cuda.get_device_properties(self._index)
+        found: dict[str, str | int | float] = {
+            "torch": str(torch.__version__),
+            "cuda": str(torch.version.cuda),
+            "cudnn": str(cudnn.version()),
+            "multiprocessors": int(properties.multi_processor_count),
+            "memory_bytes": int(properties.total_memory),
+            "l2_bytes": int(properties.L2_cache_size),
+        }
+        questions: dict[str, Callable[[], Any]] = {
+            "driver": pynvml.nvmlSystemGetDriverVersion,
+            "power_limit_w": lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(self._handle) * MILLI,
+            "sm_clock_max_mhz": lambda: pynvml.nvmlDeviceGetMaxClockInfo(
+                self._handle, pynvml.NVML_CLOCK_SM
+            ),
+            "memory_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(
+                self._handle, pynvml.NVML_CLOCK_MEM
+            ),
+            "persistence_mode": lambda: pynvml.nvmlDeviceGetPersistenceMode(self._handle),
+        }
+        for key, ask in questions.items():
+            try:
+                found[key] = ask()
+            except pynvml.NVMLError:
+                continue
+        return found
+
+    @property
+    def free_bytes(self) -> int:
+        """Memory that tensors may use now."""
+        import torch
+
+        torch.cuda.empty_cache()
+        return int(torch.cuda.mem_get_info(self._index)[0])
+
+    def supports(self, precision: Precision) -> bool:
+        """bf16 needs compute capability 8; everything has the others."""
+        import torch
+
+        return precision != "bf16" or torch.cuda.get_device_capability(self._index)[0] >= 8
+
+    def idle_power(self, seconds: float) -> float | None:
+        """Mean power in W while nothing runs, after a pause to let clocks fall."""
+        time.sleep(COOL_DOWN_S)
+        before, began = self.joules(), time.monotonic()
+        time.sleep(seconds)
+        after, ended = self.joules(), time.monotonic()
+        if before is None or after is None:
+            return None
+        return (after - before) / (ended - began)
+
+    def read(self) -> Reading:
+        """Its clock now."""
+        import pynvml
+
+        try:
+            clock = pynvml.nvmlDeviceGetClockInfo(self._handle, pynvml.NVML_CLOCK_SM)
+        except pynvml.NVMLError:
+            return Reading(None)
+        return Reading(clock * MEGA)
+
+    def prepare(self, step: DecodeAttention, implementation: Implementation) -> CudaWork:
+        """Tensors on the GPU; fused attention captured in graphs, all of it warmed up, checked.
+
+        Raises ConfigError if the GPU has no such kernel, or too little memory.
+        """
+        try:
+            return CudaWork(self, step, implementation)
+        except RuntimeError as error:
+            raise ConfigError(one_line(error, 160)) from None
+
+    def flush(self) -> None:
+        """Overwrite L2, queued."""
+        self._flush.zero_()
+
+    def joules(self) -> float | None:
+        """Energy since the driver was loaded, in J; None without a counter."""
+        import pynvml
+
+        try:
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) * MILLI
+        except pynvml.NVMLError:  # before Volta, and Jetson
+            return None
+
+
+class CudaWork:
+    """One point: its tensors, and what runs it: a graph of `CALLS` calls and one of a single call.
+
+    ``eager`` has no graphs: every call is launched by itself.
+    """
+
+    def __init__(
+        self, device: CudaDevice, step: DecodeAttention, implementation: Implementation
+    ) -> None:
+        import torch
+
+        self._device, self._implementation = device, implementation
+        self._inputs = tensors(step, device.location)
+        self._graphs: dict[int, Any] = {}
+        cuda: Any = torch.cuda
+        side = cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())  # a capture is warmed up on another stream
+        with torch.inference_mode(), torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                output = attention(implementation, *self._inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        check_output(output, *self._inputs)
+        if implementation == "sdpa":
+            self._graphs = {calls: self._captured(calls) for calls in (1, CALLS)}
+        for _ in range(WARM_UP):
+            self._run(CALLS)
+        torch.cuda.synchronize()
+
+    def replay_times(self, count: int, flush: bool) -> list[float]:
+        """Time of one step in each of `count` replays, in s."""
+        import torch
+
+        calls = 1 if flush or not self._graphs else CALLS
+        pairs = [(self._event(), self._event()) for _ in range(count)]
+        for start, end in pairs:
+            if flush:
+                self._device.flush()  # long enough for the graph's launch to be queued meanwhile
+                if not self._graphs:
+                    torch.cuda.synchronize()  # but launches are part of what eager costs
+            start.record()
+            self._run(calls)
+            end.record()
+        torch.cuda.synchronize()
+        return [start.elapsed_time(end) * MILLI / calls for start, end in pairs]
+
+    def energy(self, seconds: float) -> tuple[float, int] | None:
+        """Joules and steps of at least `seconds` of back-to-back steps."""
+        import torch
+
+        once = self.replay_times(10, False)
+        chunk = max(1, round(CHUNK_S / CALLS / max(sum(once) / len(once), 1e-7)))
+        torch.cuda.synchronize()
+        before, began, steps = self._device.joules(), time.monotonic(), 0
+        if before is None:
+            return None
+        while time.monotonic() - began < seconds:
+            for _ in range(chunk):
+                self._run(CALLS)
+            torch.cuda.synchronize()
+            steps += chunk * CALLS
+        after = self._device.joules()
+        return None if after is None else (after - before, steps)
+
+    def close(self) -> None:
+        """Free graphs and tensors."""
+        import torch
+
+        torch.cuda.synchronize()
+        self._graphs.clear()
+        del self._inputs
+        torch.cuda.empty_cache()
+
+    def _captured(self, calls: int) -> Any:
+        import torch
+
+        graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.graph(graph):
+            for _ in range(calls):
+                attention(self._implementation, *self._inputs)
+        return graph
+
+    def _event(self) -> Any:
+        import torch
+
+        cuda: Any = torch.cuda
+        return cuda.Event(enable_timing=True)
+
+    def _run(self, calls: int) -> None:
+        if self._graphs:
+            self._graphs[calls].replay()
+            return
+        import torch
+
+        with torch.inference_mode():
+            for _ in range(calls):
+                attention(self._implementation, *self._inputs)
