@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from archsim.baseline import AcceleratorFigures, compare, protocols
+from archsim.baseline import AcceleratorFigures, Request, compare, protocols
 from archsim.config.gpu import available_gpus, load_gpu
-from archsim.errors import InvariantError
+from archsim.errors import ConfigError, InvariantError
 
 PAPER = AcceleratorFigures(
     name="gaincell",
+    workload="calibration",
     attention_latency_s=65e-9,
     energy_per_token_j=73.8e-9,
+    area_m2=6e-6,
+    boundary_bytes=2496,
     layers=12,
     heads=12,
     head_dim=64,
@@ -23,8 +27,8 @@ PAPER = AcceleratorFigures(
 ALL = [load_gpu(name) for name in available_gpus()]
 
 
-def rows(accelerator=PAPER, gpus=ALL, **wanted):
-    found = compare(accelerator, gpus).rows
+def rows(accelerator=PAPER, gpus=ALL, request=None, **wanted):
+    found = compare(accelerator, gpus, request).rows
     return [row for row in found if all(getattr(row, k) == v for k, v in wanted.items())]
 
 
@@ -41,7 +45,8 @@ def one(*args, **wanted):
     ],
 )
 def test_published_ratios(gpu, speedup, energy_ratio, latency_us, energy_mj):
-    row = one(protocol="paper", gpu=gpu)
+    row = one(protocol="paper", gpu=gpu, source="measured")
+    assert (row.claimed_speedup, row.claimed_energy_ratio) == (speedup, energy_ratio)
     assert row.speedup == pytest.approx(speedup, rel=0.01)
     assert row.energy_ratio == pytest.approx(energy_ratio, rel=0.01)
     assert row.per_token_latency_us == pytest.approx(latency_us, rel=1e-5)
@@ -61,7 +66,7 @@ def test_published_ratios(gpu, speedup, energy_ratio, latency_us, energy_mj):
     ],
 )
 def test_measured_decode(gpu, kind, speedup):
-    row = one(gpu=gpu, kind=kind, source="measured")
+    row = one(gpu=gpu, protocol=kind, source="measured")
     assert row.speedup == pytest.approx(speedup)
     assert row.batch == (1 if kind == "latency" else 64)
     assert row.energy_mj is None
@@ -71,24 +76,98 @@ def test_measured_decode(gpu, kind, speedup):
 
 def test_model_rows_for_every_gpu():
     for gpu in ALL:
-        latency = one(gpu=gpu.name, source="model", kind="latency")
-        throughput = one(gpu=gpu.name, source="model", kind="throughput")
-        assert (latency.batch, latency.precision) == (1, "fp16")
-        assert (throughput.batch, throughput.precision) == (64, "fp16")
+        latency = one(gpu=gpu.name, source="model", protocol="latency")
+        throughput = one(gpu=gpu.name, source="model", protocol="throughput")
+        eager = one(gpu=gpu.name, source="model", protocol="eager")
+        assert (latency.batch, latency.precision, latency.kind) == (1, "fp16", "latency")
+        assert (throughput.precision, throughput.kind) == ("fp16", "throughput")
+        assert (eager.batch, eager.precision, eager.kind) == (1, "fp32", "latency")
         assert latency.latency_us == latency.per_token_latency_us
-        assert throughput.latency_us == pytest.approx(64 * throughput.per_token_latency_us)
-        assert throughput.speedup < latency.speedup
-        assert 0 < throughput.energy_mj < throughput.energy_bound_mj
+        batch = throughput.batch
+        assert throughput.latency_us == pytest.approx(batch * throughput.per_token_latency_us)
+        assert throughput.speedup < latency.speedup < eager.speedup
+        for row in (latency, throughput, eager):
+            assert 0 < row.energy_mj < row.energy_bound_mj
+
+
+def test_the_best_batch_is_the_best():
+    for gpu in ALL:
+        best = one(gpu=gpu.name, source="model", protocol="throughput")
+        for batch in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+            request = Request(("throughput",), batch=batch)
+            other = one(request=request, gpus=[gpu], source="model")
+            assert other.batch == batch
+            assert best.per_token_latency_us <= other.per_token_latency_us
+
+
+def test_a_request_is_obeyed_and_said():
+    request = Request(("latency", "eager"), batch=8, precision="fp32", cache="cold")
+    found = rows(request=request, source="model")
+    assert {row.protocol for row in found} == {"latency", "eager"}
+    assert {(row.precision, row.cache) for row in found} == {("fp32", "cold")}
+    assert {row.batch for row in found if row.protocol == "latency"} == {1}
+    assert {(row.batch, row.kind) for row in found if row.protocol == "eager"} == {
+        (8, "throughput")
+    }
+
+
+def test_what_a_gpu_cannot_do_is_left_out_with_its_reason():
+    result = compare(PAPER, ALL, Request(("latency",), precision="bf16"))
+    assert "Jetson Nano" not in {row.gpu for row in result.rows}
+    assert result.omitted == ("Jetson Nano, protocol latency: this GPU file gives no bf16 rate",)
+    absent = compare(PAPER, [load_gpu("h100-sxm")], Request(("throughput",), batch=32))
+    assert [row.source for row in absent.rows] == ["model"]
+    assert absent.omitted == ("H100 SXM, protocol throughput: not measured as asked for",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"protocols": ("fastest",)}, "use some of paper, latency, throughput, eager"),
+        ({"protocols": ()}, "use some of"),
+        ({"batch": 0}, "batch 0: 1 to"),
+        ({"protocols": ("latency",), "batch": 8}, "latency is batch 1"),
+        ({"protocols": ("paper",), "precision": "fp16"}, "paper is fp32"),
+    ],
+)
+def test_impossible_requests_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Request(**arguments)
+
+
+def test_paper_ignores_the_request():
+    asked = rows(request=Request(batch=8, precision="fp16", cache="cold"), protocol="paper")
+    assert asked == rows(protocol="paper")
+    assert {(row.batch, row.precision) for row in asked} == {(64, "fp32")}
+
+
+def test_prediction_of_the_authors_points_has_its_error():
+    for gpu in ("RTX 4090", "Jetson Nano"):
+        measured = one(protocol="paper", gpu=gpu, source="measured")
+        model = one(protocol="paper", gpu=gpu, source="model")
+        assert model.latency_error == pytest.approx(model.latency_us / measured.latency_us - 1)
+        assert model.energy_error == pytest.approx(model.energy_mj / measured.energy_mj - 1)
+        assert measured.latency_error is None
+    assert one(protocol="paper", gpu="H100 SXM").latency_error is None  # not measured
+
+
+def test_the_same_capacity_on_both_sides():
+    row = one(protocol="throughput", gpu="H100 SXM", source="measured")
+    capacity = row.capacity
+    assert (capacity.sequences_per_chip, capacity.chips) == (1, 64)
+    assert capacity.area_mm2 == pytest.approx(64 * 6)
+    assert capacity.power_w == pytest.approx(64 * 73.8e-9 / 65e-9)
+    assert capacity.speedup == pytest.approx(80.8e-6 / 65e-9)
+    assert capacity.tokens_per_s_per_mm2 == pytest.approx(1 / 65e-9 / 6)
+    assert capacity.tokens_per_j == pytest.approx(1 / 73.8e-9)
+    assert capacity.gpu_tokens_per_s_per_mm2 == pytest.approx(64 / 80.8e-6 / 814)
+    assert capacity.gpu_tokens_per_j is None  # nobody measured its energy
+    assert all((row.capacity is None) == (row.protocol != "throughput") for row in rows())
 
 
 def test_measured_energy_is_below_thermal_design():
-    for row in rows(protocol="paper"):
+    for row in rows(protocol="paper", source="measured"):
         assert row.energy_mj < row.energy_bound_mj
-
-
-def test_kind_agrees_with_the_protocol():
-    kinds = {protocol.name: protocol.kind for protocol in protocols()}
-    assert [row for row in rows() if row.kind != kinds[row.protocol]] == []
 
 
 def test_ratios_follow_the_accelerator():
@@ -100,13 +179,13 @@ def test_ratios_follow_the_accelerator():
 
 
 def test_nearest_window_is_named():
-    row = one(replace(PAPER, window=3000), gpu="H100 SXM", source="measured", kind="latency")
+    row = one(replace(PAPER, window=3000), gpu="H100 SXM", source="measured", protocol="latency")
     assert row.window == 4096
     assert "window 4096" in row.note
     assert "3000" in row.note
-    tie = one(replace(PAPER, window=320), gpu="H100 SXM", source="measured", kind="latency")
+    tie = one(replace(PAPER, window=320), gpu="H100 SXM", source="measured", protocol="latency")
     assert tie.window == 128
-    exact = one(gpu="H100 SXM", source="measured", kind="latency")
+    exact = one(gpu="H100 SXM", source="measured", protocol="latency")
     assert "nearest" not in exact.note
 
 
@@ -114,6 +193,7 @@ def test_paper_protocol_needs_the_full_window():
     result = compare(replace(PAPER, window=512), ALL)
     assert not any(row.protocol == "paper" for row in result.rows)
     assert sum("protocol paper" in reason for reason in result.omitted) == 2
+    assert {row.window for row in result.rows if row.source == "model"} == {512}
 
 
 def test_another_shape_leaves_models_only():
@@ -129,8 +209,13 @@ def test_protocol_flaws_are_told():
     flaws = " ".join(described["paper"].flaws)
     for word in ("key 0", "synchronise", "throughput", "power sample"):
         assert word in flaws
+    assert [protocol.name for protocol in protocols()] == [
+        "paper", "latency", "throughput", "eager",
+    ]  # fmt: skip
+    docs = (Path(__file__).parents[2] / "docs" / "baseline.md").read_text(encoding="utf-8")
     for protocol in protocols():
         assert protocol.description.count(". ") == 0
+        assert f"**{protocol.name}**" in docs
 
 
 @pytest.mark.parametrize("value", [0.0, -1e-9, float("nan"), float("inf")])

@@ -12,14 +12,19 @@ from archsim.errors import ConfigError
 from archsim.files import data_folder
 
 SHIPPED = ("a100-80gb", "h100-sxm", "h200-sxm", "jetson-nano", "rtx-4090")
-NOT_NUMBERS = {"name", "measurements"}  # each measurement carries a source of its own
+NOT_NUMBERS = {
+    "name",
+    "device",
+    "claim",
+    "measurements",
+}  # each measurement carries a source of its own
 
 MINIMAL = """\
 name: Toy
 peak: {fp32: 1 TFLOP/s, fp16: 2 TFLOP/s}
-memory: {bandwidth: 100 GB/s, l2: 1 MB}
+memory: {bandwidth: 100 GB/s, l2: 1 MB, l2_bandwidth: 300 GB/s}
 power: {thermal_design: 10 W, idle: 1 W}
-timing: {floor: 8 us, fixed_cost: 3 us, bandwidth_efficiency: 0.8, eager_launch: 20 us}
+timing: {floor: 8 us, bandwidth_efficiency: 0.8}
 """
 POINT = (
     "measurements:\n  - {protocol: latency, kind: latency, precision: fp16, batch: 1, window: 64, "
@@ -35,13 +40,47 @@ def test_shipped_names():
 def test_every_number_has_a_source_and_a_note(name):
     document = read_document(data_folder("hwconfigs") / "gpus" / f"{name}.yaml")
     numbers = set(document.provenance) - NOT_NUMBERS
-    assert numbers >= set(leaf_paths(Gpu)) - NOT_NUMBERS - {"peak.bf16"}
+    timing = {path for path in leaf_paths(Gpu) if path.startswith("timing.")}
+    assert not timing & numbers  # of kernels, not of a GPU: in one file
+    optional = {"peak.bf16", "die_area"}
+    assert numbers >= set(leaf_paths(Gpu)) - NOT_NUMBERS - timing - optional
     for path in numbers:
         assert document.provenance[path].source != "user", path
         assert document.provenance[path].note, path
     for point in load_gpu(name).measurements:
         assert point.source != "user"
         assert point.note
+
+
+def test_timing_is_in_one_file_and_a_gpu_file_may_change_a_part_of_it(tmp_path):
+    path = data_folder("hwconfigs") / "gpus" / "timing" / "decode.yaml"
+    document = read_document(path)
+    for key, found in document.provenance.items():
+        assert found.source != "user", key
+        assert found.note, key
+    own = load_gpu(write(tmp_path, MINIMAL))
+    shared = load_gpu("a100-80gb").timing
+    assert own.timing.floor == 8e-6
+    assert own.timing.bandwidth_efficiency == 0.8
+    assert (own.timing.step, own.timing.eager_launch) == (shared.step, shared.eager_launch)
+
+
+def test_claims_are_those_of_the_paper():
+    claims = {name: load_gpu(name).claim for name in SHIPPED}
+    found = {n: (c.speedup, c.energy_ratio) for n, c in claims.items() if c is not None}
+    assert found == {
+        "rtx-4090": (344, 97266),
+        "jetson-nano": (7521, 43981),
+        "h100-sxm": (100, 70000),
+    }
+
+
+def test_nothing_measured_is_shipped_that_was_not_measured():
+    """No GPU was at hand: the docs say so, and the folder of measured files is empty."""
+    folder = data_folder("hwconfigs") / "gpus" / "measured"
+    assert not list(folder.glob("*.yaml"))
+    docs = Path(__file__).parents[2] / "docs" / "baseline.md"
+    assert "no GPU has been measured" in " ".join(docs.read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize(
@@ -113,6 +152,7 @@ def test_own_file_by_path(tmp_path):
         ("100 GB/s", "100", "number with a unit"),
         ("idle: 1 W", "idle: 11 W", "idle power must be below"),
         ("bandwidth_efficiency: 0.8", "bandwidth_efficiency: 1.2", "less than or equal to 1"),
+        ("l2_bandwidth: 300", "l2_bandwidth: 30", "l2_bandwidth must not be below bandwidth"),
         ("bandwidth: 100", "bandwith: 100", r"memory\.bandwidth"),
         ("floor: 8 us", "floor: 0 us", "greater than or equal"),
         ("name: Toy\n", "", "name is missing"),

@@ -1,0 +1,83 @@
+"""The fit of the decode model and its errors on what was not fitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from archsim.baseline.fit import FITTED_WINDOWS, attention_of, fit, validate_gpu
+from archsim.baseline.roofline import estimate
+from archsim.config.gpu import load_gpu
+
+
+@pytest.fixture(scope="module")
+def validation():
+    return validate_gpu()
+
+
+def test_errors_on_rows_that_were_not_fitted(validation):
+    assert validation.mean_error("held out") <= 0.15
+    assert validation.mean_error("transfer") <= 0.20
+    roles = [point.role for point in validation.predictions]
+    counts = {role: roles.count(role) for role in set(roles)}
+    assert counts == {"fitted": 4, "held out": 4, "transfer": 8, "paper": 2}
+    fitted = [p for p in validation.predictions if p.role == "fitted"]
+    assert {(p.gpu, p.window) for p in fitted} == {("H100 SXM", 128), ("H100 SXM", 1024)}
+
+
+def test_fewer_parameters_than_rows_and_all_of_them_shipped(validation):
+    assert len(validation.fitted) == 3 < 4
+    assert validation.drifted == []
+    assert validation.failures == []
+
+
+def test_the_fit_is_the_least_relative_error():
+    """No small change of a parameter lowers the sum of squares over the four rows."""
+    gpu = load_gpu("h100-sxm")
+    best = fit(gpu, gpu.timing.step_tokens)
+    rows = [p for p in gpu.measurements if p.window in FITTED_WINDOWS]
+
+    def loss(parameters):
+        changed = gpu.model_copy(update={"timing": gpu.timing.model_copy(update=parameters)})
+        errors = [estimate(changed, attention_of(p)).latency_s / p.step_latency - 1 for p in rows]
+        return float(np.square(errors).sum())
+
+    for name, value in best.items():
+        for factor in (0.99, 1.01):
+            assert loss({**best, name: value * factor}) > loss(best)
+
+
+def test_held_out_rows_play_no_part_in_the_fit():
+    gpu = load_gpu("h100-sxm")
+    moved = tuple(
+        p if p.window in FITTED_WINDOWS else p.model_copy(update={"latency": 10 * p.latency})
+        for p in gpu.measurements
+    )
+    assert fit(gpu.model_copy(update={"measurements": moved}), 1024) == fit(gpu, 1024)
+
+
+def test_h200_has_the_parameters_of_the_h100():
+    assert load_gpu("h200-sxm").timing == load_gpu("h100-sxm").timing
+
+
+def test_a_drifted_parameter_and_a_bad_error_are_told(validation):
+    drifted = replace(validation, shipped={**validation.shipped, "floor": 9e-6})
+    assert drifted.failures == ["floor is not what the fit gives"]
+    worse = tuple(
+        replace(p, predicted_us=2 * p.measured_us) if p.role == "transfer" else p
+        for p in validation.predictions
+    )
+    (failure,) = replace(validation, predictions=worse).failures
+    assert failure == "transfer: mean absolute error 100.0 %, limit 20 %"
+    assert not replace(validation, predictions=worse).document()["passes"]
+
+
+def test_the_authors_points_are_predicted_and_their_error_is_shown(validation):
+    paper = [p for p in validation.predictions if p.role == "paper"]
+    assert [p.gpu for p in paper] == ["RTX 4090", "Jetson Nano"]
+    for point in paper:
+        assert (point.batch, point.window, point.precision) == (64, 1024, "fp32")
+        assert 0.3 < point.predicted_us / point.measured_us < 3
+        assert point.energy_error is not None
