@@ -12,12 +12,7 @@ from archsim.errors import ConfigError
 from archsim.files import data_folder
 
 SHIPPED = ("a100-80gb", "h100-sxm", "h200-sxm", "jetson-nano", "rtx-4090")
-NOT_NUMBERS = {
-    "name",
-    "device",
-    "claim",
-    "measurements",
-}  # each measurement carries a source of its own
+NOT_NUMBERS = {"name", "device", "claim", "measurements"}  # points carry their own source
 
 MINIMAL = """\
 name: Toy
