@@ -18,7 +18,11 @@ SHOWN = {
     "simulate": (["simulate", "--no-report"], "hardware", "Area of a head"),
     "function": (["simulate", "--no-report"], "Function", ""),
     "validate": (["validate"], "Published figure", "Fitted coefficient"),
-    "compare": (["compare", "--gpu", "rtx-4090", "--gpu", "h100-sxm"], "Protocol paper", "Accel"),
+    "compare": (
+        ["compare", "--gpu", "rtx-4090", "--gpu", "h100-sxm"],
+        "Protocol paper",
+        "Protocol eager",
+    ),
 }
 """Marker in the README: the command, and the words between whose lines its output is shown."""
 

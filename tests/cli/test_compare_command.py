@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from archsim.cli import application
 from archsim.config.gpu import available_gpus
+from archsim.errors import ConfigError
 from archsim.report.comparison import energy_text, speed_text
 
 
@@ -37,26 +40,40 @@ def test_text_fits_80_columns_and_names_the_kind(text: str) -> None:
     assert "344x faster per token (throughput)" in text
     assert "7,521x faster per token (throughput)" in text
     assert "240x faster per token (latency), energy not measured" in text
-    assert "flaw: " in text
+    assert "the paper claims 344x and 97,266x" in text
+    assert "prediction: time -36.8 %, energy -25.2 % against the measured point" in text
+    assert "same capacity: 64 sets of arrays of 1 sequence, 384 mm^2" in text
+    assert text.count("flaw: ") == 5
+    protocols = [line for line in text.splitlines() if line.startswith("Protocol ")]
+    assert protocols == [f"Protocol {name}" for name in ("paper", "latency", "throughput", "eager")]
 
 
 def test_json_is_one_document_and_every_row_names_its_workload(document: dict[str, object]) -> None:
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
+    assert document["scope"] == "attention"
     accelerators, rows = document["accelerators"], document["rows"]
     assert accelerators["calibration"]["attention_latency_s"] == pytest.approx(65e-9)
     assert accelerators["calibration"]["heads"] == 12
     assert accelerators["trace"]["heads"] == 2
     assert {row["gpu"] for row in rows} == {"H100 SXM", "RTX 4090"}
     for row in rows:
-        assert (row["workload"] == "trace") == (row["source"] == "model")
+        on_trace = row["source"] == "model" and row["protocol"] != "paper"
+        assert (row["workload"] == "trace") == on_trace
         assert row["heads"] == (2 if row["workload"] == "trace" else 12)
         assert row["kind"] in {"latency", "throughput"}
         assert row["precision"] in {"fp32", "fp16", "bf16"}
         assert row["batch"] >= 1
+        assert row["cache"] in {"warm", "cold"}
+        assert row["layers"] == (1 if row["workload"] == "calibration" else row["layers"])
+        assert row.keys() >= {
+            "gpu", "protocol", "batch", "window", "precision", "latency_us", "energy_mj",
+            "energy_bound_mj", "speedup", "energy_ratio", "kind", "source",
+        }  # fmt: skip
 
 
 def test_ratios_of_the_paper_follow_from_our_own_run(document: dict[str, object]) -> None:
-    (row,) = [row for row in document["rows"] if row["protocol"] == "paper"]
+    rows = [row for row in document["rows"] if row["protocol"] == "paper"]
+    (row,) = [row for row in rows if row["source"] == "measured"]
     assert row["speedup"] == pytest.approx(344, rel=0.01)
     assert row["energy_ratio"] == pytest.approx(97_266, rel=0.01)
 
@@ -79,3 +96,100 @@ def test_ratio_texts_below_one():
     assert speed_text(0.5) == "2.0x slower"
     assert energy_text(0.1) == "10x more energy"
     assert speed_text(1.0) == "1.0x faster"
+
+
+def test_paper_is_the_same_whatever_the_trace(small_trace_folder: Path) -> None:
+    arguments = ("--json", "--protocol", "paper", "--gpu", "jetson-nano")
+    own = json.loads(run("-t", str(small_trace_folder), *arguments).stdout)["rows"]
+    default = json.loads(run(*arguments).stdout)["rows"]
+    assert own == default
+    assert {(r["heads"], r["head_dim"], r["window"], r["layers"]) for r in own} == {
+        (12, 64, 1024, 1)
+    }
+    assert {r["workload"] for r in own} == {"calibration"}
+
+
+def test_window_is_full_on_both_sides(small_trace_folder: Path) -> None:
+    arguments = ("--window", "256", "--protocol", "latency", "--gpu", "h100-sxm", "--json")
+    found = json.loads(run("-t", str(small_trace_folder), *arguments).stdout)
+    assert found["accelerators"]["trace"]["window"] == 256
+    assert found["accelerators"]["trace"]["heads"] == 2
+    (model,) = [row for row in found["rows"] if row["source"] == "model"]
+    assert (model["window"], model["heads"]) == (256, 2)
+
+
+def test_csv_has_every_row_and_its_capacity(small_trace_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    result = run("-t", str(small_trace_folder), "--csv", str(path), "--json")
+    rows = json.loads(result.stdout)["rows"]
+    with path.open(encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        assert line["gpu"] == row["gpu"]
+        assert float(line["speedup"]) == row["speedup"]
+        chips = row["capacity"]["chips"] if row["capacity"] else ""
+        assert line["capacity.chips"] == str(chips)
+
+
+@pytest.mark.parametrize(("ratio", "code"), [("18", 0), ("20", 1)])
+def test_fail_below(small_trace_folder: Path, ratio: str, code: int) -> None:
+    result = run(
+        "-t", str(small_trace_folder), "--gpu", "h100-sxm", "--protocol", "throughput",
+        "--precision", "bf16", "--batch", "64", "--window", "1024", "--fail-below", ratio,
+    )  # fmt: skip
+    assert "19x faster per token (throughput)" in result.stdout
+    below = [line for line in result.stderr.splitlines() if line.startswith(f"below {ratio}x: ")]
+    measured = [line for line in below if "measured, batch 64: 19x faster per token" in line]
+    assert len(measured) == code
+    assert result.exit_code == 1  # the modelled row is of 2 heads, far below either
+
+
+def test_scope_model_shows_both_shares_and_the_assumption() -> None:
+    result = run("--scope", "model", "--gpu", "h100-sxm", "--protocol", "latency")
+    assert result.exit_code == 0
+    text = result.stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"^H100 SXM +1 fp16 +485.8 +37.8 % +87.62 +151.7 +0.5 %$", text, re.MULTILINE)
+    flat = " ".join(text.split())
+    assert "all of it assumed): 10 TMAC/s, 0.5 pJ a MAC, weights streamed" in flat
+    assert "its attention alone moved here: 1.6x faster" in flat
+
+
+def test_scope_model_as_json_and_with_another_engine() -> None:
+    arguments = ("--scope", "model", "--gpu", "h100-sxm", "--protocol", "latency", "--json")
+    streamed, resident = (
+        json.loads(run(*arguments, *more).stdout)
+        for more in ((), ("--set", "digital.weights=resident"))
+    )
+    assert streamed["scope"] == "model"
+    assert streamed["accelerator"]["digital"]["weights"] == "streamed"
+    (slow,), (fast,) = streamed["rows"], resident["rows"]
+    assert fast["speedup"] > 10 * slow["speedup"]
+    assert fast["latency_us"] == slow["latency_us"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--protocol", "latency", "--batch", "8"),
+        ("--protocol", "paper", "--precision", "fp16"),
+        ("--batch", "0"),
+        ("--window", "0"),
+        ("--window", "100000"),
+        ("--scope", "model", "--protocol", "paper"),
+        ("--scope", "model", "--plot", "x"),
+        ("--measured", "no-such-file.yaml"),
+    ],
+)
+def test_impossible_requests_are_one_line(
+    small_trace_folder: Path, arguments: tuple[str, ...]
+) -> None:
+    trace = () if "model" in arguments else ("-t", str(small_trace_folder))
+    result = run(*trace, *arguments)
+    if isinstance(result.exception, ConfigError):
+        assert "\n" not in str(result.exception)
+    else:
+        assert result.exit_code == 2
+        assert result.stderr.count("Error:") == 1
+    assert result.stdout == ""
