@@ -7,7 +7,7 @@ layer's time and energy for every layer, so the ratios hold for any number of la
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +19,7 @@ from archsim.errors import ConfigError, InvariantError
 
 MOST_BATCH = 65_536
 Workload = Literal["calibration", "trace"]
+RowSource = Literal["measured", "model"]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class ComparisonRow:
     claimed_speedup: float | None
     claimed_energy_ratio: float | None
     kind: Kind
-    source: Literal["measured", "model"]
+    source: RowSource
     latency_error: float | None
     energy_error: float | None
     capacity: Capacity | None
@@ -155,9 +156,12 @@ class Comparison:
 
 
 def compare(
-    accelerator: AcceleratorFigures, gpus: Sequence[Gpu], request: Request | None = None
+    accelerator: AcceleratorFigures,
+    gpus: Sequence[Gpu],
+    request: Request | None = None,
+    sources: Collection[RowSource] = ("measured", "model"),
 ) -> Comparison:
-    """Measurements and the model of `gpus`, for the accelerator's heads and window.
+    """Rows from `sources`, measurements and model, for the accelerator's heads and window.
 
     A measurement needs the accelerator's heads and head_dim. One of the protocol ``paper`` needs
     its window too; of the others the nearest window is taken, and the row's note says which.
@@ -169,25 +173,24 @@ def compare(
         if protocol.name not in request.protocols:
             continue
         for gpu in gpus:
-            published = [point for point in gpu.measurements if point.protocol == protocol.name]
-            usable = [point for point in published if _fits(point, accelerator)]
-            if published and not usable:
-                omitted.append(_why_omitted(gpu, published[0], accelerator))
-            chosen = list(_chosen(usable, protocol, request, accelerator.window))
-            if usable and not chosen:
-                omitted.append(f"{gpu.name}, protocol {protocol.name}: not measured as asked for")
-            rows += (_measured_row(gpu, point, accelerator) for point in chosen)
-            if protocol.name == "paper":
-                step = _paper_step(protocol, accelerator)
+            points = [point for point in gpu.measurements if point.protocol == protocol.name]
+            fitting = [point for point in points if _fits(point, accelerator)]
+            chosen = list(_chosen(fitting, protocol, request, accelerator.window))
+            if "measured" in sources:
+                rows += (_measured_row(gpu, point, accelerator) for point in chosen)
+                if points and not fitting:
+                    omitted.append(_why_omitted(gpu, points[0], accelerator))
+                elif points and not chosen:
+                    reason = "not measured as asked for"
+                    omitted.append(f"{gpu.name}, protocol {protocol.name}: {reason}")
+            if "model" in sources:
+                try:
+                    step = _modelled_step(gpu, protocol, request, accelerator)
+                except ConfigError as error:
+                    omitted.append(f"{gpu.name}, protocol {protocol.name}: {error}")
+                    continue
                 if step is not None:
-                    rows.append(_model_row(gpu, protocol, accelerator, step, chosen, "warm"))
-                continue
-            try:
-                step = _asked_step(gpu, protocol, request, accelerator)
-            except ConfigError as error:
-                omitted.append(f"{gpu.name}, protocol {protocol.name}: {error}")
-                continue
-            rows.append(_model_row(gpu, protocol, accelerator, step, [], request.cache))
+                    rows.append(_model_row(gpu, protocol, accelerator, step, request, chosen))
     return Comparison(accelerator, tuple(rows), tuple(omitted))
 
 
@@ -211,33 +214,30 @@ def batch_of(
     return min(BATCHES, key=token_time)
 
 
-def _asked_step(
+PAPER_SHAPE = (12, 64, 1024)
+"""Heads, head_dim and window of the authors' GPU setting (FACTS 4)."""
+
+
+def _modelled_step(
     gpu: Gpu, protocol: ProtocolDescription, request: Request, accelerator: AcceleratorFigures
-) -> DecodeAttention:
+) -> DecodeAttention | None:
+    """What to model: None for ``paper`` if the accelerator's figures are not for its shape.
+
+    Raises ConfigError for a precision that the GPU does not compute in.
+    """
+    shape = (accelerator.heads, accelerator.head_dim, accelerator.window)
+    if protocol.name == "paper":
+        batch = protocol.batch or 1
+        paper = DecodeAttention(1, *PAPER_SHAPE, batch, protocol.precision)
+        return paper if shape == PAPER_SHAPE else None
     precision = request.precision or protocol.precision
-    gpu.peak.at(precision)  # refuses what the GPU does not compute in
-    one = DecodeAttention(
-        1, accelerator.heads, accelerator.head_dim, accelerator.window, 1, precision
-    )
+    gpu.peak.at(precision)
+    one = DecodeAttention(1, *shape, 1, precision)
 
     def step_time(batch: int) -> float:
         return estimate(gpu, replace(one, batch=batch), protocol.launch, request.cache).latency_s
 
     return replace(one, batch=batch_of(protocol, request, step_time))
-
-
-PAPER_HEADS, PAPER_HEAD_DIM, PAPER_WINDOW = 12, 64, 1024
-"""The authors' GPU setting (FACTS 4)."""
-
-
-def _paper_step(
-    protocol: ProtocolDescription, accelerator: AcceleratorFigures
-) -> DecodeAttention | None:
-    """The authors' setting, if the accelerator's figures are for it."""
-    shape = (accelerator.heads, accelerator.head_dim, accelerator.window)
-    if shape != (PAPER_HEADS, PAPER_HEAD_DIM, PAPER_WINDOW):
-        return None
-    return DecodeAttention(1, *shape, protocol.batch or 1, protocol.precision)
 
 
 def _fits(point: Measurement, accelerator: AcceleratorFigures) -> bool:
@@ -309,17 +309,19 @@ def _model_row(
     protocol: ProtocolDescription,
     accelerator: AcceleratorFigures,
     step: DecodeAttention,
+    request: Request,
     measured: Sequence[Measurement],
-    cache: Cache,
 ) -> ComparisonRow:
-    """A modelled row; beside `measured` it is a prediction of that point, with its error."""
+    """A modelled row; in protocol ``paper`` it predicts the point `measured`, with its error."""
+    cache: Cache = "warm" if protocol.name == "paper" else request.cache
     modelled = estimate(gpu, step, protocol.launch, cache)
     energy, note = modelled.energy_j, "energy from modelled utilisation"
     if protocol.name == "paper":  # the authors subtract idle power
         energy -= modelled.idle_energy_j
         note = "unfused operations assumed; energy above idle, from modelled utilisation"
     errors: tuple[float | None, float | None] = (None, None)
-    for point in measured:
+    if protocol.name == "paper" and measured:
+        point = measured[0]
         energy_error = None if point.step_energy is None else energy / point.step_energy - 1
         errors = (modelled.latency_s / point.step_latency - 1, energy_error)
     return _row(
@@ -345,7 +347,7 @@ def _row(
     cache: Cache,
     latency_s: float,
     energy_j: float | None,
-    source: Literal["measured", "model"],
+    source: RowSource,
     note: str,
     errors: tuple[float | None, float | None] = (None, None),
 ) -> ComparisonRow:

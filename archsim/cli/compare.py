@@ -146,11 +146,11 @@ def _gpus(names: tuple[str, ...], measured: tuple[str, ...]) -> list[Gpu]:
     from archsim.errors import ConfigError
 
     files = [load_measured(Path(path)) for path in dict.fromkeys(measured)]
-    gpus = {Path(name).stem: load_gpu(name) for name in dict.fromkeys(names)}
+    gpus = [(Path(name).stem, load_gpu(name)) for name in dict.fromkeys(names)]
     for path, file in zip(dict.fromkeys(measured), files, strict=True):
-        if file.gpu not in gpus:
+        if file.gpu not in [name for name, _ in gpus]:
             raise ConfigError(f"{path}: measured on {file.gpu}, which is not compared; add --gpu")
-    return [with_measured(gpu, name, files) for name, gpu in gpus.items()]
+    return [with_measured(gpu, name, files) for name, gpu in gpus]
 
 
 def _plot(comparison: GpuComparison, gpus: list[Gpu], folder: Path) -> None:

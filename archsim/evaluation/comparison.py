@@ -164,25 +164,21 @@ def compare_with_gpus(
         shaped = replace(shaped, workload="trace")
     paper = tuple(name for name in request.protocols if name == "paper")
     others = tuple(name for name in request.protocols if name != "paper")
-    rows: list[ComparisonRow] = []
-    omitted: list[str] = []
+    parts: list[Comparison] = []
     on_trace = Comparison(shaped, (), ())
     if paper:
-        found = compare(calibrated, gpus, replace(request, protocols=paper, batch=None))
-        rows += found.rows
-        omitted += found.omitted
+        asked = replace(request, protocols=paper, batch=None)
+        parts.append(compare(calibrated, gpus, asked))
     if others:
         asked = replace(request, protocols=others)
-        found = compare(measured_at, gpus, asked)
-        rows += (row for row in found.rows if row.source == "measured")
-        omitted += (reason for reason in found.omitted if "measured" in reason)
-        modelled = compare(shaped, gpus, asked)
-        on_trace = replace(
-            modelled,
-            rows=tuple(row for row in modelled.rows if row.source == "model"),
-            omitted=tuple(r for r in modelled.omitted if "measured" not in r),
-        )
-    return GpuComparison(hardware, on_trace, Comparison(calibrated, tuple(rows), tuple(omitted)))
+        parts.append(compare(measured_at, gpus, asked, ("measured",)))
+        on_trace = compare(shaped, gpus, asked, ("model",))
+    at_calibration = Comparison(
+        calibrated,
+        tuple(row for part in parts for row in part.rows),
+        tuple(reason for part in parts for reason in part.omitted),
+    )
+    return GpuComparison(hardware, on_trace, at_calibration)
 
 
 def compare_whole_model(
