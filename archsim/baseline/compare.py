@@ -18,7 +18,10 @@ from archsim.config.gpu import Cache, Gpu, Kind, Measurement, Precision, Protoco
 from archsim.errors import ConfigError, InvariantError
 
 MOST_BATCH = 65_536
-Workload = Literal["calibration", "trace"]
+Workload = Literal["calibration", "window", "trace"]
+"""What the accelerator runs: 12 heads and uniform values at the hardware's window, or at the one
+asked for; or the user's trace (its heads alone, if a window was asked for)."""
+
 RowSource = Literal["measured", "model"]
 
 

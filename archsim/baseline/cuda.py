@@ -104,11 +104,11 @@ def check_output(output: Any, q: Any, k: Any, v: Any) -> None:
 class CudaDevice:
     """One CUDA GPU, with its NVML handle."""
 
-    def __init__(self, index: int, handle: Any) -> None:
+    def __init__(self, index: int, handle: Any, location: str | None = None) -> None:
         import torch
 
         self._index, self._handle = index, handle
-        self.location = f"cuda:{index}"
+        self.location = location or f"cuda:{index}"
         torch.cuda.set_device(index)
         size = 2 * torch.cuda.get_device_properties(index).L2_cache_size
         self._flush = torch.empty(size, dtype=torch.uint8, device=self.location)

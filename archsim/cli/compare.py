@@ -40,8 +40,15 @@ PROTOCOLS = ["paper", "latency", "throughput", "eager"]
     type=click.Choice(PROTOCOLS),
     help="How the GPU runs; repeatable, default all.",
 )
-@click.option("--batch", type=int, metavar="B", help="Batch of throughput and eager.")
-@click.option("--window", type=int, metavar="S", help="A full window of S tokens on both sides.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), metavar="B", help="Batch of throughput and eager."
+)
+@click.option(
+    "--window",
+    type=click.IntRange(min=1),
+    metavar="S",
+    help="A full window of S tokens on both sides.",
+)
 @click.option(
     "--precision", type=click.Choice(["fp16", "bf16", "fp32"]), help="Default: the protocol's."
 )
@@ -100,6 +107,8 @@ def command(
     if list_gpus:
         _list_gpus(as_json)
         return
+    if fail_below is not None and not 0 < fail_below < float("inf"):  # nan is below nothing
+        raise click.UsageError("--fail-below needs a ratio above 0")
     if scope == "model" and (cache == "cold" or trace is not None or plot is not None):
         raise click.UsageError("--scope model goes without --cache, --trace and --plot")
     chosen = _gpus(names or available_gpus(), measured)

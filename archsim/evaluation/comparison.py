@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow, Request, compare
-from archsim.baseline.compare import Workload
 from archsim.baseline.transformer import ModelComparison, ModelRow, compare_models
 from archsim.config.gpu import Gpu
 from archsim.config.hardware import Hardware
@@ -19,31 +18,39 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True)
 class GpuComparison:
-    """Attention of one layer beside GPUs.
+    """Attention of one layer beside GPUs, in parts that each have their own accelerator figures.
 
-    `at_calibration`: protocol ``paper``, and what was measured; those points are for 12 heads x 64,
-    so they stand against the hardware on its calibration workload, whatever the trace is.
-    `on_trace`: the modelled rows of the other protocols, for the trace's shape.
+    Protocol ``paper``, and what was measured, stand against the calibration workload, whatever the
+    trace is: those points are for 12 heads x 64. Modelled rows are for the trace's shape.
     """
 
     hardware: Hardware
-    on_trace: Comparison
-    at_calibration: Comparison
+    calibrated: AcceleratorFigures
+    parts: tuple[Comparison, ...]
 
     @property
     def rows(self) -> tuple[ComparisonRow, ...]:
-        """All rows, those of the calibration workload first."""
-        return (*self.at_calibration.rows, *self.on_trace.rows)
+        """All rows, the modelled ones last."""
+        return tuple(row for part in self.parts for row in part.rows)
+
+    @property
+    def accelerators(self) -> dict[str, AcceleratorFigures]:
+        """The accelerator's figures by the workload that rows name."""
+        return {p.accelerator.workload: p.accelerator for p in self.parts if p.rows}
+
+    @property
+    def omitted(self) -> tuple[str, ...]:
+        """What was left out, each with its reason."""
+        return tuple(reason for part in self.parts for reason in part.omitted)
 
     def document(self) -> dict[str, Any]:
         """One JSON document; every row says which workload it is for."""
-        parts = {"calibration": self.at_calibration, "trace": self.on_trace}
         return {
             "schema_version": SCHEMA_VERSION,
             "scope": "attention",
-            "accelerators": {name: asdict(part.accelerator) for name, part in parts.items()},
+            "accelerators": {name: asdict(found) for name, found in self.accelerators.items()},
             "rows": [asdict(row) for row in self.rows],
-            "omitted": [reason for part in parts.values() for reason in part.omitted],
+            "omitted": list(self.omitted),
         }
 
 
@@ -102,15 +109,13 @@ def trace_figures(result: Result) -> AcceleratorFigures:
     )
 
 
-def calibration_figures(
-    calibration: Calibration, workload: Workload = "calibration"
-) -> AcceleratorFigures:
+def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
     """The accelerator on the calibration workload: one layer, full window."""
     simulation = calibration.simulation
     trace = simulation.trace
     return AcceleratorFigures(
         name=simulation.hardware.name,
-        workload=workload,
+        workload="calibration",
         attention_latency_s=calibration.attention_ns * 1e-9,
         energy_per_token_j=calibration.total_pj() * 1e-12 * trace.heads,
         area_m2=calibration.area_mm2() * trace.heads * 1e-6,
@@ -154,31 +159,22 @@ def compare_with_gpus(
     hardware, heads = result.simulation.hardware, result.simulation.trace.heads
     calibrated = calibration_figures(calibrate(hardware))
     if window is None:
-        shaped, measured_at = trace_figures(result), calibrated
+        measured_at, shaped = calibrated, trace_figures(result)
     else:
         resized = hardware.changed({"window": window})
-        measured_at = calibration_figures(calibrate(resized))
-        shaped = measured_at
-        if heads != HEADS:
-            shaped = calibration_figures(calibrate(resized, heads))
+        measured_at = replace(calibration_figures(calibrate(resized)), workload="window")
+        shaped = measured_at if heads == HEADS else calibration_figures(calibrate(resized, heads))
         shaped = replace(shaped, workload="trace")
     paper = tuple(name for name in request.protocols if name == "paper")
     others = tuple(name for name in request.protocols if name != "paper")
     parts: list[Comparison] = []
-    on_trace = Comparison(shaped, (), ())
     if paper:
-        asked = replace(request, protocols=paper, batch=None)
-        parts.append(compare(calibrated, gpus, asked))
+        parts.append(compare(calibrated, gpus, replace(request, protocols=paper, batch=None)))
     if others:
         asked = replace(request, protocols=others)
-        parts.append(compare(measured_at, gpus, asked, ("measured",)))
-        on_trace = compare(shaped, gpus, asked, ("model",))
-    at_calibration = Comparison(
-        calibrated,
-        tuple(row for part in parts for row in part.rows),
-        tuple(reason for part in parts for reason in part.omitted),
-    )
-    return GpuComparison(hardware, on_trace, at_calibration)
+        parts.append(compare(measured_at, gpus, asked, ["measured"]))
+        parts.append(compare(shaped, gpus, asked, ["model"]))
+    return GpuComparison(hardware, calibrated, tuple(parts))
 
 
 def compare_whole_model(

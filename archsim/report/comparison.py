@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -11,7 +11,6 @@ from rich.text import Text
 from archsim.baseline import AcceleratorFigures, Capacity, ComparisonRow, protocols
 from archsim.baseline.transformer import ModelRow
 from archsim.config.digital import DigitalConfig
-from archsim.errors import one_line
 from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
 from archsim.report.tables import note, number, percent
 
@@ -29,10 +28,9 @@ MODEL_HEAD = (
 
 def comparison_text(comparison: GpuComparison) -> Group:
     """Every protocol: its measured rows, then the modelled ones."""
-    used = [p for p in (comparison.at_calibration, comparison.on_trace) if p.rows]
     parts: list[RenderableType] = [
-        *_accelerators([part.accelerator for part in used]),
-        note("Attention of one layer only: no projections, no MLP, no host (see --scope model)."),
+        *_accelerators(comparison.accelerators.values()),
+        note("Attention of one layer only: no projections, no MLP, no host."),
     ]
     for protocol in protocols():
         rows = [row for row in comparison.rows if row.protocol == protocol.name]
@@ -45,8 +43,7 @@ def comparison_text(comparison: GpuComparison) -> Group:
         for row in rows:
             parts += _attention_row(row)
         parts += _notes(rows)
-    omitted = [*comparison.at_calibration.omitted, *comparison.on_trace.omitted]
-    return Group(*parts, *_left_out(omitted))
+    return Group(*parts, *_left_out(comparison.omitted))
 
 
 def model_text(comparison: WholeModelComparison) -> Group:
@@ -88,10 +85,10 @@ def model_text(comparison: WholeModelComparison) -> Group:
     return Group(*parts, *_left_out(found.omitted))
 
 
-def _accelerators(figures: Sequence[AcceleratorFigures]) -> list[RenderableType]:
+def _accelerators(figures: Iterable[AcceleratorFigures]) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for found in figures:
-        parts.append(Text(f"Accelerator {found.name}, {found.workload}", style="bold"))
+        parts.append(Text(f"Accelerator {found.name}, workload {found.workload}", style="bold"))
         parts.append(
             _indented(
                 f"{found.attention_latency_s * 1e9:.4g} ns and "
@@ -111,7 +108,7 @@ def _attention_row(row: ComparisonRow) -> list[RenderableType]:
     text = f"{speed_text(row.speedup)} per token ({row.kind}), {energy_text(row.energy_ratio)}"
     parts: list[RenderableType] = [
         Text(
-            f"{one_line(row.gpu, NAME_WIDTH):<{NAME_WIDTH}} {row.source:<8} "
+            f"{_name(row.gpu)} {row.source:<8} "
             f"{f'{row.heads}x{row.head_dim}':>6} {row.batch:>5} {row.window:>6} "
             f"{row.precision:<5} {row.cache:<5} {_short(row.per_token_latency_us):>8} {energy:>8}"
         ),
@@ -131,6 +128,11 @@ def _attention_row(row: ComparisonRow) -> list[RenderableType]:
     return parts
 
 
+def _name(gpu: str) -> str:
+    """A GPU's name to the width of its column; a long one has a line of its own."""
+    return f"{gpu:<{NAME_WIDTH}}" if len(gpu) <= NAME_WIDTH else f"{gpu}\n{'':{NAME_WIDTH}}"
+
+
 def _capacity(capacity: Capacity) -> str:
     area, rate = capacity.area_mm2, capacity.tokens_per_s_per_mm2
     gpu_rate, gpu_work = capacity.gpu_tokens_per_s_per_mm2, capacity.gpu_tokens_per_j
@@ -147,7 +149,7 @@ def _model_row(row: ModelRow) -> list[RenderableType]:
     text = f"{speed_text(row.speedup)} per token ({row.kind}), {energy_text(row.energy_ratio)}"
     return [
         Text(
-            f"{one_line(row.gpu, NAME_WIDTH):<{NAME_WIDTH}} {row.batch:>5} {row.precision:<5} "
+            f"{_name(row.gpu)} {row.batch:>5} {row.precision:<5} "
             f"{_short(row.per_token_latency_us):>8} {percent(row.attention_latency_share):>9} "
             f"{_short(row.per_token_energy_mj):>8}   {_short(own):>8} "
             f"{percent(row.accelerator_attention_latency_share):>9}"

@@ -40,7 +40,7 @@ def write_charts(comparison: GpuComparison, gpus: Sequence[Gpu], folder: Path) -
         raise MissingExtraError(
             "--plot needs altair and vl-convert-python: pip install 'archsim[report]'"
         ) from None
-    own = comparison.at_calibration.accelerator
+    own = comparison.calibrated
     by_window = [window_figures(comparison.hardware, window) for window in WINDOWS]
     charts = {
         "roofline": (roofline_chart(own, gpus), "Roofline: attention of one token and layer"),
@@ -208,7 +208,7 @@ def _page(comparison: GpuComparison, sections: Sequence[tuple[str, str]]) -> str
     figures = "\n".join(
         f"<h2>{html.escape(title)}</h2>\n<figure>{picture}</figure>" for title, picture in sections
     )
-    name = html.escape(comparison.at_calibration.accelerator.name)
+    name = html.escape(comparison.calibrated.name)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">

@@ -112,10 +112,14 @@ def test_paper_is_the_same_whatever_the_trace(small_trace_folder: Path) -> None:
 def test_window_is_full_on_both_sides(small_trace_folder: Path) -> None:
     arguments = ("--window", "256", "--protocol", "latency", "--gpu", "h100-sxm", "--json")
     found = json.loads(run("-t", str(small_trace_folder), *arguments).stdout)
-    assert found["accelerators"]["trace"]["window"] == 256
-    assert found["accelerators"]["trace"]["heads"] == 2
-    (model,) = [row for row in found["rows"] if row["source"] == "model"]
-    assert (model["window"], model["heads"]) == (256, 2)
+    used = found["accelerators"]
+    assert {name: (used[name]["window"], used[name]["heads"]) for name in used} == {
+        "window": (256, 12), "trace": (256, 2),
+    }  # fmt: skip
+    shapes = {
+        row["source"]: (row["workload"], row["window"], row["heads"]) for row in found["rows"]
+    }
+    assert shapes == {"measured": ("window", 128, 12), "model": ("trace", 256, 2)}
 
 
 def test_csv_has_every_row_and_its_capacity(small_trace_folder: Path, tmp_path: Path) -> None:
@@ -176,6 +180,8 @@ def test_scope_model_as_json_and_with_another_engine() -> None:
         ("--protocol", "paper", "--precision", "fp16"),
         ("--batch", "0"),
         ("--window", "0"),
+        ("--fail-below", "nan"),
+        ("--fail-below", "-1"),
         ("--window", "100000"),
         ("--scope", "model", "--protocol", "paper"),
         ("--scope", "model", "--plot", "x"),

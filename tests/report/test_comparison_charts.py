@@ -30,7 +30,7 @@ def comparison(small_result: Result) -> GpuComparison:
 
 
 def test_no_point_lies_above_its_roof(comparison: GpuComparison) -> None:
-    own = comparison.at_calibration.accelerator
+    own = comparison.calibrated
     points = roofline_points(own, GPUS)
     roofs = {
         ACCELERATOR: (
@@ -49,7 +49,7 @@ def test_no_point_lies_above_its_roof(comparison: GpuComparison) -> None:
 
 
 def test_ratio_points_agree_with_the_table(comparison: GpuComparison) -> None:
-    own = comparison.at_calibration.accelerator
+    own = comparison.calibrated
     by_window = [window_figures(load_hardware(), window) for window in (128, 512)]
     points = ratio_points(own, by_window, GPUS, "speedup")
     at = {(p["panel"], p["x"], p["name"], p["source"]): p["y"] for p in points}
