@@ -51,8 +51,10 @@ class Request:
                     f"batch {self.batch}: protocol latency is batch 1 and paper batch 64; "
                     "use throughput or eager"
                 )
-        if set(self.protocols) == {"paper"} and self.precision not in {None, "fp32"}:
-            raise ConfigError(f"precision {self.precision}: protocol paper is fp32")
+        asked = {"batch": self.batch, "precision": self.precision}
+        given = [name for name, value in asked.items() if value is not None]
+        if set(self.protocols) == {"paper"} and given:
+            raise ConfigError(f"{given[0]}: protocol paper has its own; use another protocol")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow, Requ
 from archsim.baseline.transformer import ModelComparison, ModelRow, compare_models
 from archsim.config.gpu import Gpu
 from archsim.config.hardware import Hardware
+from archsim.errors import ConfigError
 from archsim.evaluation.calibration import HEADS, Calibration, calibrate
 from archsim.result import Result
 
@@ -153,9 +154,12 @@ def compare_with_gpus(
     """Compare a simulated hardware with GPUs on its trace and on the calibration workload.
 
     With `window` the hardware is given that window, and all protocols but ``paper`` compare a full
-    window of it: of the trace only the number of heads counts then.
+    window of it: of the trace only the number of heads counts then. Raises ConfigError for a window
+    that cannot be, or that no protocol asked for could have.
     """
     request = request or Request()
+    if window is not None and set(request.protocols) == {"paper"}:
+        raise ConfigError("window: protocol paper has its own; use another protocol")
     hardware, heads = result.simulation.hardware, result.simulation.trace.heads
     calibrated = calibration_figures(calibrate(hardware))
     if window is None:

@@ -213,7 +213,8 @@ def _page(comparison: GpuComparison, sections: Sequence[tuple[str, str]]) -> str
     name = html.escape(comparison.calibrated.name)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{name} beside GPUs</title>
 <style>

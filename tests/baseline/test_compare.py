@@ -127,7 +127,8 @@ def test_what_a_gpu_cannot_do_is_left_out_with_its_reason():
         ({"protocols": ()}, "use some of"),
         ({"batch": 0}, "batch 0: 1 to"),
         ({"protocols": ("latency",), "batch": 8}, "latency is batch 1"),
-        ({"protocols": ("paper",), "precision": "fp16"}, "paper is fp32"),
+        ({"protocols": ("paper",), "batch": 1}, "batch: protocol paper has its own"),
+        ({"protocols": ("paper",), "precision": "fp16"}, "precision: protocol paper has its own"),
     ],
 )
 def test_impossible_requests_are_refused(arguments, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,24 @@ def test_a_drifted_parameter_and_a_bad_error_are_told(validation):
     (failure,) = replace(validation, predictions=worse).failures
     assert failure == "transfer: mean absolute error 100.0 %, limit 20 %"
     assert not replace(validation, predictions=worse).document()["passes"]
+
+
+def test_the_documented_table_is_what_the_model_gives(validation):
+    text = (Path(__file__).parents[2] / "docs" / "baseline.md").read_text(encoding="utf-8")
+    for point in validation.predictions:
+        if point.role == "paper":
+            time, energy = 100 * point.error, 100 * point.energy_error
+            assert f"time {time:+.0f} %, energy {energy:+.0f} %" in text
+            continue
+        (line,) = [
+            row for row in text.splitlines() if row.startswith(f"| {point.gpu}, {point.batch} |")
+        ]
+        assert f"{point.measured_us:.1f} / {point.predicted_us:.1f}" in line
+    for role, limit in (("held out", 15), ("transfer", 20)):
+        assert f"| {100 * validation.mean_error(role):.1f} % | {limit} % |" in text
+    for errors in validation.other_steps.values():
+        moved = [f"{100 * error:.1f} %" for error in errors.values()]
+        assert " and ".join(moved) in " ".join(text.split())
 
 
 def test_the_authors_points_are_predicted_and_their_error_is_shown(validation):

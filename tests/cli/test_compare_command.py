@@ -178,6 +178,7 @@ def test_scope_model_as_json_and_with_another_engine() -> None:
     [
         ("--protocol", "latency", "--batch", "8"),
         ("--protocol", "paper", "--precision", "fp16"),
+        ("--protocol", "paper", "--window", "512"),
         ("--batch", "0"),
         ("--window", "0"),
         ("--fail-below", "nan"),
