@@ -7,7 +7,8 @@ itself, its tensors, and the refusal.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from archsim.baseline.measure import Implementation, Reading
@@ -69,12 +70,12 @@ def tensors(step: DecodeAttention, device: str, seed: int = 0) -> tuple[Any, Any
     return normal(1), normal(step.window), normal(step.window)
 
 
-def attention(implementation: Implementation, q: Any, k: Any, v: Any) -> Any:
-    """One query a sequence against every token of the window: no mask, no ``is_causal``.
+@contextmanager
+def kernels(implementation: Implementation) -> Iterator[None]:
+    """Inside it PyTorch's attention has fused kernels only (``sdpa``) or none (``eager``).
 
-    ``is_causal`` with a single query would attend to token 0 only. ``eager`` forbids fused kernels;
-    ``sdpa`` forbids the unfused one, so that a GPU without a fused kernel fails instead of passing
-    for one.
+    So a GPU without a fused kernel fails instead of passing for one. Entered once around many
+    calls: entering it costs a launch's time.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -84,8 +85,19 @@ def attention(implementation: Implementation, q: Any, k: Any, v: Any) -> Any:
         SDPBackend.EFFICIENT_ATTENTION,
         SDPBackend.CUDNN_ATTENTION,
     ]
-    with sdpa_kernel([SDPBackend.MATH] if implementation == "eager" else fused):
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    chosen = [SDPBackend.MATH] if implementation == "eager" else fused
+    with torch.inference_mode(), sdpa_kernel(chosen):
+        yield
+
+
+def attention(q: Any, k: Any, v: Any) -> Any:
+    """One query a sequence against every token of the window: no mask, no ``is_causal``.
+
+    ``is_causal`` with a single query would attend to token 0 only.
+    """
+    import torch
+
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v)
 
 
 def check_output(output: Any, q: Any, k: Any, v: Any) -> None:
@@ -229,16 +241,17 @@ class CudaWork:
         cuda: Any = torch.cuda
         side = cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())  # a capture is warmed up on another stream
-        with torch.inference_mode(), torch.cuda.stream(side):
+        with kernels(implementation):
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    output = attention(*self._inputs)
+            torch.cuda.current_stream().wait_stream(side)
+            check_output(output, *self._inputs)
+            if implementation == "sdpa":
+                self._graphs = {calls: self._captured(calls) for calls in (1, CALLS)}
             for _ in range(WARM_UP):
-                output = attention(implementation, *self._inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        check_output(output, *self._inputs)
-        if implementation == "sdpa":
-            self._graphs = {calls: self._captured(calls) for calls in (1, CALLS)}
-        for _ in range(WARM_UP):
-            self._run(CALLS)
-        torch.cuda.synchronize()
+                self._run(CALLS)
+            torch.cuda.synchronize()
 
     def replay_times(self, count: int, flush: bool) -> list[float]:
         """Time of one step in each of `count` replays, in s."""
@@ -246,14 +259,15 @@ class CudaWork:
 
         calls = 1 if flush or not self._graphs else CALLS
         pairs = [(self._event(), self._event()) for _ in range(count)]
-        for start, end in pairs:
-            if flush:
-                self._device.flush()  # long enough for the graph's launch to be queued meanwhile
-                if not self._graphs:
-                    torch.cuda.synchronize()  # but launches are part of what eager costs
-            start.record()
-            self._run(calls)
-            end.record()
+        with kernels(self._implementation):
+            for start, end in pairs:
+                if flush:
+                    self._device.flush()  # takes longer than to queue the graph's launch meanwhile
+                    if not self._graphs:
+                        torch.cuda.synchronize()  # but launches are part of what eager costs
+                start.record()
+                self._run(calls)
+                end.record()
         torch.cuda.synchronize()
         return [start.elapsed_time(end) * MILLI / calls for start, end in pairs]
 
@@ -267,11 +281,12 @@ class CudaWork:
         before, began, steps = self._device.joules(), time.monotonic(), 0
         if before is None:
             return None
-        while time.monotonic() - began < seconds:
-            for _ in range(chunk):
-                self._run(CALLS)
-            torch.cuda.synchronize()
-            steps += chunk * CALLS
+        with kernels(self._implementation):
+            while time.monotonic() - began < seconds:
+                for _ in range(chunk):
+                    self._run(CALLS)
+                torch.cuda.synchronize()
+                steps += chunk * CALLS
         after = self._device.joules()
         return None if after is None else (after - before, steps)
 
@@ -288,9 +303,9 @@ class CudaWork:
         import torch
 
         graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(graph):
+        with torch.cuda.graph(graph):
             for _ in range(calls):
-                attention(self._implementation, *self._inputs)
+                attention(*self._inputs)
         return graph
 
     def _event(self) -> Any:
@@ -303,8 +318,5 @@ class CudaWork:
         if self._graphs:
             self._graphs[calls].replay()
             return
-        import torch
-
-        with torch.inference_mode():
-            for _ in range(calls):
-                attention(self._implementation, *self._inputs)
+        for _ in range(calls):
+            attention(*self._inputs)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archsim.baseline.cuda import CudaDevice, attention, check_output, open_device, tensors
+from archsim.baseline.cuda import CudaDevice, attention, check_output, kernels, open_device, tensors
 from archsim.baseline.measure import Plan, measure
 from archsim.baseline.roofline import DecodeAttention
 from archsim.errors import ConfigError, InvariantError, MissingExtraError
@@ -34,12 +34,25 @@ def test_tensors_hold_exactly_the_bytes_of_the_model(precision):
 def test_every_token_is_attended_to(implementation, precision):
     step = DecodeAttention(1, 3, 16, 40, 2, precision)
     q, k, v = tensors(step, "cpu")
-    output = attention(implementation, q, k, v)
-    check_output(output, q, k, v)
-    for token in (0, 20, 39):  # a change of any token's value changes the output
-        changed = v.clone()
-        changed[:, :, token] += 10
-        assert not torch.allclose(attention(implementation, q, k, changed), output, atol=1e-2)
+    with kernels(implementation):
+        output = attention(q, k, v)
+        check_output(output, q, k, v)
+        for token in (0, 20, 39):  # a change of any token's value changes the output
+            changed = v.clone()
+            changed[:, :, token] += 10
+            assert not torch.allclose(attention(q, k, changed), output, atol=1e-2)
+
+
+def test_fused_and_unfused_are_what_they_say():
+    """The operations that PyTorch runs, by its own profiler."""
+    q, k, v = tensors(STEP, "cpu")
+    flash = "aten::_scaled_dot_product_flash_attention_for_cpu"
+    for implementation, fused in (("sdpa", True), ("eager", False)):
+        with kernels(implementation), torch.profiler.profile() as profile:
+            attention(q, k, v)
+        names = {event.key for event in profile.key_averages()}
+        assert (flash in names) == fused
+        assert ("aten::bmm" in names) == (not fused)
 
 
 def test_the_mask_of_the_paper_does_not_pass():
@@ -140,6 +153,7 @@ def test_the_whole_way_on_a_stand_in(monkeypatch):
     monkeypatch.setattr("archsim.baseline.cuda.CHUNK_S", 0.01)
     device = CudaDevice(0, None, "cpu")
     plan = Plan(2, 8, (1, 2), (16,), ("fp16", "bf16"), replays=20, seconds=1)
+    object.__setattr__(plan, "seconds", 0.1)  # shorter than a user may ask for
     measured = measure(device, plan)
     assert measured.device == "stand-in"
     assert measured.conditions["driver"] == "driver"
@@ -147,7 +161,7 @@ def test_the_whole_way_on_a_stand_in(monkeypatch):
     assert {p.step.precision for p in measured.points} == {"fp16"}  # capability 7 has no bf16
     assert len(measured.points) == len(measured.left_out) == 2 * 2 * 2
     for point in measured.points:
-        assert point.idle_power_w == pytest.approx(100, rel=0.05)
+        assert point.idle_power_w == pytest.approx(100, rel=0.2)
         assert point.clock_before_hz == 1.98e9
         assert (point.energy_j is None) == (point.cache == "cold")
         if point.energy_j is not None and point.implementation == "sdpa":
