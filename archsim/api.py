@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from archsim.baseline import Request
-    from archsim.config.gpu import Cache, Gpu, Precision, Protocol
+    from archsim.config.gpu import Cache, Gpu, Protocol
+    from archsim.config.gpu import Precision as GpuPrecision
     from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
     from archsim.evaluation.published import Validation
 
@@ -108,7 +109,7 @@ def compare(
     protocols: Iterable[Protocol] | None = None,
     batch: int | None = None,
     window: int | None = None,
-    precision: Precision | None = None,
+    precision: GpuPrecision | None = None,
     cache: Cache = "warm",
 ) -> GpuComparison:
     """Attention of a simulated accelerator beside GPUs.
@@ -129,7 +130,7 @@ def compare_model(
     protocols: Iterable[Protocol] | None = None,
     batch: int | None = None,
     window: int | None = None,
-    precision: Precision | None = None,
+    precision: GpuPrecision | None = None,
 ) -> WholeModelComparison:
     """A whole token of GPT-2 small beside GPUs; the rest of it as `hardware`'s `digital` says.
 
@@ -144,7 +145,7 @@ def compare_model(
 def _request(
     protocols: Iterable[Protocol] | None,
     batch: int | None,
-    precision: Precision | None,
+    precision: GpuPrecision | None,
     cache: Cache,
 ) -> Request:
     from archsim.baseline import Request
