@@ -138,6 +138,10 @@ def _read(path: Path, root: Path, seen: tuple[Path, ...]) -> Document:
     return base.updated(own)
 
 
+_REFUSED = re.compile(r"[&*!]|<<|^%", re.MULTILINE)
+"""Without one of these there is no anchor, alias, tag, merge key or directive."""
+
+
 def _parse_yaml(path: Path) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -158,7 +162,8 @@ def _parse_yaml(path: Path) -> Any:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
     try:
-        for token in YAML(typ="rt", pure=True).scan(text):
+        suspect = _REFUSED.search(text)  # reading tokens takes as long as reading the file
+        for token in YAML(typ="rt", pure=True).scan(text) if suspect else ():
             where = f"{path}:{token.start_mark.line + 1}"
             if isinstance(token, AnchorToken | AliasToken):  # a few nested ones can fill the memory
                 raise ConfigError(f"{where}: anchors and aliases are not accepted; use extends")

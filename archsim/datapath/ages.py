@@ -43,25 +43,21 @@ class CellTimes:
         if not (np.isfinite(self.rate) and self.rate >= 0):
             raise ConfigError(f"ages.{name}: rate {self.rate} is not a number of at least 0")
 
-    def growth(self, first: int, stop: int, part: tuple[int, int] | None = None) -> Array:
+    def growth(self, first: int, stop: int, origin: int) -> Array:
         """``exp(rate (written - origin))`` of tokens [first, stop): the columns' part of a decay.
 
-        The origin lies in the middle of `part`, the tokens that share it: all of them by default.
+        `origin` is the token at whose write it is 1.
         """
-        origin = self._origin(part or (first, stop))
-        return np.exp(self.rate * (self.written[first:stop] - origin))
+        return np.exp(self.rate * (self.written[first:stop] - self.written[origin]))
 
-    def fade(self, first: int, stop: int, part: tuple[int, int]) -> Array:
+    def fade(self, first: int, stop: int, origin: int) -> Array:
         """``exp(-rate (read - origin))`` of tokens [first, stop): the rows' part of a decay.
 
-        Rows that are read before `part` is written do not see it; theirs is that of its start.
+        Rows that are read before `origin` is written do not see it; theirs is 1.
         """
-        read = np.maximum(self.read[first:stop], self.written[part[0]])
-        left: Array = np.exp(-self.rate * (read - self._origin(part)))
+        since = np.maximum(self.read[first:stop] - self.written[origin], 0.0)
+        left: Array = np.exp(-self.rate * since)
         return left
-
-    def _origin(self, part: tuple[int, int]) -> float:
-        return float(self.written[part[0]] + self.written[part[1] - 1]) / 2
 
     def age(self, rows: slice, columns: slice) -> Array:
         """Ages (rows, columns); 0 where a column is written only after the read."""

@@ -51,14 +51,14 @@ def key_current_sums(problem: HeadProblem) -> Array:
     sums = np.empty(tokens)
     for first, stop in times.stretches(0, tokens, _RANGE / powers):
         oldest = max(0, first - window + 1)
-        origin = (first, first + 1)  # what is older than the range allows has faded to nothing
+        # towards the first: what is older than a float's range allows has faded to nothing
         terms = np.empty((powers + 1, stop - oldest, deviation.shape[1]))
         np.sign(cell.current(deviation[oldest:stop]), out=terms[0])
-        z = deviation[oldest:stop] * times.growth(oldest, stop, origin)[:, None]
+        z = deviation[oldest:stop] * times.growth(oldest, stop, first)[:, None]
         for power in range(powers):
             np.multiply(terms[power], z, out=terms[power + 1])
         by_power = _weighted(pulses[oldest:stop], terms, first - oldest, window)
-        fade = times.fade(first, stop, origin)
+        fade = times.fade(first, stop, first)
         factors = fade ** np.arange(powers + 1)[:, None]
         sums[first:stop] = (cell.coefficients[:, None] * by_power * factors).sum(axis=0)
     return sums

@@ -44,10 +44,10 @@ class Engine:
     details: bool
     ideal: bool
 
-    def products(self, problem: HeadProblem, runs: list[Run]) -> Products:
+    def products(self, problem: HeadProblem) -> Products:
         """Matrix products over powers where they are exact, else cell by cell."""
         if problem.panels:
-            return PanelProducts(problem, runs, self.dtype, self.workspace, self.passes)
+            return PanelProducts(problem, self.dtype, self.workspace, self.passes)
         return DirectProducts(problem)
 
 
@@ -97,11 +97,10 @@ def attend_head(
         head.score_converter.saturation,
         head.output_converter.saturation,
     )
-    runs = tiles.runs(0, tokens)
-    products = engine.products(problem, runs)
+    products = engine.products(problem)
     collected = _Collected(tokens, features, tiles.count, engine.details)
     earlier: dict[int, Run] = {}
-    for run in runs:
+    for run in tiles.runs(0, tokens):
         _read_run(engine, products, collected, run, earlier.get(run.sub_tile))
         earlier[run.sub_tile] = run
 

@@ -6,6 +6,8 @@ are slices of them.
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,13 +40,12 @@ _RANGE = {"float64": 600.0, "float32": 60.0}
 
 class PanelProducts:
     """Both products of one head: of a polynomial cell that fades exponentially, or of any cell that
-    does not fade. `runs` are the columns by sub-tile; at most `MOST` panels are computed at once.
+    does not fade. At most `MOST` panels are computed at once.
     """
 
     def __init__(
         self,
         problem: HeadProblem,
-        runs: list[Run],
         dtype: np.dtype[Any],
         workspace: Workspace,
         passes: Passes,
@@ -56,22 +57,18 @@ class PanelProducts:
         self.layout = layout = Layout(features, powers, problem.fades)
         self.query = in_panels(problem.query)
         limit = _RANGE[dtype.name] / powers
-        self.whole = self._parts(0, tokens, limit)
-        parts = self.whole
-        self.parts: dict[int, list[tuple[int, int]]] = {}
-        if len(self.whole) > 1:  # a run has origins of its own, more than one if it must
-            self.parts = {run.first: self._parts(run.first, run.stop, limit) for run in runs}
-            parts = [part for run in runs for part in self.parts[run.first]]
-
-        kept = MOST if self.parts else len(self.query)
+        parts = self._parts(tokens, limit)
+        self.origins = [first for first, _ in parts]
+        self.alone = len(parts) == 1
+        kept = len(self.query) if self.alone else MOST
         self.queries = workspace.array("queries", (kept, layout.width, PANEL), dtype)
         self.keys = workspace.array("keys", (tokens, layout.width), dtype)
         self.values = workspace.array("values", (layout.value_width, tokens), dtype)
         self.fade: Real | None = None
-        if not self.parts:
+        if self.alone:
             panels = slice(0, len(self.query))
-            self._fill_queries(panels, self.whole[0])
-            self.fade = self._row_factors(panels, self.whole[0])
+            self._fill_queries(panels, 0)
+            self.fade = self._row_factors(panels, 0)
         z = self._grown(problem.key_deviation, problem.ages.keys, parts)
         key_operand(*_scaled(z, cell, problem.score_full_scale), layout, self.keys)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
@@ -87,28 +84,41 @@ class PanelProducts:
         scaled = _scaled(np.ascontiguousarray(z.T), cell, problem.output_full_scale)
         value_operand(*scaled, layout, signs, self.values)
 
-    def _parts(self, first: int, stop: int, limit: float) -> list[tuple[int, int]]:
-        """Tokens cut so that neither array's factors leave the range of the numbers."""
+    def _parts(self, tokens: int, limit: float) -> list[tuple[int, int]]:
+        """All tokens cut so that neither array's factors leave the range of the numbers.
+
+        Each part has its first token as origin, so later tokens change nothing before them.
+        """
         ages = self.problem.ages
         return [
             part
-            for a, b in ages.keys.stretches(first, stop, limit)
+            for a, b in ages.keys.stretches(0, tokens, limit)
             for part in ages.values.stretches(a, b, limit)
         ]
 
-    def _fade(self, times: CellTimes, panels: slice, part: tuple[int, int]) -> Real | None:
-        """The rows' part of the decay towards the origin of `part`, (panels, 1, PANEL)."""
+    def _within(self, run: Run) -> Iterator[tuple[int, int, int]]:
+        """First and stop of a run's columns with one origin, and that origin."""
+        part = bisect.bisect_right(self.origins, run.first) - 1
+        first = run.first
+        while first < run.stop:
+            end = self.origins[part + 1] if part + 1 < len(self.origins) else run.stop
+            stop = min(end, run.stop)
+            yield first, stop, self.origins[part]
+            first, part = stop, part + 1
+
+    def _fade(self, times: CellTimes, panels: slice, origin: int) -> Real | None:
+        """The rows' part of the decay from an origin on, (panels, 1, PANEL)."""
         if not self.layout.fading:
             return None
         stop = min(panels.stop * PANEL, len(times.read))
-        fade: Real = in_panels(times.fade(panels.start * PANEL, stop, part).astype(self.dtype))[
+        fade: Real = in_panels(times.fade(panels.start * PANEL, stop, origin).astype(self.dtype))[
             :, None
         ]
         return fade
 
-    def _row_factors(self, panels: slice, part: tuple[int, int]) -> Real | None:
+    def _row_factors(self, panels: slice, origin: int) -> Real | None:
         """`_fade` of the values for every feature, which saves time where it is used."""
-        fade = self._fade(self.problem.ages.values, panels, part)
+        fade = self._fade(self.problem.ages.values, panels, origin)
         if fade is None:
             return None
         shape = (len(self.query), self.layout.features, PANEL)
@@ -116,9 +126,9 @@ class PanelProducts:
         spread[...] = fade
         return spread
 
-    def _fill_queries(self, panels: slice, part: tuple[int, int]) -> None:
+    def _fill_queries(self, panels: slice, origin: int) -> None:
         """The query operand of some panels, at the start of `queries`."""
-        fade = self._fade(self.problem.ages.keys, panels, part)
+        fade = self._fade(self.problem.ages.keys, panels, origin)
         count = panels.stop - panels.start
         query_operand(self.query[panels], fade, self.layout, self.queries[:count])
 
@@ -126,7 +136,7 @@ class PanelProducts:
         """Deviations times their columns' factors; without decay, currents (tokens, features)."""
         if not self.layout.fading:
             return self.problem.law.current(deviation)
-        growth = np.concatenate([times.growth(*part) for part in parts])
+        growth = np.concatenate([times.growth(a, b, a) for a, b in parts])
         grown: Array = deviation * growth[:, None]
         return grown
 
@@ -135,11 +145,11 @@ class PanelProducts:
         finite.
         """
         run = view.run
-        if not self.parts:
+        if self.alone:
             first_product(self.keys[run.first : run.stop], self.queries[panels], out)
         else:
-            for first, stop in self.parts[run.first]:
-                self._fill_queries(panels, (first, stop))
+            for first, stop, origin in self._within(run):
+                self._fill_queries(panels, origin)
                 query = self.queries[: panels.stop - panels.start]
                 lines = slice(first - run.first, stop - run.first)
                 out[:, lines] = first_product(self.keys[first:stop], query)
@@ -151,16 +161,16 @@ class PanelProducts:
         PANEL); adds the unsigned current / full scale to `drawn` (panels, PANEL).
         """
         run = view.run
-        if not self.parts:
+        if self.alone:
             fade = None if self.fade is None else self.fade[panels]
             value = self.values[:, run.first : run.stop]
             self.passes.charge(value, pulse, fade, self.layout, out, drawn, self.workspace)
         else:
             out[...] = 0.0
             part = np.empty_like(out)
-            for first, stop in self.parts[run.first]:
+            for first, stop, origin in self._within(run):
                 lines = pulse[:, first - run.first : stop - run.first]
-                fade = self._row_factors(panels, (first, stop))
+                fade = self._row_factors(panels, origin)
                 value = self.values[:, first:stop]
                 self.passes.charge(value, lines, fade, self.layout, part, drawn, self.workspace)
                 out += part
