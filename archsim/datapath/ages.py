@@ -48,7 +48,8 @@ class CellTimes:
 
         `origin` is the token at whose write it is 1.
         """
-        return np.exp(self.rate * (self.written[first:stop] - self.written[origin]))
+        growth: Array = np.exp(self.rate * (self.written[first:stop] - self.written[origin]))
+        return growth
 
     def fade(self, first: int, stop: int, origin: int) -> Array:
         """``exp(-rate (read - origin))`` of tokens [first, stop): the rows' part of a decay.
