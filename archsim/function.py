@@ -164,12 +164,14 @@ def run_function(
                 None if ages is None else ages[layer],
             )
         )
-    outputs = attend_layers(inputs, head, precision=precision, ideal=True, progress=progress)
+    outputs = attend_layers(
+        inputs, head, precision=precision, ideal=True, keep_y=False, progress=progress
+    )
     layers = []
     for index, output in enumerate(outputs):
-        if not np.isfinite(output.y).all():
-            raise InvariantError(f"layer {index}: an output is not finite")
         assert output.ideal is not None
+        if not np.isfinite(output.ideal.error).all():  # a sum over every output
+            raise InvariantError(f"layer {index}: an output is not finite")
         layers.append(
             LayerFunction(
                 output.activity,

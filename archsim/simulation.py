@@ -117,7 +117,7 @@ def simulate_trace(
                 hardware.config,
                 precision=precision,
                 ages=ages,
-                progress=lambda layer: report("function", layer + 1, trace.layers),
+                progress=lambda layer: report("function", layer, trace.layers),
             )
 
         functions, declaration, schedule, passes = settle(

@@ -60,8 +60,7 @@ def main() -> None:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
     console = Console()
     for name in arguments.parts or PARTS:
-        with console.status(f"{name} ..."):
-            measured = PARTS[name](arguments.quick)
+        measured = PARTS[name](arguments.quick)
         shown = Table(title=name, title_justify="left")
         for index, column in enumerate(measured.columns):
             shown.add_column(column, justify="right" if index else "left")

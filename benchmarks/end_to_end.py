@@ -47,7 +47,7 @@ def measure(quick: bool) -> Measured:
         command = ["simulate", "-t", str(trace), "--no-report", "--json"]
         for compiled in (False, True) if available() else (False,):
             wall, cpu, peak = min(run(command, compiled) for _ in range(4))
-            name = "with [fast]" if compiled else "numpy alone"
+            name = r"with \[fast]" if compiled else "numpy alone"
             figures = (f"{tokens / wall:,.0f}", f"{wall:.2f}", f"{cpu:.2f}", f"{peak >> 20:,}")
             rows.append((name, *figures))
             data["runs"].append(

@@ -13,6 +13,7 @@ from archsim.compiled import SWITCH, available
 from archsim.components.head import Head
 from archsim.config.hardware import load_hardware
 from archsim.datapath.attention import LayerInput, Precision, attend_layers
+from archsim.parallel import CORES
 from archsim.workload.synthetic import synthesise
 from benchmarks.measure import Measured, fastest
 
@@ -20,11 +21,11 @@ SIZE = 2048
 PANEL = 64
 
 
-def gemm_rate(dtype: type[np.floating[Any]] = np.float64) -> float:
-    """FLOP/s of a square matrix product on all cores."""
+def gemm_rate(dtype: type[np.floating[Any]], cores: int) -> float:
+    """FLOP/s of a square matrix product on some cores."""
     rng = np.random.default_rng(0)
     a, b = (rng.random((SIZE, SIZE)).astype(dtype) for _ in range(2))
-    with threadpool_limits(os.cpu_count()):
+    with threadpool_limits(cores):
         seconds, _ = fastest(lambda: a @ b, 5, time.perf_counter)
     return 2 * SIZE**3 / seconds
 
@@ -35,12 +36,8 @@ def useful_operations(tokens: int, features: int, powers: int) -> int:
     return 2 * 2 * (blocks * (blocks + 1) // 2) * PANEL * PANEL * features * powers
 
 
-def switched(compiled: bool) -> None:
-    os.environ[SWITCH] = "1" if compiled else "0"
-
-
 def measure(quick: bool) -> Measured:
-    """GPT-2's shape, all cores, wall time; the matrix product before and after."""
+    """GPT-2's shape, on one core and on all; the matrix product on as many, before and after."""
     layers = 1 if quick else 12
     trace = synthesise(layers, 12, 1024)
     head = Head(load_hardware().config)
@@ -56,47 +53,54 @@ def measure(quick: bool) -> Measured:
     operations = useful_operations(1024, 64, 3) * 12 * layers
 
     def all_layers(precision: Precision) -> None:
-        attend_layers(inputs, head, precision=precision)
+        attend_layers(inputs, head, precision=precision, keep_y=False)
 
-    rates = {"float64": [gemm_rate(np.float64)], "float32": [gemm_rate(np.float32)]}
+    def rate_of(precision: Precision, count: int) -> float:
+        return gemm_rate(np.float64 if precision == "float64" else np.float32, count)
+
+    every = sorted({1, os.cpu_count() or 1})
+    ways = [(count, p) for count in every for p in get_args(Precision)]
+    rates = {way: rate_of(way[1], way[0]) for way in ways}
     runs = []
-    asked = os.environ.get(SWITCH)
+    asked = {name: os.environ.get(name) for name in (SWITCH, CORES)}
     for compiled in (False, True) if available() else (False,):
-        switched(compiled)
-        for precision in get_args(Precision):
+        for count, precision in ways:
+            os.environ[SWITCH], os.environ[CORES] = str(int(compiled)), str(count)
             all_layers(precision)
-            seconds, _ = fastest(lambda p=precision: all_layers(p), 3, time.perf_counter)
-            runs.append((compiled, precision, seconds))
-    if asked is None:
-        del os.environ[SWITCH]
-    else:
-        os.environ[SWITCH] = asked
-    rates["float64"].append(gemm_rate(np.float64))
-    rates["float32"].append(gemm_rate(np.float32))
-    best = {name: max(found) for name, found in rates.items()}
+            seconds, _ = fastest(lambda p=precision: all_layers(p), 2, time.perf_counter)
+            runs.append((compiled, count, precision, seconds))
+    for name, value in asked.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+    rates = {way: max(rate, rate_of(way[1], way[0])) for way, rate in rates.items()}
     data: dict[str, Any] = {
         "layers": layers,
         "heads": 12,
         "tokens": 1024,
         "useful_operations": operations,
-        "gemm_flop_per_s": best,
+        "gemm_flop_per_s": {f"{p}, {n} cores": rate for (n, p), rate in rates.items()},
         "runs": [],
     }
     rows: list[tuple[str, ...]] = [
-        (f"matrix product, {name}", "", f"{rate / 1e9:,.0f}", "100%") for name, rate in best.items()
+        ("matrix product", f"{count}", precision, "", f"{rate / 1e9:,.0f}", "100%")
+        for (count, precision), rate in rates.items()
     ]
-    for compiled, precision, seconds in runs:
-        share = operations / seconds / best[precision]
-        name = f"{precision}, {'compiled' if compiled else 'numpy'}"
-        rows.append((name, f"{seconds:.2f}", f"{operations / seconds / 1e9:,.0f}", f"{share:.0%}"))
+    for compiled, count, precision, seconds in runs:
+        share = operations / seconds / rates[count, precision]
+        rate = f"{operations / seconds / 1e9:,.0f}"
+        name = "compiled" if compiled else "numpy"
+        rows.append((name, f"{count}", precision, f"{seconds:.2f}", rate, f"{share:.0%}"))
         data["runs"].append(
             {
                 "compiled": compiled,
+                "cores": count,
                 "precision": precision,
                 "wall_s": seconds,
                 "share_of_gemm": share,
                 "tokens_per_s": 1024 * layers / 12 / seconds,
             }
         )
-    columns = (f"{operations / 1e9:.1f} useful GFLOP", "wall s", "GFLOP/s", "share")
+    columns = (f"{operations / 1e9:.1f} useful GFLOP", "cores", "", "wall s", "GFLOP/s", "share")
     return Measured(columns, rows, data)

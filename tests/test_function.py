@@ -40,6 +40,7 @@ OTHER: dict[str, Any] = {
     "controller.gate_unwritten": True,
     "controller.clock": "2 GHz",
     "description": "other",
+    "digital.weights": "resident",
 }
 """Another value of parameters that are no plain quantity."""
 

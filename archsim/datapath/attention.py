@@ -5,16 +5,12 @@ Heads run in parallel threads; what one head computes is in `archsim.datapath.on
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from archsim.components.head import Head
 from archsim.datapath.activity import Activity, AttentionOutput, IdealError, Saturation
@@ -25,6 +21,7 @@ from archsim.datapath.problem import CellLaw, Retention
 from archsim.datapath.scalers import Scalers, resolve_scalers
 from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
+from archsim.parallel import side_by_side
 
 __all__ = [
     "Activity",
@@ -40,6 +37,9 @@ Real = NDArray[Any]
 
 Precision = Literal["float64", "float32"]
 """Number format of the two products; everything written, counted and summed up is float64."""
+
+WORTH_A_PROCESS = 1 << 14
+"""Heads x tokens from which on another process saves more than starting it costs."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,15 @@ def attend_layers(
     ideal: bool = False,
     law: CellLaw | None = None,
     retention: Retention | None = None,
+    keep_y: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> list[AttentionOutput]:
     """Run layers that do not wait for each other, all their heads side by side.
 
     `precision` is that of the products. `ideal` compares y with *ideal* on the way, `details` keeps
     what is inside. `law` replaces the cell's current law and `retention` its fading by any other:
-    what is no polynomial that fades exponentially is looked up cell by cell. `progress` is called
-    with each finished layer.
+    what is no polynomial that fades exponentially is looked up cell by cell. Without `keep_y` the
+    outputs' y is empty. `progress` is told which layer is being computed.
 
     Raises ConfigError if shapes do not fit each other or the arrays, for values or ages that make
     no sense, and for an unknown precision.
@@ -133,31 +134,17 @@ def attend_layers(
         if ages is None:
             ages = Ages.per_token(len(layer.q), layer.q.shape[1], head.cell.decay_per_token)
         pairs = {name: (float(a[h]), float(b[h])) for name, (a, b) in resolved[index].items()}
-        return attend_head(layer.q[h], layer.k[h], layer.v[h], engine, pairs, ages.head(h))
+        output = attend_head(layer.q[h], layer.k[h], layer.v[h], engine, pairs, ages.head(h))
+        return output if keep_y else replace(output, y=np.empty(0))
 
     places = [(index, h) for index, layer in enumerate(layers) for h in range(len(layer.q))]
-    threads = min(len(places), os.cpu_count() or 1)
-    # heads in parallel, products on one thread each: many threads on small products get in each
-    # other's way, and the number of threads must not change a result
-    with _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
-        results = pool.map(one, places)
-        return list(_gathered(results, layers, progress))
 
-
-def _gathered(
-    results: Iterator[AttentionOutput],
-    layers: Sequence[LayerInput],
-    progress: Callable[[int], None] | None,
-) -> Iterator[AttentionOutput]:
-    for index, layer in enumerate(layers):
-        yield _stack([next(results) for _ in range(len(layer.q))])
+    def heads_done(done: int) -> None:
         if progress is not None:
-            progress(index)
+            progress(places[min(done, len(places)) - 1][0])
 
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
+    results = iter(side_by_side(one, places, work >= WORTH_A_PROCESS, heads_done))
+    return [_stack([next(results) for _ in range(len(layer.q))]) for layer in layers]
 
 
 Part = TypeVar("Part", Activity, Saturation, IdealError)
