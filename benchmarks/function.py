@@ -67,7 +67,7 @@ def measure(quick: bool) -> Measured:
         for count, precision in ways:
             os.environ[SWITCH], os.environ[CORES] = str(int(compiled)), str(count)
             all_layers(precision)
-            seconds, _ = fastest(lambda p=precision: all_layers(p), 2, time.perf_counter)
+            seconds, _ = fastest(lambda p=precision: all_layers(p), 5, time.perf_counter)
             runs.append((compiled, count, precision, seconds))
     for name, value in asked.items():
         if value is None:

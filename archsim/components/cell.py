@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,10 +78,15 @@ class Cell:
             current += coefficient
         return current
 
+    @cached_property
+    def silent_at(self) -> list[float]:
+        """Deviations (V) at which a cell sends no current."""
+        roots = np.roots(self.coefficients[::-1])
+        return [float(root) for root in roots.real[np.abs(roots.imag) < 1e-12]]
+
     def keeps_sign(self, deviation: Array, fade: float) -> bool:
         """Whether no cell's current changes sign while its deviation shrinks by `fade`."""
-        roots = np.roots(self.coefficients[::-1])
-        for root in roots.real[np.abs(roots.imag) < 1e-12]:
+        for root in self.silent_at:
             passing = root / fade if fade > 0 else math.copysign(math.inf, root)
             low, high = min(root, passing), max(root, passing)
             if bool(np.any((deviation > low) & (deviation < high))):  # ends beyond the root

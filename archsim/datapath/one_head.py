@@ -25,6 +25,7 @@ from archsim.datapath.passes import MOST, Passes
 from archsim.datapath.problem import CellLaw, HeadProblem, Retention, View
 from archsim.datapath.products import PANEL, in_rows
 from archsim.datapath.workspace import Workspace
+from archsim.errors import ConfigError
 
 Array = NDArray[np.float64]
 
@@ -74,7 +75,10 @@ def attend_head(
     scalers: Mapping[str, tuple[float, float]],
     ages: Ages,
 ) -> AttentionOutput:
-    """q, k, v (tokens, features); the output's arrays have no heads axis."""
+    """q, k, v (tokens, features); the output's arrays have no heads axis.
+
+    Raises ConfigError if one of them, scaled, is not finite.
+    """
     head = engine.head
     tiles, mid_rail = head.sub_tiles, head.cell.mid_rail
     tokens, features = q.shape
@@ -83,6 +87,8 @@ def attend_head(
         a, b = scalers[name]
         scaled[name] = np.multiply(x, a, dtype=np.float64)
         scaled[name] += b
+        if not np.isfinite(scaled[name]).all():
+            raise ConfigError(f"{name} holds values that are not finite")
     widths = head.pulse_generator.widths(scaled["q"])  # 2.3
     key_volts = head.write_path.voltages(scaled["k"])
     value_volts = head.write_path.voltages(scaled["v"])

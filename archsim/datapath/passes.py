@@ -74,9 +74,11 @@ class NumpyPasses:
 
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
         low = int(np.count_nonzero(score < 0))
-        high = int(np.count_nonzero(score > 1))
+        widest = score.max(axis=1)
+        high = int(np.count_nonzero(score > 1)) if (widest > 1).any() else 0
         self.head.score_converter.clamp(score, out=score)
-        np.maximum(longest, score.max(axis=1), out=longest)
+        # the clamp never falls, so the longest pulse is that of the largest score
+        np.maximum(longest, self.head.score_converter.clamp(widest, out=widest), out=longest)
         return low, high
 
     def charge(

@@ -150,8 +150,8 @@ def _headline(hardware: Hardware, calibration: Calibration) -> list[Figure]:
 
 def _cell(hardware: Hardware, head: Head) -> list[Figure]:
     name, cell = hardware.name, head.cell
-    roots = [r.real + cell.mid_rail for r in _roots(head) if abs(r.imag) < 1e-12]
-    zero = min(roots, key=lambda v: abs(v - cell.mid_rail), default=None)
+    root = min(cell.silent_at, key=abs, default=None)
+    zero = None if root is None else root + cell.mid_rail
     low, high = (_current(head, volts) for volts in (0.0, cell.supply))
     by_clock = hardware.config.retention.model == "simulated"  # no rate a token to speak of
     fade = None if by_clock else math.exp(-cell.decay_per_token * (head.sub_tiles.window - 1))
@@ -167,12 +167,6 @@ def _cell(hardware: Hardware, head: Head) -> list[Figure]:
         Figure("retention, full window", "", 0.849, fade, "predicted", 0.01, name,
                "exp(-lambda (M - 1))"),
     ]  # fmt: skip
-
-
-def _roots(head: Head) -> list[complex]:
-    import numpy as np
-
-    return [complex(root) for root in np.roots(head.cell.coefficients[::-1])]
 
 
 def _current(head: Head, volts: float) -> float:
