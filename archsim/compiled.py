@@ -41,7 +41,7 @@ def pays(large: bool) -> bool:
 
 def jit(function: Function) -> Function:
     """The function compiled, without the interpreter's lock and kept on disk where possible."""
-    if not available():
+    if not available() or os.environ.get(SWITCH) == "0":
         return function
     import numba
 

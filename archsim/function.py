@@ -87,6 +87,7 @@ def function_key(
     )
     for layer in ages or ():
         for times in (layer.keys, layer.values):
+            digest.update(repr(times.rate).encode())
             digest.update(np.ascontiguousarray(times.read).tobytes())
             digest.update(np.ascontiguousarray(times.written).tobytes())
     return digest.hexdigest()
@@ -118,6 +119,9 @@ class FunctionCache:
         with self._lock:
             if key in self._kept:
                 return
+            for layer in layers:  # whoever changes a result would change later ones
+                for field in fields(layer.activity):
+                    getattr(layer.activity, field.name).setflags(write=False)
             self._kept[key] = layers
             self._bytes += sum(layer.nbytes for layer in layers)
             while self._bytes > self.limit and self._kept:

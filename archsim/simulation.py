@@ -157,8 +157,8 @@ def settle(
 
     With ``retention.model: simulated`` a cell's age comes from the clock, and the length of a phase
     from what cells still hold. Starting from phases of full length, function and schedule are
-    computed in turn until no time changes. What a token does depends on tokens before it alone, so
-    each pass settles at least one more, and there is one solution.
+    computed in turn until no time changes. What happens at an instant depends on what happened
+    before it alone, so each pass settles at least the next one, and there is one solution.
 
     Raises InvariantError after `MOST_PASSES`.
     """

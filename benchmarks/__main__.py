@@ -52,7 +52,7 @@ def main() -> None:
     """Run the parts asked for, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--quick", action="store_true", help="a sixteenth of the tokens")
+    parser.add_argument("--quick", action="store_true", help="small shapes, a minute in all")
     parser.add_argument("-o", "--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(PARTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -66,15 +67,6 @@ def bare_rate(processes: int, events: int) -> float:
     return float(next(env._eid)) / (time.process_time() - began)
 
 
-def equal(one: Schedule, other: Schedule) -> bool:
-    """Every start and end."""
-    return all(
-        np.array_equal(a[name], b[name])
-        for a, b in ((one.start, other.start), (one.end, other.end))
-        for name in one.start
-    )
-
-
 def measure(quick: bool) -> Measured:
     """Every engine on every case; `full` only where it ends within a few minutes."""
     tokens = TOKENS // 16 if quick else TOKENS
@@ -90,15 +82,15 @@ def measure(quick: bool) -> Measured:
         d = declaration(overrides, tokens, prefill)
         runs: dict[str, tuple[float, Schedule]] = {}
         if not prefill or quick:
-            runs["simpy full"] = fastest(lambda d=d: run_simpy_full(d))
-        runs["simpy"] = fastest(lambda d=d: run_simpy(d))
+            runs["simpy full"] = fastest(partial(run_simpy_full, d))
+        runs["simpy"] = fastest(partial(run_simpy, d))
         if "first come" not in name:
-            runs["fast, numpy"] = fastest(lambda d=d: run_fast(d, compiled=False), 5)
+            runs["fast, numpy"] = fastest(partial(run_fast, d, compiled=False), 5)
         if available():
             run_fast(d, compiled=True)  # compile, or load what was compiled
-            runs["fast, compiled"] = fastest(lambda d=d: run_fast(d, compiled=True), 5)
+            runs["fast, compiled"] = fastest(partial(run_fast, d, compiled=True), 5)
         found = list(runs.values())
-        if not all(equal(a[1], b[1]) for a, b in pairwise(found)):
+        if not all(a[1].same_times(b[1]) for a, b in pairwise(found)):
             raise SystemExit(f"{name}: engines differ")
         slowest = found[0][0]
         case: dict[str, Any] = {"engines": {}, "equal": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -13,12 +14,12 @@ from archsim.compiled import SWITCH, available
 from archsim.components.head import Head
 from archsim.config.hardware import load_hardware
 from archsim.datapath.attention import LayerInput, Precision, attend_layers
+from archsim.datapath.products import PANEL
 from archsim.parallel import CORES
 from archsim.workload.synthetic import synthesise
 from benchmarks.measure import Measured, fastest
 
 SIZE = 2048
-PANEL = 64
 
 
 def gemm_rate(dtype: type[np.floating[Any]], cores: int) -> float:
@@ -67,7 +68,7 @@ def measure(quick: bool) -> Measured:
         for count, precision in ways:
             os.environ[SWITCH], os.environ[CORES] = str(int(compiled)), str(count)
             all_layers(precision)
-            seconds, _ = fastest(lambda p=precision: all_layers(p), 5, time.perf_counter)
+            seconds, _ = fastest(partial(all_layers, precision), 5, time.perf_counter)
             runs.append((compiled, count, precision, seconds))
     for name, value in asked.items():
         if value is None:

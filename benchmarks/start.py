@@ -33,5 +33,5 @@ def measure(quick: bool) -> Measured:
         name: min(cpu(words) for _ in range(2 if quick else 7)) for name, words in COMMANDS.items()
     }
     data: dict[str, Any] = {"cpu_s": seconds}
-    rows = [(name, f"{value * 1e3:.0f}") for name, value in seconds.items()]
+    rows: list[tuple[str, ...]] = [(name, f"{value * 1e3:.0f}") for name, value in seconds.items()]
     return Measured(("", "CPU ms"), rows, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,18 @@ def test_the_cache_forgets_what_was_not_asked_for_longest(small_trace: Trace) ->
     assert cache.get("c") is result
 
 
+def test_a_changed_trace_is_another_trace(small_trace_folder: Path) -> None:
+    trace = archsim.load_trace(small_trace_folder)
+    hardware = archsim.load_hardware()
+    silent = replace(trace, v=np.zeros_like(trace.v))
+    assert function_key(silent, hardware.config) != function_key(trace, hardware.config)
+    with pytest.raises(TypeError):
+        trace.scalers["output"] = trace.scalers["v"]  # type: ignore[index]
+    result = archsim.simulate(trace, hardware)
+    with pytest.raises(ValueError, match="read-only"):
+        result.simulation.function[0].activity.counts[:] = 0
+
+
 def test_nominal_retention_is_a_rate_a_token(small_trace: Trace) -> None:
     per_token = archsim.load_hardware(overrides={"retention.decay_per_token": 0.01})
     nominal = archsim.load_hardware(
@@ -167,11 +180,12 @@ EARLY = {
 }
 
 
+@pytest.mark.parametrize("arbitration", ["static", "fifo"])
 @pytest.mark.parametrize("order", ["generate", "prefill"])
 def test_simulated_retention_settles_wherever_it_starts(
-    small_trace: Trace, order: str, monkeypatch: pytest.MonkeyPatch
+    small_trace: Trace, order: str, arbitration: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hardware = archsim.load_hardware(overrides=EARLY)
+    hardware = archsim.load_hardware(overrides={**EARLY, "accumulator.arbitration": arbitration})
     one = simulate_trace(small_trace, hardware, order=order)
     assert one.function_passes > 1
 

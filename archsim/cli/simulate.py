@@ -115,7 +115,7 @@ def command(
     folder = None if output is None else Path(output)
     if output is None and not as_json and not no_report:
         known = known_tokens(trace, order or "generate", prompt)
-        folder = default_folder(hardware, trace, known)
+        folder = default_folder(hardware, trace, known, precision)
     if folder is not None:
         check_folder(folder, force)  # before the run, which takes longer
     if explained is not None:

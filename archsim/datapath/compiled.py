@@ -107,7 +107,7 @@ def _charge(blocks: Real, rest: Real, fade: Real, out: Real, drawn: Array) -> No
 def _convert(current: Real, scale: float, total: Array, longest: Array, counts: Array) -> int:
     clipped = 0
     panels, features, rows = current.shape
-    step = np.empty(1, current.dtype)
+    step, one = np.empty(1, current.dtype), np.ones(1, current.dtype)  # numbers of the same width
     step[0] = scale
     for n in range(panels):
         for d in range(features):
@@ -115,8 +115,8 @@ def _convert(current: Real, scale: float, total: Array, longest: Array, counts: 
                 x = current[n, d, r]
                 width = abs(x)
                 clipped += width > 1
-                x = -1 if x < -1 else x
-                x = 1 if x > 1 else x
+                x = -one[0] if x < -1 else x
+                x = one[0] if x > 1 else x
                 width = abs(x)
                 longest[n, r] = width if width > longest[n, r] else longest[n, r]
                 code = np.rint(x * step[0])
@@ -130,7 +130,7 @@ def _convert(current: Real, scale: float, total: Array, longest: Array, counts: 
 def _count_edges(current: Real, edges: float, total: Array, longest: Array, counts: Array) -> int:
     clipped = 0
     panels, features, rows = current.shape
-    step = np.empty(1, current.dtype)
+    step, one = np.empty(1, current.dtype), np.ones(1, current.dtype)
     step[0] = edges
     for n in range(panels):
         for d in range(features):
@@ -138,7 +138,7 @@ def _count_edges(current: Real, edges: float, total: Array, longest: Array, coun
                 x = current[n, d, r]
                 width = abs(x)
                 clipped += width > 1
-                width = 1 if width > 1 else width
+                width = one[0] if width > 1 else width
                 longest[n, r] = width if width > longest[n, r] else longest[n, r]
                 total[n, d, r] += x
                 counts[n, r] += np.rint(width * step[0])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from archsim.components.action import Action
 from archsim.config.hardware import Hardware
 from archsim.config.showing import OPENING, show_config
+from archsim.datapath.attention import Precision
 from archsim.errors import ConfigError
 from archsim.files import atomic_path
 from archsim.result import PER_PICO, Result, grade
@@ -46,13 +47,15 @@ _OPENINGS = {
 """How each of our files begins: a file of the same name that begins otherwise is not ours."""
 
 
-def default_folder(hardware: Hardware, trace: Trace, known: int) -> Path:
+def default_folder(
+    hardware: Hardware, trace: Trace, known: int, precision: Precision = "float64"
+) -> Path:
     """``reports/<hardware>-<trace>-<hash>`` below the current folder.
 
     The hash is of everything that decides the result (`known`: tokens of the prompt), so that
     different runs do not share a folder.
     """
-    decides = f"{hardware.sha256} {trace.sha256} {known}"
+    decides = f"{hardware.sha256} {trace.sha256} {known} {precision}"
     short = hashlib.sha256(decides.encode()).hexdigest()[:8]
     return Path("reports") / f"{hardware.name}-{trace.name}-{short}"
 

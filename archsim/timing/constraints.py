@@ -26,7 +26,8 @@ def steps(declaration: Declaration) -> list[Step]:
     """The stages in order, private resources as constraints on whoever held them before.
 
     Raises ValueError if a stage takes a private resource after a shared one: when it asks for the
-    shared one would then depend on more than its constraints.
+    shared one would then depend on more than its constraints; or if it gives a shared one back at
+    its start.
     """
     compiled = []
     for stage in declaration.stages:
@@ -40,9 +41,10 @@ def steps(declaration: Declaration) -> list[Step]:
                 raise ValueError(f"{stage.name} takes {name}, its own, after what it shares")
             else:
                 constraints.append(_holder_before(declaration, resource, stage))
-        if shared:
-            # a head asks for its next token when it is done with this one
-            constraints.append(After(stage.name, lag=1))
+        if any(declaration.resource(name).heads > 1 for name in stage.gives_at_start):
+            raise ValueError(f"{stage.name} gives back what heads share at its start")
+        # a head asks for its next token when it is done with this one
+        constraints.append(After(stage.name, lag=1))
         compiled.append(Step(stage.name, tuple(dict.fromkeys(constraints)), tuple(shared)))
     return compiled
 

@@ -28,6 +28,8 @@ from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Resource
 
 def obstacle(declaration: Declaration) -> str | None:
     """Why the recurrence cannot be exact here, or None if it is."""
+    if longest_run(declaration) >= 2**62:
+        return "times beyond 64 bits"
     for resource in declaration.resources:
         if resource.heads == 1:
             continue
@@ -37,12 +39,31 @@ def obstacle(declaration: Declaration) -> str | None:
         giver, point = declaration.giver(resource.name, takers[0])
         if giver is not takers[0] or point != "end":
             return f"{resource.name}: held over several stages, so its order depends on the run"
-        if _order_follows(declaration, resource) and _buffer(declaration) is not None:
-            return f"{resource.name}: first come, first served depends on the next layer's buffer"
+        if _order_follows(declaration, resource):
+            if _buffer(declaration) is not None:
+                return (
+                    f"{resource.name}: first come, first served depends on the next layer's buffer"
+                )
+            if longest_run(declaration) >= KERNEL_LIMIT:
+                return "the search for who is served first counts to 2^51 ps"
     for stage in declaration.stages:
         if sum(declaration.resource(name).heads > 1 for name in stage.takes) > 1:
             return f"{stage.name}: takes two shared resources"
     return None
+
+
+def searches(declaration: Declaration) -> bool:
+    """Whether some block's order of service is found on the way."""
+    return any(_order_follows(declaration, resource) for resource in declaration.resources)
+
+
+def longest_run(declaration: Declaration) -> int:
+    """No run of a declaration lasts longer, in ps: every phase in full, one after another."""
+    tokens, layers, heads = declaration.shape
+    period = declaration.period_ps
+    phases = sum(int(times.max()) + period for times in declaration.durations.values())
+    gaps = declaration.layer_gap_ps + declaration.token_gap_ps + 2 * period
+    return tokens * layers * (heads * phases + gaps)
 
 
 def _order_follows(declaration: Declaration, resource: Resource) -> bool:
@@ -57,6 +78,9 @@ def _buffer(declaration: Declaration) -> int | None:
     return min(lags) if lags and declaration.shape[1] > 1 else None
 
 
+KERNEL_LIMIT = 2**51
+"""Times in ps that `archsim.timing.kernel` rounds to clock edges exactly."""
+
 LARGE = 2_000_000
 """Head-tokens from which on loading numba pays: numpy then takes longer than that."""
 
@@ -69,9 +93,11 @@ def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule
     reason = obstacle(declaration)
     if reason is not None:
         raise ConfigError(f"the fast engine cannot run this: {reason}; use --engine simpy")
-    searching = any(_order_follows(declaration, r) for r in declaration.resources)
+    searching, short = searches(declaration), longest_run(declaration) < KERNEL_LIMIT
     if compiled is None:
-        compiled = pays(searching or int(np.prod(declaration.shape)) >= LARGE)
+        compiled = short and pays(searching or int(np.prod(declaration.shape)) >= LARGE)
+    if compiled and not short:
+        raise ConfigError("the compiled engine counts to 2^51 ps: use fewer tokens or smaller gaps")
     if compiled or searching:
         return _Loops(declaration, compiled).run(searching)
     return _Recurrence(declaration).run()

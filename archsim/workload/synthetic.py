@@ -52,17 +52,19 @@ def synthesise(
 
     Draws are keyed by (seed, layer), so a layer does not depend on how many there are.
 
-    Raises ConfigError for a shape that is empty or too large for memory.
+    Raises ConfigError for a shape that is empty or too large for memory, or a negative seed.
     """
     shape = {"layers": layers, "heads": heads, "tokens": tokens, "head_dim": head_dim}
     for key, size in shape.items():
         if size < 1:
             raise ConfigError(f"{key} {size}: must be at least 1")
+    if not 0 <= seed < 2**64:
+        raise ConfigError(f"seed {seed}: must be from 0 to 2^64 - 1")
     if layers * heads * tokens * head_dim > MAX_VALUES:
         raise ConfigError("this trace would hold more than 2^31 values in each of q, k and v")
     parts = {n: np.empty((layers, heads, tokens, head_dim), np.float16) for n in MEASURED}
     for layer in range(layers):
-        rng = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), layer]))
+        rng = np.random.Generator(np.random.Philox(key=np.array([seed, layer], np.uint64)))
         for n, measured in MEASURED.items():
             parts[n][layer] = _layer(rng, measured, heads, tokens, head_dim)
     content = Content(

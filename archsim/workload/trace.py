@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -75,7 +76,11 @@ class Trace:
     content: Content
     description: str = ""
     environment: Environment | None = None
-    file: FileRecord | None = field(default=None, repr=False)
+    file: FileRecord | None = field(default=None, repr=False, init=False)
+    """The data file this was loaded from; what is made of a trace with ``replace`` has none."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scalers", MappingProxyType(dict(self.scalers)))
 
     @classmethod
     def from_arrays(
@@ -192,7 +197,6 @@ class Trace:
             scalers={name: (a[first:stop], b[first:stop]) for name, (a, b) in self.scalers.items()},
             token_ids=self.token_ids[:count],
             content=self.content.model_copy(update={"shapes": shapes, "cut": cut}),
-            file=None,
         )
 
     def _layer_range(self, layers: slice) -> tuple[int, int]:
@@ -250,7 +254,7 @@ def load_trace(name_or_path: str | Path, verify: bool = True) -> Trace:
         )
     arrays = {tensor: _read_layers(data, tensor, manifest) for tensor in ("q", "k", "v")}
     pairs = {name: data.read(f"scalers.{name}") for name in SCALED}
-    return Trace(
+    trace = Trace(
         name=manifest.name,
         q=arrays["q"],
         k=arrays["k"],
@@ -264,8 +268,10 @@ def load_trace(name_or_path: str | Path, verify: bool = True) -> Trace:
         content=manifest.content,
         description=manifest.description,
         environment=manifest.environment,
-        file=record if verify else None,
     )
+    if verify:
+        object.__setattr__(trace, "file", record)
+    return trace
 
 
 def save_trace(trace: Trace, folder: str | Path, force: bool = False) -> Manifest:

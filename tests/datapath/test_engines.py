@@ -281,6 +281,8 @@ def test_the_number_of_threads_changes_no_bit(
         {"window": 100},
         {"retention.model": "off"},
         {"levels.output": None},
+        {"levels.output": 31},
+        {"levels.output": 65536},
         {"cell.model": "linear", "window": 40, "array.columns": 24},
     ],
     ids=lambda overrides: ",".join(overrides) or "default",
@@ -289,7 +291,7 @@ def test_compiled_passes_change_no_bit(
     overrides: dict[str, Any], precision: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = Head(archsim.load_hardware(overrides=overrides).config)
-    q, k, v = np.random.default_rng(11).normal(0, 0.4, (3, 2, 150, 64))
+    q, k, v = np.random.default_rng(11).normal(0, 0.4, (3, 6, 150, 64))
     results = []
     for switch in ("0", "1"):
         monkeypatch.setenv(SWITCH, switch)

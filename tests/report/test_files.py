@@ -144,5 +144,6 @@ def test_default_folder_names_hardware_and_trace(small_trace: Trace) -> None:
     assert plain.name.startswith("gaincell-28nm-small-")
     assert plain == default_folder(load_hardware(), small_trace, 1)
     assert plain != default_folder(load_hardware(), small_trace, 96)
+    assert plain != default_folder(load_hardware(), small_trace, 1, "float32")
     assert plain != default_folder(load_hardware(overrides={"window": 9}), small_trace, 1)
     assert plain != default_folder(load_hardware(), small_trace.select(tokens=9), 1)

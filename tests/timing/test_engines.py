@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +72,14 @@ def check(
     if overrides["controller.pipelining"] == "none":
         overrides = {**overrides, "controller.heads_in_parallel": parallel}
     assert_equal_times(declaration({**overrides, **clock}, **shape))
+
+
+FIFO = {
+    "controller.phases": "early_end",
+    "controller.pipelining": "stages",
+    "write_path.heads_per_driver": 2,
+    "write_path.arbitration": "fifo",
+}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -149,3 +162,42 @@ def test_a_longer_phase_never_makes_anything_earlier(
     after = run_fast(d)
     for name in before.start:
         assert (after.start[name] >= before.start[name]).all()
+
+
+def test_long_runs_are_not_left_to_compiled_loops() -> None:
+    """Beyond 2^51 ps they would round clock edges wrongly."""
+    d = declaration({"controller.clock": "1 THz"}, tokens=5)
+    long = replace(d, token_gap_ps=2**54 + 1)
+    assert_same(run_simpy(long), run_fast(long))
+    with pytest.raises(ConfigError, match="2\\^51"):
+        run_fast(long, compiled=True)
+    assert obstacle(replace(d, token_gap_ps=2**60)) == "times beyond 64 bits"
+
+
+def test_private_blocks_for_several_tokens() -> None:
+    """No hardware has them today; a declaration may."""
+    d = declaration({"controller.pipelining": "stages", "accumulator.time": "90 ns"}, 14, 2, 3, 14)
+    two = tuple(replace(r, capacity=2) if r.name == "adder tree" else r for r in d.resources)
+    assert_equal_times(replace(d, resources=two))
+
+
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_the_switch_decides_whether_numba_is_loaded(switch: str) -> None:
+    if switch == "1" and not available():
+        pytest.skip("needs numba (extra [fast])")
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from timing.test_engines import FIFO, declaration\n"
+        "from archsim.timing.engine import run\n"
+        "print(run(declaration(FIFO, 6, 1, 4, 6))[0].engine, 'numba' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "ARCHSIM_COMPILED": switch},
+        check=True,
+    )
+    assert run.stdout.strip() == ("simpy False" if switch == "0" else "fast (compiled) True")
