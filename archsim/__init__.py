@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archsim.api import attend, compare, compare_model, simulate, validate
+    from archsim.api import adapt, attend, compare, compare_model, evaluate, simulate, validate
     from archsim.config.gpu import load_gpu
     from archsim.config.hardware import load_hardware
     from archsim.errors import ArchsimError
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ArchsimError",
     "Trace",
+    "adapt",
     "attend",
     "compare",
     "compare_model",
+    "evaluate",
     "load_gpu",
     "load_hardware",
     "load_trace",
@@ -35,9 +37,11 @@ __all__ = [
 _HOMES = {
     "ArchsimError": "archsim.errors",
     "Trace": "archsim.workload.trace",
+    "adapt": "archsim.api",
     "attend": "archsim.api",
     "compare": "archsim.api",
     "compare_model": "archsim.api",
+    "evaluate": "archsim.api",
     "load_gpu": "archsim.config.gpu",
     "load_hardware": "archsim.config.hardware",
     "load_trace": "archsim.workload.trace",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +21,15 @@ from archsim.workload.trace import Trace
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from archsim.adaptation.stages import Plan
     from archsim.baseline import Request
     from archsim.config.gpu import Cache, Gpu, Protocol
     from archsim.config.gpu import Precision as GpuPrecision
+    from archsim.evaluation.accuracy import Evaluation
     from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
     from archsim.evaluation.published import Validation
 
-__all__ = ["attend", "compare", "compare_model", "simulate", "validate"]
+__all__ = ["adapt", "attend", "compare", "compare_model", "evaluate", "simulate", "validate"]
 
 
 def attend(
@@ -160,3 +164,56 @@ def validate(hardware: Hardware) -> Validation:
     from archsim.evaluation.published import validate_hardware
 
     return validate_hardware(hardware)
+
+
+def evaluate(
+    model: str | Path,
+    hardware: Hardware,
+    text: str,
+    *,
+    every_stage: bool = False,
+    windows: int | None = None,
+    probes: int = 4,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """A model's losses, agreement and probes with the hardware's attention inside (closed loop).
+
+    `model`: a GPT-2 folder, or a result of `adapt`, of which `every_stage` shows all stages; `text`
+    should be unseen. `.rows` has one entry a kind of attention, `.document()` all of it as JSON.
+
+    Raises ConfigError if model, text and hardware do not fit, CorruptInputError for damaged files.
+    """
+    from archsim.evaluation.accuracy import evaluate_model
+
+    return evaluate_model(
+        Path(model),
+        hardware,
+        text,
+        "text",
+        every_stage=every_stage,
+        windows=windows,
+        probes=probes,
+        progress=progress,
+    )
+
+
+def adapt(
+    model: str | Path,
+    hardware: Hardware,
+    texts: Sequence[str],
+    output: str | Path,
+    plan: Plan,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Bring the GPT-2 of a folder onto the hardware (FACTS 5); returns the result folder.
+
+    `plan` (`archsim.adaptation.stages.Plan`) says which stages run and how.
+    Raises ConfigError, CorruptInputError, and MissingExtraError where a stage trains without torch.
+    """
+    from archsim.adaptation.adapt import adapt_model
+
+    return adapt_model(
+        Path(model), hardware, texts, Path(output), plan, force=force, progress=progress
+    )

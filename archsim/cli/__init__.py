@@ -15,6 +15,8 @@ COMMANDS = {
     "simulate": "Replay a token trace on the hardware: time, energy, area, function.",
     "compare": "The accelerator beside GPUs, by measurements and a model.",
     "baseline": "Measure the GPU side on a GPU of your own.",
+    "evaluate": "A model with the hardware's attention inside: loss, agreement, probes.",
+    "adapt": "Bring a GPT-2 onto the hardware: the initialization algorithm.",
     "validate": "Every published figure beside ours.",
     "trace": "Record and inspect token traces.",
     "config": "Show a resolved config, or the schema of configs.",

@@ -99,6 +99,7 @@ def command(
     from archsim.api import simulate
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
+    from archsim.evaluation.trace_loop import trace_in_loop
     from archsim.report.explain import check_place, explain
     from archsim.report.files import check_folder, default_folder, write_result
     from archsim.simulation import known_tokens
@@ -107,9 +108,8 @@ def command(
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
     )
-    trace = load_trace(default_trace_name() if trace_name is None else trace_name).select(
-        tokens, layer_range
-    )
+    name = default_trace_name() if trace_name is None else trace_name
+    trace = load_trace(name).select(tokens, layer_range)
     if output is not None and not output.strip():
         raise click.UsageError("output folder: an empty name")
     folder = None if output is None else Path(output)
@@ -135,8 +135,10 @@ def command(
     explanation = None if explained is None else explain(result, explained, *place)
     if folder is not None:
         write_result(result, folder, force)
+    loop = trace_in_loop(name, trace, hardware)
     if as_json:
         document = result.document()
+        document["function"]["in_loop"] = loop
         if explanation is not None:
             document["explanation"] = explanation.document()
         click.echo(json.dumps(document, indent=2, allow_nan=False))
@@ -144,7 +146,7 @@ def command(
         from archsim.report.explain import explanation_table
         from archsim.report.tables import show, summary
 
-        show(summary(result))
+        show(summary(result, loop))
         if explanation is not None:
             click.echo()
             show(explanation_table(explanation))

@@ -61,16 +61,20 @@ def record(
     archsim trace record --model gpt2 --text story.txt --length 1024 -o story
 
     The folder holds config.json and model.safetensors as Hugging Face stores them,
-    and a tokenizer unless --tokens is given.
+    and a tokenizer unless --tokens is given. A result of archsim adapt is recorded in
+    closed loop: each layer sees what the hardware made of the layers before.
     """
     if (text is None) == (tokens is None):
         raise click.UsageError("give --text FILE or --tokens FILE.json, one of the two")
 
+    from archsim.evaluation.closed_loop import closed_loop
     from archsim.workload import record as recorder
+    from archsim.workload.adapted import is_adapted
     from archsim.workload.trace import refuse_existing, save_trace
     from archsim.workload.trace_summary import summarise
 
     refuse_existing(output, force)  # before the model runs
+    loop = closed_loop(model) if is_adapted(model) else None
     trace = recorder.record(
         model,
         text=recorder.read_text(text) if text else None,
@@ -81,6 +85,9 @@ def record(
         dtype=dtype,
         description=description,
         command=_command_line(model, text, tokens, length, skip_tokens, dtype),
+        attention=loop and loop["attention"],
+        scalers=loop and loop["scalers"],
+        attention_sha256=loop and loop["attention_sha256"],
     )
     manifest = save_trace(trace, output, force)
     if as_json:

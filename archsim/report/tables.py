@@ -21,6 +21,7 @@ from archsim.evaluation.calibration import (
     PUBLISHED_HEAD_MM2,
     PUBLISHED_PJ,
 )
+from archsim.evaluation.trace_loop import InLoop
 from archsim.result import GRADES, INSIDE, OUTSIDE, PER_PICO, Result, grade
 
 PUBLISHED_WINDOW = 1024
@@ -49,7 +50,7 @@ SATURATION_NAMES = {
 _GRADE_STYLES = {"published": "green", "calibrated": "cyan", "assumed": "yellow", "user": "magenta"}
 
 
-def summary(result: Result) -> Group:
+def summary(result: Result, loop: InLoop | None = None) -> Group:
     """Every table of a result, the boundary first."""
     parts: list[RenderableType] = [
         boundary(result),
@@ -59,7 +60,7 @@ def summary(result: Result) -> Group:
         bottleneck(result),
         energy(result),
         _beside(area(result), utilisation(result)),
-        function(result),
+        function(result, loop),
         foundation(result),
     ]
     if result.simulation.unread:
@@ -287,8 +288,8 @@ def utilisation(result: Result) -> Table:
     return table
 
 
-def function(result: Result) -> Group:
-    """Error against *ideal* and saturation, by layer."""
+def function(result: Result, loop: InLoop | None = None) -> Group:
+    """Error against *ideal* and saturation, by layer; the software model beside it if known."""
     columns = [(name, 7) for name in SATURATION_NAMES.values()]
     table = _table("Function", ("SQNR dB", 8), ("max error", 10), *columns, name_width=7)
     found = result.function
@@ -296,6 +297,7 @@ def function(result: Result) -> Group:
         table.add_row(f"layer {index}", *_function_cells(layer))
     if len(found["layers"]) > 1:
         table.add_row("all", *_function_cells(found), style="bold")
+    beside: list[RenderableType] = [] if loop is None else [Text(""), _in_loop(loop)]
     return Group(
         table,
         note(
@@ -303,6 +305,29 @@ def function(result: Result) -> Group:
             "clip, no decay. Then % of values beyond range: q, k, v after scaling; scores "
             "S below 0 and above full scale; sub-tile outputs A. "
             f"Analog products in {found['precision']}."
+        ),
+        *beside,
+    )
+
+
+def _in_loop(loop: InLoop) -> Group:
+    """What all layers together cost the model."""
+    table = _table(
+        "In the model's loop", ("software", 9), ("here", 9), ("top-1 same", 10), ("KL", 7)
+    )
+    table.add_row(
+        "loss, nats a token",
+        f"{loop['software_loss']:.3f}",
+        f"{loop['hardware_loss']:.3f}",
+        percent(loop["top1_agreement"]),
+        f"{loop['kl']:.3f}",
+    )
+    return Group(
+        table,
+        note(
+            f"Over the trace's own {loop['tokens']:,} targets, each layer fed what the hardware "
+            "made of the layers before; the software model is the one that was adapted. More text, "
+            "and where the loss comes from: archsim evaluate."
         ),
     )
 

@@ -135,7 +135,7 @@ class Gpt2:
     def logits(
         self, ids: Sequence[int] | NDArray[Any], attention: Attention | None = None
     ) -> Array:
-        """Next-token logits (tokens, vocabulary) for token ids (tokens,); see `forward`."""
+        """Next-token logits (..., tokens, vocabulary) for ids (..., tokens); see `forward`."""
         return self.forward(ids, attention=attention) @ self.weights.lm_head.T
 
     def forward(
@@ -144,36 +144,34 @@ class Gpt2:
         record: Record | None = None,
         attention: Attention | None = None,
     ) -> Array:
-        """Hidden states after the last LayerNorm, (tokens, embedding), for ids (tokens,).
+        """Hidden states after the last LayerNorm, (..., tokens, embedding), for ids (..., tokens).
 
+        ids may be one sequence or a batch (batch, tokens); the heads of a batch stand side by side:
+        q, k and v are then (batch x heads, tokens, head_dim).
         `record` sees q, k, v of every layer; `attention` replaces the softmax attention.
         Raises ConfigError for no token, more than n_positions, or an id outside the vocabulary.
         """
-        tokens = self._checked(ids)  # (T,)
+        tokens = self._checked(ids)  # (..., T)
         config, weights = self.config, self.weights
         attention = attention or self.softmax_attention
         epsilon = config.layer_norm_epsilon
         activation = ACTIVATIONS[config.activation_function]
-        x = weights.wte[tokens] + weights.wpe[: len(tokens)]  # (T, E)
+        x = weights.wte[tokens] + weights.wpe[: tokens.shape[-1]]  # (..., T, E)
         for layer, block in enumerate(weights.blocks):
-            qkv = block.c_attn(block.ln_1(x, epsilon))  # (T, 3E)
-            q, k, v = (self._split_heads(part) for part in np.split(qkv, 3, axis=1))  # (H, T, D)
+            qkv = block.c_attn(block.ln_1(x, epsilon))  # (..., T, 3E)
+            q, k, v = (self._split_heads(part) for part in np.split(qkv, 3, axis=-1))  # (H, T, D)
             if record is not None:
                 record(layer, q, k, v)
             y = attention(layer, q, k, v)  # (H, T, D)
-            x = x + block.attn_c_proj(self._join_heads(y).astype(x.dtype, copy=False))  # (T, E)
-            hidden = activation(block.c_fc(block.ln_2(x, epsilon)))  # (T, I)
-            x = x + block.mlp_c_proj(hidden)  # (T, E)
+            joined = self._join_heads(y, x.shape).astype(x.dtype, copy=False)
+            x = x + block.attn_c_proj(joined)  # (..., T, E)
+            hidden = activation(block.c_fc(block.ln_2(x, epsilon)))  # (..., T, I)
+            x = x + block.mlp_c_proj(hidden)  # (..., T, E)
         return weights.ln_f(x, epsilon)
 
     def softmax_attention(self, layer: int, q: Array, k: Array, v: Array) -> Array:
         """Causal softmax attention; q, k, v and the result are (heads, tokens, head_dim)."""
-        scale = 1.0
-        if self.config.scale_attn_weights:
-            scale /= math.sqrt(self.config.head_dim)
-        if self.config.scale_attn_by_inverse_layer_idx:
-            scale /= layer + 1
-        scores = (q @ k.transpose(0, 2, 1)) * scale  # (H, T, T): query i, key j
+        scores = (q @ k.transpose(0, 2, 1)) * self.score_scale(layer)  # (H, T, T): query i, key j
         future = np.triu(np.ones(scores.shape[1:], bool), 1)  # (T, T): j > i
         scores[:, future] = -np.inf
         scores -= scores.max(axis=-1, keepdims=True)
@@ -182,27 +180,41 @@ class Gpt2:
         y: Array = weights @ v  # (H, T, D)
         return y
 
-    def _split_heads(self, x: Array) -> Array:  # (T, E) -> (H, T, D)
-        return x.reshape(len(x), self.config.n_head, self.config.head_dim).transpose(1, 0, 2)
+    def score_scale(self, layer: int) -> float:
+        """What softmax attention multiplies q.k with."""
+        scale = 1.0
+        if self.config.scale_attn_weights:
+            scale /= math.sqrt(self.config.head_dim)
+        if self.config.scale_attn_by_inverse_layer_idx:
+            scale /= layer + 1
+        return scale
 
-    def _join_heads(self, y: Array) -> Array:  # (H, T, D) -> (T, E)
-        return y.transpose(1, 0, 2).reshape(-1, self.config.n_embd)
+    def _split_heads(self, x: Array) -> Array:  # (..., T, E) -> (... x H, T, D)
+        tokens, heads, width = x.shape[-2], self.config.n_head, self.config.head_dim
+        split = x.reshape(-1, tokens, heads, width).transpose(0, 2, 1, 3)
+        return split.reshape(-1, tokens, width)
+
+    def _join_heads(self, y: Array, shape: tuple[int, ...]) -> Array:  # (... x H, T, D) -> shape
+        heads, width = self.config.n_head, self.config.head_dim
+        split = y.reshape(-1, heads, shape[-2], width).transpose(0, 2, 1, 3)
+        return split.reshape(shape)
 
     def _checked(self, ids: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
         tokens = np.asarray(ids)
-        if tokens.ndim != 1 or tokens.size == 0 or tokens.dtype.kind not in "iu":
+        if tokens.ndim not in (1, 2) or tokens.size == 0 or tokens.dtype.kind not in "iu":
             raise ConfigError("token ids: need at least one, as a list of integers")
-        if tokens.size > self.config.n_positions:
+        if tokens.shape[-1] > self.config.n_positions:
             raise ConfigError(
-                f"{tokens.size} tokens: the model has {self.config.n_positions} positions; "
+                f"{tokens.shape[-1]} tokens: the model has {self.config.n_positions} positions; "
                 "use a shorter length"
             )
-        outside = np.flatnonzero((tokens < 0) | (tokens >= self.config.vocab_size))
+        outside = np.argwhere((tokens < 0) | (tokens >= self.config.vocab_size))
         if outside.size:
-            place = int(outside[0])
+            place = tuple(outside[0])
             raise ConfigError(
-                f"token id {int(tokens[place])} at position {place}: the model's vocabulary has "
-                f"ids 0 to {self.config.vocab_size - 1}; text and model may not belong together"
+                f"token id {int(tokens[place])} at position {int(place[-1])}: the model's "
+                f"vocabulary has ids 0 to {self.config.vocab_size - 1}; "
+                "text and model may not belong together"
             )
         return tokens.astype(np.int64)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -63,16 +63,44 @@ def load_gpt2(folder: str | Path, dtype: DTypeLike = np.float32) -> Gpt2:
                     f"true; set it to false in {CONFIG_FILE} if they are separate"
                 )
             lm_head = wte
+    weights["lm_head.weight"] = lm_head
+    return assemble(config, weights)
+
+
+def assemble(config: Gpt2Config, tensors: Mapping[str, Array]) -> Gpt2:
+    """The model of parameters under Hugging Face's names; without lm_head.weight it is tied."""
+    wte = tensors["wte.weight"]
     return Gpt2(
         config,
         Gpt2Weights(
             wte=wte,
-            wpe=weights["wpe.weight"],
-            blocks=[_block(weights, f"h.{layer}") for layer in range(config.n_layer)],
-            ln_f=LayerNorm(weights["ln_f.weight"], weights["ln_f.bias"]),
-            lm_head=lm_head,
+            wpe=tensors["wpe.weight"],
+            blocks=[_block(tensors, f"h.{layer}") for layer in range(config.n_layer)],
+            ln_f=LayerNorm(tensors["ln_f.weight"], tensors["ln_f.bias"]),
+            lm_head=tensors.get("lm_head.weight", wte),
         ),
     )
+
+
+def disassemble(model: Gpt2) -> dict[str, Array]:
+    """The parameters under Hugging Face's names without prefix; the inverse of `assemble`."""
+    weights = model.weights
+    tensors = {"wte.weight": weights.wte, "wpe.weight": weights.wpe}
+    for layer, block in enumerate(weights.blocks):
+        for name, part in (
+            ("ln_1", block.ln_1),
+            ("attn.c_attn", block.c_attn),
+            ("attn.c_proj", block.attn_c_proj),
+            ("ln_2", block.ln_2),
+            ("mlp.c_fc", block.c_fc),
+            ("mlp.c_proj", block.mlp_c_proj),
+        ):
+            tensors[f"h.{layer}.{name}.weight"] = part.weight
+            tensors[f"h.{layer}.{name}.bias"] = part.bias
+    tensors |= {"ln_f.weight": weights.ln_f.weight, "ln_f.bias": weights.ln_f.bias}
+    if weights.lm_head is not weights.wte:
+        tensors["lm_head.weight"] = weights.lm_head
+    return tensors
 
 
 def read_config(folder: Path) -> Gpt2Config:
@@ -234,7 +262,7 @@ def _expected_shapes(config: Gpt2Config) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _block(weights: dict[str, Array], prefix: str) -> Block:
+def _block(weights: Mapping[str, Array], prefix: str) -> Block:
     def pair(name: str) -> tuple[Array, Array]:
         return weights[f"{prefix}.{name}.weight"], weights[f"{prefix}.{name}.bias"]
 

@@ -29,13 +29,13 @@ Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
 Scalar = str | int | float | bool | None
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
     """Unknown keys and numbers written as text are errors; instances never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Shapes(_Record):
+class Shapes(Record):
     """Sizes of a trace; the upper bounds keep a hostile manifest from asking for memory."""
 
     layers: int = Field(ge=1, le=1024)
@@ -45,7 +45,7 @@ class Shapes(_Record):
     head_dim: int = Field(ge=1, le=4096)
 
 
-class ModelRecord(_Record):
+class ModelRecord(Record):
     """The checkpoint a trace was recorded from."""
 
     name: Text
@@ -53,7 +53,7 @@ class ModelRecord(_Record):
     weights_sha256: Sha256
 
 
-class Cut(_Record):
+class Cut(Record):
     """A trace that is part of another: layers first <= l < stop, and its first tokens."""
 
     content_sha256: Sha256
@@ -62,7 +62,7 @@ class Cut(_Record):
     tokens: int = Field(ge=1)
 
 
-class Content(_Record):
+class Content(Record):
     """Everything that determines the numbers of a trace; None where it does not apply."""
 
     shapes: Shapes
@@ -74,10 +74,15 @@ class Content(_Record):
     skipped_tokens: int = Field(default=0, ge=0)
     seed: int | None = None
     cut: Cut | None = None
+    attention_sha256: Sha256 | None = None
+    """Scalers and hardware that computed the attention; None for the model's own."""
 
     def sha256(self) -> str:
         """SHA-256 of the content as canonical JSON: sorted keys, no spaces, ASCII."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        values = self.model_dump(mode="json")
+        if self.attention_sha256 is None:  # keeps the hash of traces from before there was one
+            del values["attention_sha256"]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -86,7 +91,7 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c.isprintable())[:2000]
 
 
-class Environment(_Record):
+class Environment(Record):
     """Where a trace was made; says nothing about its numbers."""
 
     archsim: Text
@@ -116,14 +121,14 @@ class Environment(_Record):
         )
 
 
-class FileRecord(_Record):
+class FileRecord(Record):
     """Size and hash of one file beside the manifest."""
 
     bytes: int = Field(ge=0)
     sha256: Sha256
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """The content of ``manifest.json``."""
 
     schema_version: Literal[1] = 1

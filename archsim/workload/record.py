@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import ConfigError, CorruptInputError, one_line
-from archsim.workload.gpt2 import Array, Gpt2
+from archsim.workload.gpt2 import Array, Attention, Gpt2
 from archsim.workload.huggingface import checkpoint_sha256, load_gpt2
 from archsim.workload.manifest import Content, Dtype, Environment, ModelRecord, Shapes, printable
+from archsim.workload.scalers import Scaler
 from archsim.workload.tokenizer import load_tokenizer
 from archsim.workload.trace import Trace
 from archsim.workload.trace_checks import check_name
@@ -35,10 +36,15 @@ def record(
     dtype: Dtype = "float16",
     description: str = "",
     command: str | None = None,
+    attention: Attention | None = None,
+    scalers: Mapping[str, Scaler] | None = None,
+    attention_sha256: str | None = None,
 ) -> Trace:
     """The trace of `length` tokens of `text` or of `token_ids`, after the first `skip_tokens`.
 
-    Without `length` the rest of the tokens is taken. Scalers are fitted to the recorded q, k, v.
+    Without `length` the rest of the tokens is taken. Scalers are fitted to the recorded q, k, v
+    unless given. `attention` replaces the model's softmax attention (the closed loop: what the
+    hardware would be given), and `attention_sha256` then says which attention that was.
     The same checkpoint and text give the same bytes on one machine and differ by at most two
     float16 steps on another, where matrix products may round differently.
 
@@ -65,7 +71,7 @@ def record(
         token_ids = tokenizer.encode(text)
     assert token_ids is not None
     ids = _window(token_ids, skip_tokens, length, model.config.n_positions)
-    arrays = {part: _stored(x, dtype, part) for part, x in capture(model, ids).items()}
+    arrays = {part: _stored(x, dtype, part) for part, x in capture(model, ids, attention).items()}
     config = model.config
     stored_ids = np.asarray(ids, np.int32)
     content = Content(
@@ -86,11 +92,13 @@ def record(
         text_sha256=text_sha256,
         token_ids_sha256=hashlib.sha256(stored_ids.astype("<i4").tobytes()).hexdigest(),
         skipped_tokens=skip_tokens,
+        attention_sha256=attention_sha256,
     )
     return Trace.from_arrays(
         arrays["q"],
         arrays["k"],
         arrays["v"],
+        scalers,
         name=name,
         token_ids=stored_ids,
         description=description,
@@ -99,7 +107,9 @@ def record(
     )
 
 
-def capture(model: Gpt2, ids: Sequence[int]) -> dict[str, Array]:
+def capture(
+    model: Gpt2, ids: Sequence[int], attention: Attention | None = None
+) -> dict[str, Array]:
     """q, k and v of every layer, each (layers, heads, tokens, head_dim), in the model's dtype.
 
     Raises ConfigError for ids that do not fit the model.
@@ -113,7 +123,7 @@ def capture(model: Gpt2, ids: Sequence[int]) -> dict[str, Array]:
 
     # weights may be finite and their products not: reported below, with the place
     with np.errstate(over="ignore", invalid="ignore"):
-        model.forward(ids, record=keep)
+        model.forward(ids, record=keep, attention=attention)
     return dict(arrays)
 
 

@@ -53,6 +53,9 @@ from archsim.workload.trace_checks import (
     real_array,
 )
 
+ADAPTED_TRACE = "trace"
+"""Folder of the trace inside a result of ``archsim adapt``."""
+
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, data_bytes=16 << 30)
 
 _DTYPES: Mapping[str, str] = {"F16": "float16", "F32": "float32", "F64": "float64"}
@@ -238,7 +241,7 @@ def load_trace(name_or_path: str | Path, verify: bool = True) -> Trace:
     Raises ConfigError if there is no such trace or it needs grouped queries, CorruptInputError
     with the place of the first fault if a file is damaged, tampered with or not finite.
     """
-    folder = _find(name_or_path)
+    folder = trace_folder(name_or_path)
     manifest = read_manifest(folder / MANIFEST_FILE)
     shapes = manifest.content.shapes
     if shapes.kv_heads != shapes.heads:
@@ -299,25 +302,30 @@ def refuse_existing(folder: Path, force: bool = False) -> None:
             raise ConfigError(f"{folder / name}: exists already; use --force to replace it")
 
 
-def _find(name_or_path: str | Path) -> Path:
-    """The folder of a trace."""
+def trace_folder(name_or_path: str | Path) -> Path:
+    """The folder of a trace, found as `load_trace` says. Raises ConfigError if there is none."""
     if not str(name_or_path).strip():
         raise ConfigError("trace: an empty name; give a shipped name or a folder")
     path = Path(name_or_path)
     bare = isinstance(name_or_path, str) and re.fullmatch(NAME_PATTERN, name_or_path)
     if bare:
         shipped = data_folder("traces")
-        if (shipped / path / MANIFEST_FILE).is_file():
-            return shipped / path
+        for folder in (shipped / path, shipped / path / ADAPTED_TRACE):
+            if (folder / MANIFEST_FILE).is_file():
+                return folder
     if path.name in (MANIFEST_FILE, DATA_FILE) and path.is_file():
         return path.parent
-    if (path / MANIFEST_FILE).is_file():
-        return path
+    for folder in (path, path / ADAPTED_TRACE):
+        if (folder / MANIFEST_FILE).is_file():
+            return folder
     if path.is_dir():
         raise ConfigError(f"{path}: no {MANIFEST_FILE} in this folder; record a trace into it")
     if not bare:
         raise ConfigError(f"{one_line(path, 200)}: no such trace folder")
-    known = sorted(entry.parent.name for entry in shipped.glob(f"*/{MANIFEST_FILE}"))
+    known = sorted(
+        {entry.parent.name for entry in shipped.glob(f"*/{MANIFEST_FILE}")}
+        | {entry.parent.parent.name for entry in shipped.glob(f"*/{ADAPTED_TRACE}/{MANIFEST_FILE}")}
+    )
     listed = f" (shipped: {', '.join(known)})" if known else ""
     raise ConfigError(f"no trace named {name_or_path!r}{suggestion(path.name, known)}{listed}")
 

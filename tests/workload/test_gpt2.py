@@ -157,7 +157,7 @@ def test_same_ids_give_the_same_bits(tiny: Gpt2) -> None:
     ("ids", "match"),
     [
         ([], "at least one"),
-        ([[1, 2]], "at least one"),
+        ([[[1, 2]]], "at least one"),
         ([1.5], "at least one"),
         ([1 << 70], "at least one"),
         ([0] * 25, "25 tokens: the model has 24 positions"),
@@ -184,3 +184,11 @@ def test_config_is_checked(changes: dict[str, Any], match: str) -> None:
     sizes = {key: value for key, value in CONFIG.items() if key != "model_type"}
     with pytest.raises(ConfigError, match=match):
         Gpt2Config(**(sizes | changes))
+
+
+def test_a_batch_gives_what_its_sequences_give(tiny: Gpt2) -> None:
+    ids = np.random.default_rng(2).integers(0, 300, (3, 20))
+    together = tiny.logits(ids)
+    assert together.shape == (3, 20, 300)
+    for row, logits in zip(ids, together, strict=True):
+        np.testing.assert_allclose(logits, tiny.logits(row), rtol=0, atol=1e-5)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from archsim.workload.training import batches
+from archsim.workload.training.card import _commands
 
 CORPUS = np.arange(1, 4001, dtype=np.uint16)
 
@@ -45,6 +46,21 @@ def test_a_cycle_repeats_to_the_end() -> None:
     made = batches.cycle(np.random.default_rng(3), CORPUS, 256, 4096)
     length = made.first.stop + 1
     assert np.array_equal(made.ids[length:], made.ids[:-length])
+
+
+def test_the_card_names_the_commands_that_trained_it() -> None:
+    """A resumed run is one command; a changed schedule another."""
+    rows = [
+        {"step": 0, "schedule": 100, "threads": 2},
+        {"step": 40, "schedule": 100, "threads": 2},
+        {"step": 60, "schedule": 200, "threads": 1},
+        {"step": 90, "probe": {}},
+    ]
+    command = "python -m archsim.workload.training train corpus -o run"
+    assert _commands(rows, 90) == [
+        f"{command} --steps 100 --stop-at 60 --threads 2",
+        f"{command} --steps 200 --stop-at 90 --threads 1",
+    ]
 
 
 @pytest.mark.parametrize(("step", "module"), [("corpus", "rdata"), ("train", "torch")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,25 @@ def _mix(shares: tuple[float, ...]) -> str:
     return ", ".join(f"{100 * share:.0f} % {k}" for k, share in zip(KINDS, shares, strict=True))
 
 
+def _commands(rows: list[dict[str, Any]], last: int) -> list[str]:
+    """The commands that trained it: one for each schedule, up to where the next took over."""
+    starts = [row for row in rows if "schedule" in row and row["step"] < last]
+    kept: list[dict[str, Any]] = []
+    for row in starts:  # a run that was only resumed goes on with the same schedule
+        same = kept and (kept[-1]["schedule"], kept[-1]["threads"]) == (
+            row["schedule"],
+            row["threads"],
+        )
+        if not same:
+            kept.append(row)
+    ends = [row["step"] for row in kept[1:]] + [last]
+    return [
+        f"python -m archsim.workload.training train corpus -o run --steps {row['schedule']} "
+        f"--stop-at {end} --threads {row['threads']}"
+        for row, end in zip(kept, ends, strict=True)
+    ]
+
+
 def model_card(run: Path) -> str:
     """Markdown for ``README.md`` beside the checkpoint of `run`."""
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
@@ -39,7 +59,7 @@ def model_card(run: Path) -> str:
         f"| {probe[f'{key}_first'] - probe[f'{key}_second']:.2f} |"
         for key, label in (("repeat_real", "unseen text"), ("repeat_random", "random tokens"))
     )
-    stopped = "" if probes["step"] == 4000 else f" --stop-at {probes['step']}"
+    commands = "\n".join(_commands(rows, probes["step"]))
     mixes = [_mix(SHARES)]
     if probes["step"] > LATE_STEP:
         mixes.append(f"from step {LATE_STEP:,} on {_mix(LATE_SHARES)}")
@@ -98,7 +118,7 @@ trained.
 ```
 pip install -c constraints.txt -e '.[train]'
 python -m archsim.workload.training corpus -o corpus
-python -m archsim.workload.training train corpus -o run --steps 4000{stopped}
+{commands}
 python -m archsim.workload.training train corpus -o run --export model
 ```
 

@@ -6,12 +6,16 @@ The numpy forward pass that everything else uses is `archsim.workload.gpt2`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own idiom)
+
+Kernel = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q, k, v) to y, each (batch, heads, tokens, head_dim); the causal mask is its business."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,18 @@ class Attention(nn.Module):
         self.c_attn = Projection(shape.n_embd, 3 * shape.n_embd)
         self.c_proj = Projection(shape.n_embd, shape.n_embd, 5 * math.sqrt(2 * shape.n_layer))
 
-    def forward(self, x: Tensor) -> Tensor:  # (batch, tokens, embedding)
+    def forward(  # (batch, tokens, embedding)
+        self, x: Tensor, layer: int = 0, kernel: Kernel | None = None
+    ) -> Tensor:
         b, t, e = x.shape
         q, k, v = (
             part.view(b, t, self.heads, e // self.heads).transpose(1, 2)
             for part in self.c_attn(x).split(e, dim=2)
         )  # each (batch, heads, tokens, head_dim)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if kernel is None:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            y = kernel(layer, q, k, v)
         out: Tensor = self.c_proj(y.transpose(1, 2).reshape(b, t, e))
         return out
 
@@ -93,8 +102,8 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(shape.n_embd)
         self.mlp = Mlp(shape)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, layer: int = 0, kernel: Kernel | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), layer, kernel)
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
@@ -162,9 +171,12 @@ def plant_induction(model: Gpt2) -> None:
 
 
 class Gpt2(nn.Module):
-    """Token ids (batch, tokens) to logits (batch, tokens, vocabulary); embeddings tied."""
+    """Token ids (batch, tokens) to logits (batch, tokens, vocabulary); embeddings tied.
 
-    def __init__(self, shape: Shape) -> None:
+    `planted` starts it as training does; without, the weights are to be loaded.
+    """
+
+    def __init__(self, shape: Shape, planted: bool = True) -> None:
         super().__init__()
         self.shape = shape
         self.wte = nn.Embedding(shape.vocab_size, shape.n_embd)
@@ -174,12 +186,14 @@ class Gpt2(nn.Module):
             self.wpe.weight.copy_(positions_start(shape))
         self.h = nn.ModuleList(Block(shape) for _ in range(shape.n_layer))
         self.ln_f = nn.LayerNorm(shape.n_embd)
-        plant_induction(self)
+        if planted:
+            plant_induction(self)
 
-    def forward(self, ids: Tensor, offset: int = 0) -> Tensor:
+    def forward(self, ids: Tensor, offset: int = 0, kernel: Kernel | None = None) -> Tensor:
+        """Logits; `kernel` replaces the softmax attention."""
         positions = torch.arange(offset, offset + ids.shape[1], device=ids.device)
         x = self.wte(ids) + self.wpe(positions)  # (batch, tokens, embedding)
-        for block in self.h:
-            x = block(x)
+        for layer, block in enumerate(self.h):
+            x = block(x, layer, kernel)
         logits: Tensor = F.linear(self.ln_f(x), self.wte.weight)
         return logits

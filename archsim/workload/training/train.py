@@ -129,6 +129,7 @@ def train(run: Path, steps: int, stop: int, size: int, threads: int, every: int)
     corpus = np.load(run / "train.npy", mmap_mode="r")
     shape = model.shape
     running: dict[str, float] = {}
+    _log(run, {"step": start, "schedule": steps, "threads": threads})
     for step in range(start, stop):
         began = time.monotonic()
         for group in optimiser.param_groups:

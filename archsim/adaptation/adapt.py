@@ -1,0 +1,237 @@
+"""``archsim adapt``: the stages of the initialization algorithm, and the folder they end in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.adaptation.stages import TITLES, TRAINING, Plan, Progress, Run, State, fingerprint
+from archsim.config.hardware import Hardware
+from archsim.config.showing import show_config
+from archsim.errors import ConfigError, MissingExtraError
+from archsim.evaluation.closed_loop import closed_loop
+from archsim.files import write_text
+from archsim.workload.adapted import (
+    ADAPTATION_FILE,
+    CURVES_FILE,
+    HARDWARE_FILE,
+    SCALERS_FILE,
+    STAGES_FOLDER,
+    AdaptationManifest,
+    StageRecord,
+    file_record,
+    is_adapted,
+    write_adaptation,
+    write_scalers,
+    write_weights,
+)
+from archsim.workload.huggingface import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    checkpoint_sha256,
+    disassemble,
+    load_gpt2,
+    read_config,
+)
+from archsim.workload.manifest import Environment, FileRecord, printable
+from archsim.workload.record import record
+from archsim.workload.tokenizer import END_OF_TEXT, load_tokenizer, tokenizer_files
+from archsim.workload.trace import ADAPTED_TRACE, save_trace
+
+if TYPE_CHECKING:
+    pass
+
+
+def adapt_model(
+    folder: Path,
+    hardware: Hardware,
+    texts: Sequence[str],
+    output: Path,
+    plan: Plan,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Bring the GPT-2 of `folder` onto `hardware`, learning from `texts`; returns `output`.
+
+    Run again after an interruption, it goes on from the checkpoints in `output` to the same result.
+    Raises ConfigError for what does not fit or an `output` that is in use, CorruptInputError for
+    damaged files, MissingExtraError where a stage trains and torch is missing.
+    """
+    report = progress or (lambda step, done, total: None)
+    if (output / ADAPTATION_FILE).exists() and not force:
+        raise ConfigError(f"{output}: holds an adapted model already; use --force to replace it")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output}: is not a folder")
+    if output.resolve() == folder.resolve():
+        raise ConfigError(f"{output}: the result needs a folder of its own")
+    if set(plan.stages) & set(TRAINING):
+        _need_torch()
+    if is_adapted(folder):
+        raise ConfigError(f"{folder}: is adapted already; start from the model it was made from")
+    base = load_gpt2(folder)
+    if base.config.head_dim != hardware.config.array.rows:
+        raise ConfigError(
+            f"{folder}: head_dim {base.config.head_dim} does not fit array.rows "
+            f"{hardware.config.array.rows}; --set array.rows={base.config.head_dim}"
+        )
+    positions = base.config.n_positions
+    recipes = {n: replace(r, tokens=min(r.tokens, positions)) for n, r in plan.recipes.items()}
+    plan = replace(plan, recipes=recipes)
+    ids, text_sha256 = _encode(folder, texts, base.config.n_positions)
+    calibration = _calibration(ids, base.config.n_positions, plan.calibration_windows)
+    base_sha256 = checkpoint_sha256(folder)
+    history = fingerprint(base_sha256, hardware.sha256, text_sha256, plan.dtype, plan.trained)
+    state = State(base, {}, history)
+    _make(output / "checkpoints")
+    run = Run(hardware, plan, ids, calibration, base, output / "checkpoints", report, history)
+    for name in plan.stages:
+        began = time.monotonic()
+        before = len(state.stages)
+        getattr(run, name)(state)
+        minutes = round((time.monotonic() - began) / 60, 2)
+        for place in range(before, len(state.stages)):
+            entry, model, scalers = state.stages[place]
+            state.stages[place] = (entry.model_copy(update={"minutes": minutes}), model, scalers)
+    if not state.scalers:
+        raise ConfigError("no stage puts the model on the hardware: add direct, transfer or linear")
+    _write(folder, hardware, output, plan, state, base_sha256, text_sha256)
+    _write_trace(output, plan, ids)
+    shutil.rmtree(output / "checkpoints")
+    return output
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from None
+
+
+def _need_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingExtraError(
+            "training needs torch: pip install 'archsim[train]'; stages basis and direct do not"
+        ) from None
+
+
+def set_threads(threads: int) -> None:
+    """How many threads training uses; the result depends on it in the last digits.
+
+    Raises ConfigError for fewer than 1, MissingExtraError without torch.
+    """
+    if threads < 1:
+        raise ConfigError(f"threads {threads}: must be at least 1")
+    _need_torch()
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _encode(folder: Path, texts: Sequence[str], positions: int) -> tuple[NDArray[np.uint16], str]:
+    """Token ids of all texts, one after another, and the hash of the texts."""
+    tokenizer = load_tokenizer(folder)
+    digest = hashlib.sha256()
+    stream: list[int] = []
+    end = tokenizer.encode(END_OF_TEXT)
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+        stream += end if len(end) == 1 else []  # texts apart, as GPT-2 was trained
+        stream += tokenizer.encode(text)
+    if len(stream) < 2 * positions + 2:
+        raise ConfigError(
+            f"text: {len(stream)} tokens; adaptation needs at least {2 * positions + 2}"
+        )
+    kind = np.uint16 if max(stream) < 1 << 16 else np.int64
+    return np.asarray(stream, kind), digest.hexdigest()
+
+
+def _calibration(ids: NDArray[Any], positions: int, count: int) -> NDArray[np.int64]:
+    """`count` windows of positions + 1 tokens, evenly over the text."""
+    most = (len(ids) - 1) // positions
+    starts = np.linspace(0, len(ids) - positions - 1, min(count, most)).round().astype(int)
+    return np.stack([ids[s : s + positions + 1] for s in starts]).astype(np.int64)
+
+
+def _write(
+    folder: Path,
+    hardware: Hardware,
+    output: Path,
+    plan: Plan,
+    state: State,
+    base_sha256: str,
+    text_sha256: str,
+) -> None:
+    """Everything but the trace; the manifest last."""
+    (output / ADAPTATION_FILE).unlink(missing_ok=True)
+    files: dict[str, FileRecord] = {}
+
+    def listed(name: str) -> None:
+        files[name] = file_record(output / name)
+
+    final = disassemble(state.model)
+    write_weights(output / WEIGHTS_FILE, state.model, plan.dtype)
+    listed(WEIGHTS_FILE)
+    write_scalers(output / SCALERS_FILE, state.scalers)
+    listed(SCALERS_FILE)
+    for path in [folder / CONFIG_FILE, *tokenizer_files(folder)]:
+        shutil.copyfile(path, output / path.name)
+        listed(path.name)
+    software = StageRecord(name="software", title=TITLES["software"], attention="software")
+    records = []
+    written: dict[int, str | None] = {id(state.model): None}
+    for entry, model, scalers in [(software, load_gpt2(folder), None), *state.stages]:
+        place = f"{STAGES_FOLDER}/{entry.name}"
+        if id(model) not in written:
+            name = f"{place}/{WEIGHTS_FILE}"
+            there = write_weights(output / name, model, plan.dtype, apart_from=final)
+            written[id(model)] = name if there else None
+            if there:
+                listed(name)
+        update: dict[str, Any] = {"weights": written[id(model)]}
+        if scalers:
+            update["scalers"] = f"{place}/{SCALERS_FILE}"
+            write_scalers(output / update["scalers"], scalers)
+            listed(update["scalers"])
+        records.append(entry.model_copy(update=update))
+    write_text(output / CURVES_FILE, json.dumps(state.curves, indent=1) + "\n")
+    listed(CURVES_FILE)
+    write_text(output / HARDWARE_FILE, show_config(hardware))
+    listed(HARDWARE_FILE)
+    write_adaptation(
+        output,
+        AdaptationManifest(
+            base_name=printable(folder.resolve().name),
+            base_sha256=base_sha256,
+            hardware=hardware.name,
+            hardware_sha256=hardware.sha256,
+            text_sha256=text_sha256,
+            stages=tuple(records),
+            files=files,
+            environment=Environment.here(),
+        ),
+    )
+
+
+def _write_trace(output: Path, plan: Plan, ids: NDArray[Any]) -> None:
+    """A trace of the adapted model in closed loop, for ``simulate -t``."""
+    length = min(plan.trace_tokens, read_config(output).n_positions)
+    trace = record(
+        output,
+        token_ids=[int(i) for i in ids[:length]],
+        name=printable(output.resolve().name),
+        **closed_loop(output),
+        description="the start of the text it was adapted on, in closed loop",
+    )
+    save_trace(trace, output / ADAPTED_TRACE, force=True)

@@ -1,0 +1,128 @@
+"""Scaler matching: from the linear to the polynomial cell without back-propagation (FACTS 5).
+
+The mean and standard deviation of every scaler's output, recorded in the linear model, are brought
+back in the polynomial one by changing nothing but the scalers, all layers together in each pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.components.head import Head
+from archsim.datapath.attention import attend_layer
+from archsim.datapath.scalers import DEFAULT_SCALERS
+from archsim.evaluation.closed_loop import log_probabilities
+from archsim.workload.gpt2 import Array as Floats
+from archsim.workload.gpt2 import Gpt2
+from archsim.workload.scalers import SCALED, Scaler
+
+Array = NDArray[np.float64]
+Progress = Callable[[str, int, int], None]
+
+TOLERANCE = 1e-4
+ITERATIONS = 100
+FIRST_RATE, LAST_RATE, FALLING = 1.0, 0.1, 50
+"""The published schedule: alpha falls linearly over the first 50 iterations, then stays."""
+
+Moments = dict[str, tuple[Array, Array]]
+"""For q, k, v and output: mean and standard deviation of ``a x + b``, each (layers, heads)."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Scalers, and what each pass found before its update: worst deviation, loss of the batch."""
+
+    scalers: dict[str, Scaler]
+    deviations: list[float]
+    losses: list[float]
+    converged: bool
+
+
+def default_scalers(layers: int, heads: int) -> dict[str, Scaler]:
+    """a = 1 and the offsets of FACTS 2.2."""
+    shape = (layers, heads)
+    return {n: (np.full(shape, a), np.full(shape, b)) for n, (a, b) in DEFAULT_SCALERS.items()}
+
+
+def moments(
+    model: Gpt2, head: Head, scalers: Mapping[str, Scaler], ids: NDArray[np.int64]
+) -> tuple[Moments, float]:
+    """Moments after every scaler, before the clamps, and the loss; ids (windows, tokens + 1)."""
+    config = model.config
+    shape = (config.n_layer, config.n_head)
+    found: Moments = {name: (np.empty(shape), np.empty(shape)) for name in SCALED}
+    windows = len(ids)
+
+    def keep(name: str, layer: int, x: Array) -> None:  # x (windows x heads, tokens, head_dim)
+        by_head = x.reshape(windows, config.n_head, -1).swapaxes(0, 1).reshape(config.n_head, -1)
+        found[name][0][layer] = by_head.mean(axis=1)
+        found[name][1][layer] = by_head.std(axis=1)
+
+    def attention(layer: int, q: Floats, k: Floats, v: Floats) -> Floats:
+        pairs = {
+            name: (np.tile(a[layer], windows), np.tile(b[layer], windows))
+            for name, (a, b) in scalers.items()
+        }
+        inputs = q.astype(np.float64), k.astype(np.float64), v.astype(np.float64)
+        for name, x in zip("qkv", inputs, strict=True):
+            a, b = (part[:, None, None] for part in pairs[name])
+            keep(name, layer, a * x + b)
+        y = attend_layer(*inputs, head, pairs).y
+        keep("output", layer, y)
+        return y
+
+    logp = log_probabilities(model.logits(ids[:, :-1], attention))
+    loss = -float(np.take_along_axis(logp, ids[:, 1:, None], -1).mean())
+    return found, loss
+
+
+def rate(iteration: int) -> float:
+    """alpha of a pass, counted from 0."""
+    return FIRST_RATE + (LAST_RATE - FIRST_RATE) * min(iteration / FALLING, 1.0)
+
+
+def match_scalers(
+    model: Gpt2,
+    head: Head,
+    target: Moments,
+    ids: NDArray[np.int64],
+    start: Mapping[str, Scaler] | None = None,
+    *,
+    iterations: int = ITERATIONS,
+    tolerance: float = TOLERANCE,
+    progress: Progress | None = None,
+) -> Matched:
+    """Scalers for `model` on `head` whose moments are `target`, by the published iteration.
+
+    From a = 1 and the default offsets unless `start` is given; on one fixed batch of ids
+    (windows, tokens + 1).
+    """
+    report = progress or (lambda step, done, total: None)
+    given = start or default_scalers(model.config.n_layer, model.config.n_head)
+    scalers = {name: (a.copy(), b.copy()) for name, (a, b) in given.items()}
+    deviations: list[float] = []
+    losses: list[float] = []
+    for iteration in range(iterations + 1):
+        report("scaler matching", iteration, iterations)
+        found, loss = moments(model, head, scalers, ids)
+        losses.append(loss)
+        off = [np.abs(x - y) for n in SCALED for x, y in zip(found[n], target[n], strict=True)]
+        deviations.append(float(np.max(off)))
+        if deviations[-1] <= tolerance or iteration == iterations:
+            break
+        alpha = rate(iteration)
+        for name in SCALED:
+            (mean, deviation), (mean_wanted, deviation_wanted) = found[name], target[name]
+            a, b = scalers[name]
+            ratio = deviation_wanted / np.where(deviation > 0, deviation, deviation_wanted)
+            gain = alpha * a * ratio + (1 - alpha) * a
+            offset = alpha * (b + mean_wanted - mean) + (1 - alpha) * b
+            scalers[name] = (
+                np.where(np.abs(deviation - deviation_wanted) > tolerance, gain, a),
+                np.where(np.abs(mean - mean_wanted) > tolerance, offset, b),
+            )
+    return Matched(scalers, deviations, losses, deviations[-1] <= tolerance)

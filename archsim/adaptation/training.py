@@ -1,0 +1,261 @@
+"""Gradient training of the hardware model, interrupted or not to the same result.
+
+Two objectives share the loop, the optimiser and the batches:
+
+* `Language`: next-token loss, optionally mixed with distillation from the software model;
+* `Transfer`: every layer's attention reproduces the software attention's output from the software
+  model's own hidden states, all layers at once and independent of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own idiom)
+
+from archsim.adaptation.model import AnalogKernel
+from archsim.adaptation.recipe import Recipe
+from archsim.errors import ConfigError, CorruptInputError, one_line
+from archsim.files import atomic_path
+from archsim.workload.training import batches
+from archsim.workload.training.model import Gpt2
+
+Progress = Callable[[str, int, int], None]
+Curve = list[tuple[int, float]]
+"""(step, loss in nats or share of variance) of every step."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """ids (windows, tokens + 1), and the weight of each target (windows, tokens)."""
+
+    ids: Tensor
+    weight: Tensor
+
+
+class Objective(Protocol):
+    """The loss of one batch; `kernel` None is the software model (the control)."""
+
+    def __call__(self, model: Gpt2, kernel: AnalogKernel | None, batch: Batch) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Language:
+    """Next-token loss, and distance from the `teacher`: see `Recipe` for the weights."""
+
+    teacher: Gpt2 | None = None
+    distillation: float = 0.0
+    hidden: float = 0.0
+
+    def __call__(self, model: Gpt2, kernel: AnalogKernel | None, batch: Batch) -> Tensor:
+        inputs, targets = batch.ids[:, :-1], batch.ids[:, 1:]
+        if self.teacher is None or self.distillation == self.hidden == 0.0:
+            return self._next_token(model(inputs, kernel=kernel), targets, batch.weight)
+        with listening(_blocks(model)) as states:
+            logits = model(inputs, kernel=kernel)
+        with torch.no_grad(), listening(_blocks(self.teacher)) as wanted_states:
+            wanted = F.log_softmax(self.teacher(inputs).float().flatten(0, 1), dim=-1)
+        divergence = F.kl_div(
+            F.log_softmax(logits.float().flatten(0, 1), dim=-1),
+            wanted,
+            reduction="batchmean",
+            log_target=True,
+        )
+        loss = (1 - self.distillation) * self._next_token(logits, targets, batch.weight)
+        loss = loss + self.distillation * divergence
+        pairs = zip(states, wanted_states, strict=True)
+        missed = [missed_share(found, aim) for (_, found), (_, aim) in pairs]
+        return loss + self.hidden * torch.stack(missed).mean()
+
+    def _next_token(self, logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        flat = logits.float().flatten(0, 1)
+        losses = F.cross_entropy(flat, targets.flatten(), reduction="none")
+        return (losses * (weight / weight.sum()).flatten()).sum()
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Mean over layers of the missed share of the software attention's output."""
+
+    teacher: Gpt2
+
+    def __call__(self, model: Gpt2, kernel: AnalogKernel | None, batch: Batch) -> Tensor:
+        with torch.no_grad(), listening(block.attn for block in _blocks(self.teacher)) as seen:
+            self.teacher(batch.ids[:, :-1])
+        missed = []
+        for layer, (block, (x, wanted)) in enumerate(zip(_blocks(model), seen, strict=True)):
+            missed.append(missed_share(block.attn(x, layer, kernel), wanted))
+        return torch.stack(missed).mean()
+
+
+def missed_share(found: Tensor, wanted: Tensor) -> Tensor:
+    """Squared distance as a share of the variance of `wanted` (batch, tokens, embedding)."""
+    found, wanted = found.float(), wanted.float()
+    spread = (wanted - wanted.mean(dim=(0, 1))).square().mean()
+    return (found - wanted).square().mean() / spread
+
+
+@contextmanager
+def listening(modules: Iterable[nn.Module]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collects (first input, output) of every call of the modules within the block."""
+    heard: list[tuple[Tensor, Tensor]] = []
+
+    def keep(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        heard.append((inputs[0], output))
+
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_hook(keep).remove)
+        yield heard
+
+
+def _blocks(model: Gpt2) -> Iterable[Any]:
+    return model.h
+
+
+def draw(recipe: Recipe, corpus: NDArray[np.uint16], vocabulary: int, step: int) -> Batch:
+    """The batch of a step, keyed by seed and step; the late mixture of the reference's training."""
+    ids, weight, _ = batches.batch(
+        recipe.seed,
+        batches.LATE_STEP + step,
+        corpus,
+        recipe.windows,
+        recipe.tokens,
+        vocabulary,
+    )
+    return Batch(torch.from_numpy(ids), torch.from_numpy(weight))
+
+
+def parameter_groups(
+    model: Gpt2, kernel: AnalogKernel | None, recipe: Recipe, trained: Callable[[str], bool]
+) -> list[dict[str, Any]]:
+    """Weight decay on matrices only; scalers with their own rate."""
+    chosen = [p for name, p in model.named_parameters() if trained(name)]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trained(name))
+    groups = [
+        {
+            "params": [p for p in chosen if p.ndim >= 2],
+            "weight_decay": recipe.weight_decay,
+            "scale": 1.0,
+        },
+        {"params": [p for p in chosen if p.ndim < 2], "weight_decay": 0.0, "scale": 1.0},
+    ]
+    if kernel is not None:
+        scalers = list(kernel.scalers.parameters())
+        groups.append({"params": scalers, "weight_decay": 0.0, "scale": recipe.scaler_rate})
+    return groups
+
+
+def attention_only(name: str) -> bool:
+    """Whether a parameter belongs to an attention's projections."""
+    return ".attn." in name
+
+
+def blocks_only(name: str) -> bool:
+    """Whether a parameter is no embedding."""
+    return not name.startswith(("wte.", "wpe."))
+
+
+def everything(name: str) -> bool:
+    return True
+
+
+TRAINED: dict[str, Callable[[str], bool]] = {
+    "attention": attention_only,
+    "blocks": blocks_only,
+    "everything": everything,
+}
+"""What a stage may change, by name."""
+
+
+class Checkpoint:
+    """The state of an interrupted stage; `identity` says what the stage was."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path, self.identity = path, identity
+
+    def load(self) -> dict[str, Any] | None:
+        """The state, or None if there is none yet.
+
+        Raises ConfigError if it is of another stage, CorruptInputError if it is damaged.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, weights_only=True)
+            identity = state["identity"]
+        except Exception as error:  # torch raises what its zip, pickle and storage readers raise
+            raise CorruptInputError(
+                f"{self.path}: not a checkpoint, or damaged ({one_line(error, 80)}); delete it to "
+                "start the stage anew"
+            ) from None
+        if identity != self.identity:
+            raise ConfigError(
+                f"{self.path}: belongs to another model, hardware, text or recipe; use another "
+                "output folder, or delete it to start the stage anew"
+            )
+        found: dict[str, Any] = state
+        return found
+
+    def save(self, state: dict[str, Any]) -> None:
+        with atomic_path(self.path) as temporary:
+            torch.save({"identity": self.identity, **state}, temporary)
+
+
+def train(
+    name: str,
+    model: Gpt2,
+    kernel: AnalogKernel | None,
+    objective: Objective,
+    recipe: Recipe,
+    corpus: NDArray[np.uint16],
+    *,
+    trained: Callable[[str], bool] = everything,
+    checkpoint: Checkpoint | None = None,
+    every: int = 100,
+    progress: Progress | None = None,
+) -> Curve:
+    """Train `model` and the scalers of `kernel` in place; returns the loss of every step.
+
+    The same inputs and thread count give the same weights, resumed from `checkpoint` or not.
+    """
+    report = progress or (lambda step, done, total: None)
+    optimiser = torch.optim.AdamW(
+        parameter_groups(model, kernel, recipe, trained), lr=recipe.rate, betas=(0.9, 0.95)
+    )
+    curve: Curve = []
+    parts: dict[str, Any] = {"model": model, "optimiser": optimiser}
+    if kernel is not None:
+        parts["scalers"] = kernel.scalers
+    state = checkpoint.load() if checkpoint else None
+    if state is not None:
+        for key, part in parts.items():
+            part.load_state_dict(state[key])
+        curve = [(int(step), float(loss)) for step, loss in state["curve"]]
+    for step in range(len(curve), recipe.steps):
+        report(name, step, recipe.steps)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate(step) * group["scale"]
+        batch = draw(recipe, corpus, model.shape.vocab_size, step)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bfloat16):
+            loss = objective(model, kernel, batch)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in optimiser.param_groups:  # scalers apart: their gradients are sums over all
+            torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
+        optimiser.step()
+        curve.append((step + 1, float(loss.detach())))
+        done = step + 1
+        if checkpoint and (done % every == 0 or done == recipe.steps):
+            checkpoint.save({k: p.state_dict() for k, p in parts.items()} | {"curve": curve})
+    model.requires_grad_(True)
+    return curve

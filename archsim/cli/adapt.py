@@ -1,0 +1,232 @@
+"""``archsim adapt``: bring a GPT-2 onto the hardware."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import click
+
+from archsim.cli import CONTEXT_SETTINGS
+
+if TYPE_CHECKING:
+    from archsim.adaptation.stages import Plan
+
+DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
+
+
+@click.command("adapt", context_settings=CONTEXT_SETTINGS)
+@click.option(
+    "--model", type=click.Path(path_type=Path), required=True, metavar="DIR", help="GPT-2 folder."
+)
+@click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set window=256, ..."
+)
+@click.option(
+    "--text",
+    "texts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    metavar="PATH",
+    help="UTF-8 text to learn from, or a folder of .txt; may be repeated.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."
+)
+@click.option(
+    "--stages",
+    default=DEFAULT_STAGES,
+    metavar="A,B,...",
+    show_default=True,
+    help="Which stages, in this order; control is one more.",
+)
+@click.option("--transfer-steps", type=int, default=150, show_default=True)
+@click.option("--linear-steps", type=int, default=1000, show_default=True)
+@click.option("--tune-steps", type=int, default=400, show_default=True)
+@click.option("--rate", type=float, default=6e-4, show_default=True, help="Peak learning rate.")
+@click.option(
+    "--distillation",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Weight of the software model's predictions in the loss, 0 to 1.",
+)
+@click.option(
+    "--hidden",
+    type=float,
+    default=2.0,
+    show_default=True,
+    help="Weight of the software model's hidden states in the loss, 0 for none.",
+)
+@click.option(
+    "--scaler-rate",
+    type=float,
+    default=3.0,
+    show_default=True,
+    help="Learning rate of scalers, as a multiple of --rate.",
+)
+@click.option(
+    "--gradient",
+    type=click.Choice(["surrogate", "true"]),
+    default="surrogate",
+    show_default=True,
+    help="Derivative of the polynomial cell in fine-tuning.",
+)
+@click.option("--batch", type=int, default=4, show_default=True, help="Windows a step.")
+@click.option("--seed", type=int, default=20252, show_default=True)
+@click.option("--threads", type=int, metavar="N", help="Threads of torch (default: its own).")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How weights are stored.",
+)
+@click.option(
+    "--train",
+    "trained",
+    type=click.Choice(["everything", "blocks", "attention"]),
+    default="everything",
+    show_default=True,
+    help="Which weights may change: blocks leaves the embeddings.",
+)
+@click.option("--force", is_flag=True, help="Replace an adapted model that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def command(
+    model: Path,
+    config: str | None,
+    assignments: tuple[str, ...],
+    texts: tuple[Path, ...],
+    output: Path,
+    stages: str,
+    transfer_steps: int,
+    linear_steps: int,
+    tune_steps: int,
+    rate: float,
+    distillation: float,
+    hidden: float,
+    scaler_rate: float,
+    gradient: Literal["surrogate", "true"],
+    batch: int,
+    seed: int,
+    threads: int | None,
+    dtype: str,
+    trained: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Bring a GPT-2 onto the hardware: the initialization algorithm.
+
+    \b
+    archsim adapt --model gpt2 --text corpus -o adapted
+    archsim adapt --model gpt2 --text book.txt --stages basis,direct -o quick
+
+    \b
+    basis     a change of basis that the software model does not notice
+    direct    scalers searched head by head, no training
+    transfer  each layer's attention learns to reproduce the software's
+    linear    fine-tuning on the linear cell, quantised (extra: train)
+    match     scalers for the polynomial cell, no back-propagation
+    tune      fine-tuning on the polynomial cell
+    control   the software model, trained as long, to compare with
+
+    Interrupted, the same command goes on where it was, to the same result.
+    """
+    from archsim.adaptation.adapt import adapt_model
+    from archsim.cli.simulate import progress_bar
+    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
+    from archsim.config.loading import parse_assignments
+    from archsim.workload.adapted import read_adaptation
+
+    hardware = load_hardware(
+        DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
+    )
+    plan = _plan(
+        stages,
+        {"transfer": transfer_steps, "linear": linear_steps, "tune": tune_steps},
+        {
+            "rate": rate,
+            "distillation": distillation,
+            "hidden": hidden,
+            "scaler_rate": scaler_rate,
+            "gradient": gradient,
+            "windows": batch,
+            "seed": seed,
+        },
+        dtype,
+        trained,
+    )
+    words = _read(texts)
+    if threads is not None:
+        _set_threads(threads)
+    with progress_bar() as progress:
+        adapt_model(model, hardware, words, output, plan, force=force, progress=progress)
+    manifest = read_adaptation(output)
+    if as_json:
+        click.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
+        return
+    for stage in manifest.stages:
+        took = "" if stage.minutes is None else f", {stage.minutes:.1f} min"
+        steps = f", {stage.steps} steps" if stage.steps else ""
+        click.echo(f"{stage.name}: {stage.title}{steps}{took}")
+    click.echo(f"written to {output}; next: archsim evaluate --all --model {output}")
+
+
+def _plan(
+    stages: str,
+    steps: dict[str, int],
+    settings: dict[str, Any],
+    dtype: str,
+    trained: str,
+) -> Plan:
+    from archsim.adaptation.recipe import Recipe
+    from archsim.adaptation.stages import Plan
+
+    chosen = tuple(part.strip() for part in stages.split(",") if part.strip())
+    for name, count in steps.items():
+        if name in chosen and count < 1:
+            raise click.UsageError(f"--{name}-steps {count}: must be at least 1")
+    if settings["windows"] < 1:
+        raise click.UsageError("--batch: must be at least 1")
+    if not 0 < settings["rate"] < 1:
+        raise click.UsageError("--rate: must lie between 0 and 1")
+    if not 0 <= settings["distillation"] <= 1:
+        raise click.UsageError("--distillation: must lie between 0 and 1")
+    for name in ("hidden", "scaler_rate"):
+        if not 0 <= settings[name] <= 1000:
+            raise click.UsageError(f"--{name.replace('_', '-')}: must lie between 0 and 1000")
+    rate = cast(float, settings.pop("rate"))
+    recipes = {
+        name: Recipe(steps=count, rate=rate, final_rate=rate / 10, **settings)
+        for name, count in steps.items()
+    }
+    recipes["transfer"] = replace(recipes["transfer"], distillation=0.0, hidden=0.0)
+    # the control sees as many batches as the stages that learn language
+    total = sum(steps[name] for name in ("linear", "tune") if name in chosen)
+    recipes["control"] = replace(
+        recipes["linear"], steps=max(total, 1), distillation=0.0, hidden=0.0
+    )
+    return Plan(chosen, recipes, dtype=dtype, trained=trained)
+
+
+def _read(paths: tuple[Path, ...]) -> list[str]:
+    from archsim.errors import ConfigError
+    from archsim.workload.record import read_text
+
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+        if not found:
+            raise ConfigError(f"{path}: no .txt file in this folder")
+        files += found
+    return [read_text(path) for path in files]
+
+
+def _set_threads(threads: int) -> None:
+    from archsim.adaptation.adapt import set_threads
+
+    set_threads(threads)

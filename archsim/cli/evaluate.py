@@ -1,0 +1,173 @@
+"""``archsim evaluate``: what attention on the hardware costs a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archsim.cli import CONTEXT_SETTINGS
+
+
+@click.command("evaluate", context_settings=CONTEXT_SETTINGS)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="GPT-2 folder or a result of archsim adapt (default: the shipped adapted model).",
+)
+@click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set window=256, ..."
+)
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Unseen UTF-8 text (default: the shipped one).",
+)
+@click.option("--windows", type=int, default=8, metavar="N", help="Windows of text (default: 8).")
+@click.option("--length", type=int, metavar="N", help="Tokens a window (default: all positions).")
+@click.option(
+    "--probes", type=int, default=4, metavar="N", help="Sequences of each probe (default: 4)."
+)
+@click.option("--all", "every_stage", is_flag=True, help="Every stage of an adaptation.")
+@click.option(
+    "--vary",
+    "varied",
+    multiple=True,
+    metavar="KEY=A,B,...",
+    help="Sweep a key; several keys give every combination.",
+)
+@click.option("--knee", is_flag=True, help="Sweep the levels of Q and of K and V.")
+@click.option("--curves", is_flag=True, help="Show how the adaptation went; runs nothing.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the sweep or the curves as .svg or .png (extra: report).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def command(
+    model: Path | None,
+    config: str | None,
+    assignments: tuple[str, ...],
+    text: Path | None,
+    windows: int,
+    length: int | None,
+    probes: int,
+    every_stage: bool,
+    varied: tuple[str, ...],
+    knee: bool,
+    curves: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Run a model with the hardware's attention inside: loss, agreement, probes.
+
+    \b
+    archsim evaluate
+    archsim evaluate --all
+    archsim evaluate --model path/to/gpt2 --text story.txt -c gaincell-osfet
+    archsim evaluate --vary window=1024,512,256 --plot window.svg
+    archsim evaluate --knee --plot knee.svg
+    archsim evaluate --curves --plot curves.svg
+    """
+    if every_stage and (varied or knee):
+        raise click.UsageError("--all shows stages, --vary and --knee sweep one: choose")
+    if knee and varied:
+        raise click.UsageError("--knee is a sweep of its own: leave out --vary")
+    if curves and (varied or knee or every_stage or as_json):
+        raise click.UsageError("--curves shows what was recorded: leave out --all, sweeps, --json")
+    if plot is not None and not (varied or knee or curves):
+        raise click.UsageError("--plot draws a sweep or --curves: give --vary, --knee or --curves")
+    if plot is not None and plot.suffix.lower() not in {".svg", ".png"}:
+        raise click.UsageError(f"--plot {plot.name}: write .svg or .png")
+    if probes < 0:
+        raise click.UsageError("--probes: a number of sequences, 0 for none")
+
+    from archsim.cli.simulate import progress_bar
+    from archsim.config.hardware import load_hardware
+    from archsim.config.loading import parse_assignments
+    from archsim.evaluation.accuracy import KNEE, evaluate_model, evaluate_sweep
+    from archsim.report.accuracy import charts, save_chart, summary, sweep_chart, sweep_summary
+    from archsim.report.tables import show
+    from archsim.workload.adapted import adapted_hardware, shipped_adapted, shipped_text
+    from archsim.workload.record import read_text
+
+    axes: dict[str, Sequence[Any]] = dict(KNEE) if knee else _axes(varied)
+    if plot is not None:
+        charts()  # before the run, which takes longer
+    folder = shipped_adapted() if model is None else model
+    if curves:
+        _show_curves(folder, plot)
+        return
+    hardware = load_hardware(
+        adapted_hardware(folder) if config is None else config, parse_assignments(assignments)
+    )
+    path = shipped_text() if text is None else text
+    words = read_text(path)
+    with progress_bar() as progress:
+        if axes:
+            evaluation = evaluate_sweep(
+                folder,
+                hardware,
+                axes,
+                words,
+                path.name,
+                windows=windows,
+                length=length,
+                progress=progress,
+            )
+        else:
+            evaluation = evaluate_model(
+                folder,
+                hardware,
+                words,
+                path.name,
+                every_stage=every_stage,
+                windows=windows,
+                length=length,
+                probes=probes,
+                progress=progress,
+            )
+    if plot is not None:
+        save_chart(sweep_chart(evaluation, dict(axes)), plot)
+    if as_json:
+        click.echo(json.dumps(evaluation.document(), indent=2, allow_nan=False))
+        return
+    show(sweep_summary(evaluation) if axes else summary(evaluation))
+    if plot is not None:
+        click.echo(f"\nwritten to {plot}")
+
+
+def _show_curves(folder: Path, plot: Path | None) -> None:
+    from archsim.report.accuracy import save_chart
+    from archsim.report.curves import curves_chart, curves_table
+    from archsim.report.tables import show
+    from archsim.workload.adapted import load_adapted
+
+    adapted = load_adapted(folder)
+    show(curves_table(adapted))
+    if plot is not None:
+        save_chart(curves_chart(adapted), plot)
+        click.echo(f"\nwritten to {plot}")
+
+
+def _axes(varied: tuple[str, ...]) -> dict[str, Sequence[Any]]:
+    from archsim.config.loading import parse_assignment
+
+    axes = {}
+    for text in varied:
+        key, separator, values = text.partition("=")
+        wrapped = values if values.lstrip().startswith("[") else f"[{values}]"
+        name, parsed = parse_assignment(f"{key}{separator}{wrapped}" if separator else text)
+        if name in axes:
+            raise click.UsageError(f"--vary {name}: given twice")
+        if not parsed:
+            raise click.UsageError(f"--vary {name}: give values, like {name}=1024,512")
+        axes[name] = parsed
+    return axes

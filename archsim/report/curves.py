@@ -1,0 +1,133 @@
+"""Curves of an adaptation: the loss of every training step, and scaler matching pass by pass."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from archsim.errors import ConfigError, CorruptInputError
+from archsim.report.accuracy import charts
+from archsim.workload.adapted import CURVES_FILE, AdaptedModel
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+PUBLISHED_MATCHING = (8.655, 13.824, 5.150, 3.807, 3.152, 3.105)
+PUBLISHED_MATCHED = 3.100
+"""Loss of GPT-2 by pass of the published scaler matching, and where it stays (FACTS 5, [code])."""
+
+TRAINING = ("transfer", "linear", "tune", "control")
+SMOOTHED = 20
+
+
+def read_curves(adapted: AdaptedModel) -> dict[str, Any]:
+    """``curves.json`` of a result folder. Raises CorruptInputError if it is none."""
+    path = adapted.folder / CURVES_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise CorruptInputError(f"{path}: not the curves of an adaptation") from None
+    if not isinstance(found, dict):
+        raise CorruptInputError(f"{path}: not the curves of an adaptation")
+    return found
+
+
+def curves_table(adapted: AdaptedModel) -> RenderableType:
+    """Every training stage in a few lines, and the passes of scaler matching."""
+    from rich.console import Group
+    from rich.table import Table
+
+    curves = read_curves(adapted)
+    stages = Table(box=None, pad_edge=False)
+    for heading in ("stage", "steps", "first 20", "last 20"):
+        stages.add_column(heading, justify="left" if heading == "stage" else "right")
+    for name in TRAINING:
+        values = [loss for _, loss in curves.get(name, [])]
+        if values:
+            head, tail = values[:SMOOTHED], values[-SMOOTHED:]
+            stages.add_row(
+                name,
+                f"{len(values):,}",
+                f"{sum(head) / len(head):.3f}",
+                f"{sum(tail) / len(tail):.3f}",
+            )
+    note = (
+        "  Training loss, mean over steps: of transfer the share of variance missed, of the others "
+        "nats a token over the training mixture."
+    )
+    parts: list[RenderableType] = [stages, note]
+    matching = curves.get("matching")
+    if matching is not None:
+        passes = Table(box=None, pad_edge=False)
+        for heading in ("matching, pass", "worst deviation", "loss", "published loss"):
+            passes.add_column(heading, justify="right")
+        for place, (off, loss) in enumerate(
+            zip(matching["deviation"], matching["loss"], strict=True)
+        ):
+            known = place < len(PUBLISHED_MATCHING)
+            published = f"{PUBLISHED_MATCHING[place]:.3f}" if known else ""
+            passes.add_row(str(place), f"{off:.2e}", f"{loss:.3f}", published)
+        done = "converged" if matching["converged"] else "not converged"
+        closing = (
+            f"  {done}; the linear model has {matching['linear_loss']:.3f} on this batch. "
+            f"Published: GPT-2 on OpenWebText, which stays at {PUBLISHED_MATCHED:.3f}."
+        )
+        parts += ["", passes, closing]
+    return Group(*parts)
+
+
+def curves_chart(adapted: AdaptedModel) -> Any:
+    """Training curves, and matching beside the published curve, each above where it ends.
+
+    Raises MissingExtraError without Altair, ConfigError if nothing was trained or matched.
+    """
+    altair = charts()
+    curves = read_curves(adapted)
+    points = [
+        {"stage": name, "step": step, "loss": loss}
+        for name in TRAINING
+        for step, loss in _smooth(curves.get(name, []))
+    ]
+    pictures = []
+    if points:
+        chart = altair.Chart(altair.Data(values=points)).mark_line()
+        pictures.append(
+            chart.encode(
+                x=altair.X("step:Q", title="step"),
+                y=altair.Y("loss:Q", title="training loss"),
+                color=altair.Color("stage:N", sort=list(TRAINING), title=None),
+            ).properties(width=360, height=240, title="Training, mean of 20 steps")
+        )
+    matching = curves.get("matching")
+    if matching is not None:
+        lines = (
+            ("here", matching["loss"], matching["linear_loss"]),
+            ("published", PUBLISHED_MATCHING, PUBLISHED_MATCHED),
+        )
+        values = [
+            {"curve": name, "pass": place, "loss": loss - end}
+            for name, losses, end in lines
+            for place, loss in enumerate(losses)
+        ]
+        chart = altair.Chart(altair.Data(values=values)).mark_line(point=True)
+        pictures.append(
+            chart.encode(
+                x=altair.X("pass:Q", title="pass"),
+                y=altair.Y(
+                    "loss:Q", title="loss above the linear model (published: above its end)"
+                ),
+                color=altair.Color("curve:N", title=None),
+            ).properties(width=360, height=240, title="Scaler matching from a = 1")
+        )
+    if not pictures:
+        raise ConfigError(f"{adapted.folder}: nothing was trained or matched, so no curves")
+    return altair.hconcat(*pictures).resolve_scale(color="independent")
+
+
+def _smooth(curve: list[list[float]]) -> list[tuple[int, float]]:
+    """Means of 20 steps at a time."""
+    return [
+        (int(curve[start][0]), sum(loss for _, loss in part) / len(part))
+        for start in range(0, len(curve), SMOOTHED)
+        if (part := curve[start : start + SMOOTHED])
+    ]

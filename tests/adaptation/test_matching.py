@@ -1,0 +1,84 @@
+"""Scaler matching: the published update, schedule and stop rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archsim.adaptation.matching import default_scalers, match_scalers, moments, rate
+from archsim.components.head import Head
+from archsim.config.hardware import Hardware
+from archsim.evaluation.accuracy import with_cell
+from archsim.evaluation.direct_search import search_scalers
+from archsim.workload.gpt2 import Gpt2
+from archsim.workload.huggingface import load_gpt2
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Path) -> Gpt2:
+    return load_gpt2(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def ids() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 300, (3, 65))
+
+
+def heads(hardware: Hardware) -> tuple[Head, Head]:
+    linear, polynomial = (with_cell(hardware, cell).config for cell in ("linear", "polynomial"))
+    return Head(linear), Head(polynomial)
+
+
+def test_the_schedule_is_the_published_one() -> None:
+    assert [rate(0), rate(25), rate(50), rate(99)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
+
+
+def test_moments_are_those_of_every_scalers_output(
+    model: Gpt2, ids: np.ndarray, tiny_hardware: Hardware
+) -> None:
+    """Of layer 0, where q, k and v do not depend on the hardware, by their definition."""
+    head = heads(tiny_hardware)[0]
+    scalers = search_scalers(model, head, ids[:, :-1], rounds=0).scalers
+    found, _ = moments(model, head, scalers, ids)
+    seen: dict[int, tuple[np.ndarray, ...]] = {}
+    model.forward(ids[:, :-1], record=lambda layer, *x: seen.update({layer: x}))
+    by_head = [x.reshape(3, 2, -1).swapaxes(0, 1) for x in seen[0]]
+    for name, x in zip("qkv", by_head, strict=True):
+        a, b = scalers[name]
+        for h in range(2):
+            scaled = a[0, h] * x[h].astype(np.float64) + b[0, h]
+            assert found[name][0][0, h] == pytest.approx(scaled.mean(), abs=1e-6)
+            assert found[name][1][0, h] == pytest.approx(scaled.std(), abs=1e-6)
+
+
+def test_it_converges_from_a_of_one(model: Gpt2, ids: np.ndarray, tiny_hardware: Hardware) -> None:
+    linear, polynomial = heads(tiny_hardware)
+    scalers = search_scalers(model, linear, ids[:, :-1], rounds=1).scalers
+    target, _ = moments(model, linear, scalers, ids)
+    found = match_scalers(model, polynomial, target, ids)
+    assert found.converged
+    assert len(found.losses) - 1 < 100
+    assert found.deviations[0] > 0.01
+    again, loss = moments(model, polynomial, found.scalers, ids)
+    for name, parts in target.items():
+        for wanted, got in zip(parts, again[name], strict=True):
+            assert np.abs(wanted - got).max() <= 1e-4
+    assert loss == found.losses[-1]
+
+
+def test_the_first_pass_is_the_published_update(
+    model: Gpt2, ids: np.ndarray, tiny_hardware: Hardware
+) -> None:
+    """alpha = 1: a becomes a std*/std, b becomes b + mean* - mean, where they are off."""
+    linear, polynomial = heads(tiny_hardware)
+    scalers = search_scalers(model, linear, ids[:, :-1], rounds=0).scalers
+    target, _ = moments(model, linear, scalers, ids)
+    start = default_scalers(2, 2)
+    before, _ = moments(model, polynomial, start, ids)
+    found = match_scalers(model, polynomial, target, ids, iterations=1)
+    assert not found.converged
+    for name, (a, b) in start.items():
+        np.testing.assert_allclose(found.scalers[name][0], a * target[name][1] / before[name][1])
+        np.testing.assert_allclose(found.scalers[name][1], b + target[name][0] - before[name][0])
