@@ -229,7 +229,7 @@ class Trace:
 
 def default_trace_name() -> str:
     """The trace that commands use when none is named."""
-    return "reference"
+    return "reference-adapted"
 
 
 def load_trace(name_or_path: str | Path, verify: bool = True) -> Trace:
