@@ -172,9 +172,9 @@ def ladder(subject: Subject, hardware: Hardware) -> list[Variant]:
 
 
 def stages(adapted: AdaptedModel, hardware: Hardware) -> list[Variant]:
-    """One variant a stage of an adaptation, in order, without the software itself."""
+    """One variant a stage of an adaptation but the software: the control, then in order."""
     variants = []
-    for record in adapted.manifest.stages:
+    for record in sorted(adapted.manifest.stages, key=lambda record: record.name != "control"):
         if record.name == "software":
             continue
         stage = adapted.stage(record.name)

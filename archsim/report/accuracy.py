@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.errors import MissingExtraError
 from archsim.evaluation.accuracy import Evaluation
 from archsim.evaluation.closed_loop import Row
+from archsim.report.tables import note
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,6 +21,14 @@ PROBES = {
     "recall": "recall",
 }
 """Probe to its heading in the table."""
+
+WORDS = "Losses in nats a token. +software, top-1 and KL: against the software model."
+
+PROBE_WORDS = (
+    "copy: random tokens that came before, at all distances and at each (in tokens); text: real "
+    "text that came before, and by how many nats its second copy is cheaper than the first; "
+    "recall: values asked by key."
+)
 
 NOTES = {
     "software": "the software model, softmax attention",
@@ -38,7 +47,7 @@ def summary(evaluation: Evaluation) -> RenderableType:
     parts: list[RenderableType] = [_origin(evaluation), "", _rows(evaluation)]
     parts += [_explained(evaluation), "", _positions(evaluation.rows)]
     if evaluation.rows[0].probes:
-        parts += ["", _distances(evaluation.rows)]
+        parts += ["", _probes(evaluation.rows), note(PROBE_WORDS)]
     return Group(*parts)
 
 
@@ -87,9 +96,7 @@ def _rows(evaluation: Evaluation) -> Table:
     software = evaluation.rows[0]
     table = Table(box=None, pad_edge=False)
     table.add_column("row", no_wrap=True, min_width=12)
-    headings = ["loss", "+software", "ppl", "bits/char", "top-1 %", "KL"]
-    probes = [name for name in PROBES if name in software.probes]
-    for heading in [*headings, *(f"{PROBES[name]} %" for name in probes)]:
+    for heading in ("loss", "+software", "ppl", "bits/char", "top-1 %", "KL"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in evaluation.rows:
         table.add_row(
@@ -100,23 +107,19 @@ def _rows(evaluation: Evaluation) -> Table:
             "-" if row.bits_per_char is None else f"{row.bits_per_char:.3f}",
             f"{100 * row.top1_agreement:.1f}",
             f"{row.kl:.3f}",
-            *(f"{row.probes[name]:.1f}" for name in probes),
         )
     return table
 
 
-def _explained(evaluation: Evaluation) -> str:
+def _explained(evaluation: Evaluation) -> RenderableType:
+    from rich.console import Group
+
     adapted = evaluation.subject.adapted
     titles = {} if adapted is None else {s.name: s.title for s in adapted.manifest.stages}
     lines = [
-        f"  {row.name}: {titles.get(row.name) or NOTES.get(row.name, '')}"
-        for row in evaluation.rows
+        f"{row.name}: {titles.get(row.name) or NOTES.get(row.name, '')}" for row in evaluation.rows
     ]
-    words = (
-        "  Losses in nats a token. top-1 and KL: against the software model. copy: % of random "
-        "tokens copied right; text: of real text, second copy; recall: of values asked by key."
-    )
-    return "\n".join([*lines, words] if evaluation.rows[0].probes else lines)
+    return Group(*(note(line) for line in lines), note(WORDS))
 
 
 def _positions(rows: Sequence[Row]) -> Table:
@@ -131,7 +134,7 @@ def _positions(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _distances(rows: Sequence[Row]) -> Table:
+def _probes(rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
     prefix = "copy_random_"
@@ -141,17 +144,15 @@ def _distances(rows: Sequence[Row]) -> Table:
         if name.startswith(prefix) and name.removeprefix(prefix).isdigit()
     ]
     table = Table(box=None, pad_edge=False)
-    table.add_column("copied, % at distance", no_wrap=True)
-    for distance in distances:
-        table.add_column(distance, justify="right", no_wrap=True)
-    for heading in ("text: loss, copy", "gain"):
+    table.add_column("probes, % right", no_wrap=True)
+    for heading in (*PROBES.values(), *(f"at {distance}" for distance in distances), "text gain"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row.name,
+            *(f"{row.probes[name]:.1f}" for name in PROBES),
             *(f"{row.probes[prefix + distance]:.1f}" for distance in distances),
-            f"{row.probes['copy_text_loss']:.3f}",
-            f"{row.probes['copy_text_gain']:.3f}",
+            f"{row.probes['copy_text_gain']:.2f}",
         )
     return table
 

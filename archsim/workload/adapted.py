@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pydantic import Field, ValidationError
 
-from archsim.config.hardware import DEFAULT_HARDWARE
+from archsim.config.hardware import DEFAULT_HARDWARE, available_hardware, load_hardware
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.files import atomic_path, data_folder, sha256_of_file, write_text
 from archsim.workload.gpt2 import Gpt2
@@ -261,9 +261,18 @@ def _write_bytes(path: Path, data: bytes) -> None:
 
 
 def adapted_hardware(folder: str | Path) -> str:
-    """The hardware a result folder was made for, as a config file; else the default's name."""
+    """The hardware a result folder was made for, to load: a shipped name if it is that one still.
+
+    Else the config file in the folder; for any other folder the default's name.
+    """
     path = Path(folder) / HARDWARE_FILE
-    return str(path) if is_adapted(folder) and path.is_file() else DEFAULT_HARDWARE
+    if not is_adapted(folder) or not path.is_file():
+        return DEFAULT_HARDWARE
+    manifest = read_adaptation(Path(folder))
+    shipped = manifest.hardware in available_hardware()
+    if shipped and load_hardware(manifest.hardware).sha256 == manifest.hardware_sha256:
+        return manifest.hardware
+    return str(path)
 
 
 def shipped_adapted() -> Path:
