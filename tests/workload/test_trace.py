@@ -261,7 +261,7 @@ def test_a_shipped_name_a_folder_and_its_files_are_found(
         load_trace(folder / "absent")
     with pytest.raises(ConfigError, match=r"no manifest\.json in this folder"):
         load_trace(folder.parent)
-    assert default_trace_name() == "reference"
+    assert default_trace_name() == "reference-adapted"
 
 
 def test_a_flipped_bit_is_found(folder: Path) -> None:
