@@ -27,10 +27,11 @@ SCHEMA_VERSION = 1
 CALIBRATION_WINDOWS = 2
 
 KNEE: dict[str, tuple[Any, ...]] = {
-    "levels.query": (None, 32, 16, 8, 4),
-    "levels.key_value": (None, 32, 16, 8, 4),
+    "levels.query": (256, 16, 8, 4),
+    "levels.key_value": (256, 16, 8, 4),
 }
-"""The quantisation knee: the axes of the published one (FACTS 5)."""
+"""The quantisation knee, around the published one's axes (FACTS 5). 256 levels stand for full
+precision: null would take away the clamp too, which an adapted model leans on."""
 
 
 @dataclass(frozen=True, eq=False)
