@@ -52,8 +52,8 @@ def curves_table(adapted: AdaptedModel) -> RenderableType:
                 f"{sum(tail) / len(tail):.3f}",
             )
     note = (
-        "  Training loss, mean over steps: of transfer the share of variance missed, of the others "
-        "nats a token over the training mixture."
+        "  What each stage minimises, mean over steps: transfer the share of variance missed, the "
+        "others nats a token over the training mixture, in part replaced by distillation."
     )
     parts: list[RenderableType] = [stages, note]
     matching = curves.get("matching")
