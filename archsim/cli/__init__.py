@@ -13,6 +13,7 @@ import click
 
 COMMANDS = {
     "simulate": "Replay a token trace on the hardware: time, energy, area, function.",
+    "sweep": "Explore a design space: many hardwares, Pareto front, sensitivity.",
     "compare": "The accelerator beside GPUs, by measurements and a model.",
     "baseline": "Measure the GPU side on a GPU of your own.",
     "evaluate": "A model with the hardware's attention inside: loss, agreement, probes.",

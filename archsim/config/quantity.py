@@ -108,6 +108,14 @@ def parse_quantity(text: str, unit: str) -> float:
     return value
 
 
+def split_quantity(text: str) -> tuple[float, str]:
+    """The number and the unit of a text like "15 ns"; ValueError if it is none."""
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise ValueError(f"cannot read {text[:60]!r} as a number with a unit")
+    return float(match[1]), match[2]
+
+
 EXAMPLES = {
     "s": "15 ns", "m^2": "1 um^2", "J": "0.2 pJ", "A": "80 uA", "F": "10 fF", "Hz": "1 GHz",
     "V": "0.9 V", "W": "1 mW", "byte": "72 MB", "byte/s": "1008 GB/s", "FLOP/s": "82.6 TFLOP/s",

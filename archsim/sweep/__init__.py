@@ -1,0 +1,1 @@
+"""Design-space exploration: axes, points, workers, a resumable store, Pareto front."""

@@ -1,0 +1,199 @@
+"""What is kept of a point: flat figures with units in their names, and the objectives over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from archsim.config.loading import suggestion
+from archsim.errors import ConfigError, one_line
+from archsim.result import Result
+from archsim.sweep.expression import Expression, Value, parse_expression
+
+Figures = dict[str, Value]
+Direction = Literal["minimise", "maximise"]
+
+PATHS = {
+    "attention_ns": "latency.attention_ns.mean",
+    "attention_max_ns": "latency.attention_ns.max",
+    "token_ns": "latency.token_ns.mean",
+    "queue_ns": "latency.queue_ns.mean",
+    "total_ns": "latency.total_ns",
+    "interval_ns": "throughput.initiation_interval_ns",
+    "tokens_per_s": "throughput.tokens_per_s",
+    "tops": "throughput.tops",
+    "tops_per_w": "throughput.tops_per_w",
+    "average_power_mw": "throughput.average_power_mw",
+    "peak_power_mw": "throughput.peak_power_mw",
+    "energy_pj": "energy_per_token_per_head_pj.total",
+    "energy_qk_pj": "energy_per_token_per_head_pj.qk",
+    "energy_sv_pj": "energy_per_token_per_head_pj.sv",
+    "energy_digital_pj": "energy_per_token_per_head_pj.digital",
+    "energy_dac_pj": "energy_per_token_per_head_pj.dac",
+    "energy_static_pj": "energy_per_token_per_head_pj.static",
+    "energy_refresh_pj": "energy_per_token_per_head_pj.refresh",
+    "run_energy_pj": "energy_pj.total",
+    "area_mm2": "area_mm2.per_head",
+    "chip_area_mm2": "area_mm2.chip",
+    "bottleneck": "bottleneck.resource",
+    "limited_by": "bottleneck.limited_by",
+    "sqnr_db": "function.sqnr_db",
+    "max_abs_error": "function.max_abs_error",
+    "saturation_query": "function.saturation.query",
+    "saturation_key": "function.saturation.key",
+    "saturation_value": "function.saturation.value",
+    "saturation_score_low": "function.saturation.score_low",
+    "saturation_score_high": "function.saturation.score_high",
+    "saturation_output": "function.saturation.output",
+    "latency_assumed": "foundation.latency.assumed",
+    "energy_assumed": "foundation.energy.assumed",
+    "area_assumed": "foundation.area.assumed",
+}
+"""Name of a figure and where the document of ``archsim simulate --json`` has the same number.
+
+``energy_pj`` is of one token in one head, ``area_mm2`` of one head; ``*_assumed`` are shares.
+"""
+
+COMPUTED = {
+    "edp_pj_ns": ("energy_pj", "attention_ns"),
+    "tokens_per_s_per_mm2": ("tokens_per_s", "chip_area_mm2"),
+    "tops_per_mm2": ("tops", "chip_area_mm2"),
+}
+"""Figures made of two others: the product for ``edp_pj_ns``, else the quotient."""
+
+TEXTS = {"bottleneck", "limited_by"}
+
+
+_UNITS = {
+    "_tokens_per_s_per_mm2": "tokens/s/mm^2", "tokens_per_s": "tokens/s", "tops_per_mm2": "TOPS/mm^2",
+    "tops_per_w": "TOPS/W", "tops": "TOPS", "_pj_ns": "pJ ns", "_ns": "ns", "_pj": "pJ",
+    "_mw": "mW", "_mm2": "mm^2", "_db": "dB",
+}  # fmt: skip
+
+
+def unit_of_figure(name: str) -> str:
+    """The unit of a figure as text; nothing for shares and expressions."""
+    return next((unit for ending, unit in _UNITS.items() if f"_{name}".endswith(ending)), "")
+
+
+def figure_names() -> list[str]:
+    """Every figure of a point, in order."""
+    return [*PATHS, *COMPUTED]
+
+
+def figures(result: Result) -> Figures:
+    """The figures of a simulation; None where one does not exist (SQNR of an exact result)."""
+    found: Figures = {}
+    for name, path in PATHS.items():
+        section, *inner = path.split(".")
+        value = getattr(result, section)
+        for key in inner:
+            value = value.get(key)
+            if value is None:
+                break
+        found[name] = value
+    for name, (first, second) in COMPUTED.items():
+        a, b = found[first], found[second]
+        assert isinstance(a, int | float)
+        assert isinstance(b, int | float)
+        found[name] = a * b if name == "edp_pj_ns" else (a / b if b else None)
+    return found
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a design is judged by: a figure, or an expression over figures, and its better end."""
+
+    name: str
+    direction: Direction
+    expression: Expression
+
+    def value(self, results: Mapping[str, Value]) -> float | None:
+        """Its value for a point; None where a figure it needs does not exist."""
+        if any(results.get(name) is None for name in self.expression.names):
+            return None
+        value = self.expression.value(results)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"objective {self.name}: {self.expression.text!r} is not a number")
+        return float(value)
+
+    @property
+    def sign(self) -> float:
+        """+1 where smaller is better, -1 where larger is."""
+        return 1.0 if self.direction == "minimise" else -1.0
+
+
+NAMED: dict[str, tuple[str, Direction]] = {
+    "latency": ("attention_ns", "minimise"),
+    "energy": ("energy_pj", "minimise"),
+    "area": ("area_mm2", "minimise"),
+    "edp": ("edp_pj_ns", "minimise"),
+    "throughput": ("tokens_per_s", "maximise"),
+    "throughput_per_area": ("tokens_per_s_per_mm2", "maximise"),
+    "efficiency": ("tops_per_w", "maximise"),
+    "power": ("average_power_mw", "minimise"),
+    "sqnr": ("sqnr_db", "maximise"),
+}
+"""Objectives by the words people use."""
+
+DEFAULT_OBJECTIVES = ("latency", "energy", "area", "sqnr")
+
+_DIRECTIONS: dict[str, Direction] = {
+    "minimise": "minimise", "minimize": "minimise", "min": "minimise",
+    "maximise": "maximise", "maximize": "maximise", "max": "maximise",
+}  # fmt: skip
+
+
+def _direction(name: str, text: object) -> Direction:
+    if not isinstance(text, str) or text not in _DIRECTIONS:
+        raise ConfigError(
+            f"objective {name}: direction {one_line(text, 40)!r}: use minimise or maximise"
+        )
+    return _DIRECTIONS[text]
+
+
+def objective(name: str, given: object = None) -> Objective:
+    """An objective by name, with a direction, or as ``{expression, direction}``.
+
+    Raises ConfigError for an unknown figure, or a direction that is missing or unknown.
+    """
+    numbers = [figure for figure in figure_names() if figure not in TEXTS]
+    if isinstance(given, Mapping):
+        if set(given) != {"expression", "direction"}:
+            raise ConfigError(f"objective {name}: give expression and direction")
+        expression = parse_expression(given["expression"], numbers)
+        return Objective(name, _direction(name, given["direction"]), expression)
+    if name in NAMED:
+        figure, default = NAMED[name]
+        direction = default if given is None else _direction(name, given)
+        return Objective(name, direction, parse_expression(figure, numbers))
+    if name not in numbers:
+        hint = suggestion(name, [*NAMED, *numbers])
+        raise ConfigError(f"unknown objective {name!r}{hint or f'; use {", ".join(NAMED)}'}")
+    if given is None:
+        raise ConfigError(f"objective {name}: say minimise or maximise, like '{name}: minimise'")
+    return Objective(name, _direction(name, given), parse_expression(name, numbers))
+
+
+def objectives(given: object) -> tuple[Objective, ...]:
+    """Objectives of a sweep file: a list of names, or names with directions or expressions.
+
+    Raises ConfigError as `objective` does.
+    """
+    if isinstance(given, Mapping):
+        found = [objective(str(name), value) for name, value in given.items()]
+    elif isinstance(given, list):
+        found = []
+        for item in given:
+            name, separator, direction = str(item).partition(":")
+            found.append(objective(name.strip(), direction.strip() if separator else None))
+    else:
+        raise ConfigError("objectives: a list like [latency, energy], or names with directions")
+    if not found:
+        raise ConfigError("objectives: none given; like [latency, energy, area]")
+    names = [each.name for each in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"objective {name}: given twice")
+    return tuple(found)

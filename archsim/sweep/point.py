@@ -1,0 +1,208 @@
+"""One point made concrete: a key that names its content, and the run that answers it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import archsim
+from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, hardware_path, load_hardware
+from archsim.errors import ArchsimError, ConfigError, CorruptInputError, one_line
+from archsim.result import Result
+from archsim.simulation import known_tokens, simulate_trace
+from archsim.sweep.definition import Sweep
+from archsim.sweep.design import Parameters, overrides
+from archsim.sweep.expression import Value
+from archsim.sweep.figures import Figures, figures
+from archsim.workload.trace import Trace, load_trace
+
+Status = Literal["ok", "invalid", "failed", "crashed", "timeout"]
+"""`invalid`: validation refused it; `failed`: an error of ours; the others lost their worker."""
+
+LASTING: tuple[Status, ...] = ("ok", "invalid")
+"""What running again would give again."""
+
+_MODEL = ("config", "components", "datapath", "timing")
+_MODEL_FILES = ("compiled.py", "function.py", "ledger.py", "simulation.py", "result.py")
+_MODEL_OWN = ("figures.py", "point.py")
+
+
+@functools.cache
+def model_version() -> str:
+    """Version and a hash of the code that decides a result: results of other code are not reused."""
+    root = Path(archsim.__file__).parent
+    files = [path for folder in _MODEL for path in (root / folder).glob("*.py")]
+    files += [root / name for name in _MODEL_FILES if (root / name).is_file()]
+    files += [root / "sweep" / name for name in _MODEL_OWN]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A trace by name or path, how much of it, and in which order its tokens come."""
+
+    trace: str
+    tokens: int | None = None
+    layers: int | None = None
+    order: str = "generate"
+    prompt: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to run a point; `hardware` None where validation refused it.
+
+    `base` and `fixed` load the hardware that `changes` change; `hardware` and `trace` are the
+    hashes that it must come to. `group` is equal where the functional result is.
+    """
+
+    key: str
+    parameters: Parameters
+    base: str
+    fixed: dict[str, Value]
+    changes: dict[str, Value]
+    workload: Workload
+    hardware: str | None
+    trace: str
+    group: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a point."""
+
+    key: str
+    status: Status
+    results: Figures | None = None
+    reason: str = ""
+    wall_s: float = 0.0
+
+
+@functools.lru_cache(maxsize=4)
+def _whole_trace(name: str) -> Trace:
+    return load_trace(name)
+
+
+@functools.lru_cache(maxsize=8)
+def open_trace(name: str, tokens: int | None, layers: int | None) -> Trace:
+    """A trace, opened once a process; raises ConfigError if it has not so many tokens or layers."""
+    trace = _whole_trace(name)
+    return trace.select(tokens, None if layers is None else slice(0, layers))
+
+
+@functools.lru_cache(maxsize=8)
+def _base(name: str, fixed: str) -> Hardware:
+    return load_hardware(name, json.loads(fixed))
+
+
+def functional_group(hardware: Hardware, trace: Trace) -> str:
+    """Equal where the functional result is; only the order of points depends on it."""
+    config = hardware.config
+    parts = config.model_dump(include={"window", "cell", "array", "retention", "levels"})
+    parts["saturation"] = [
+        config.converter.score.saturation_current,
+        config.converter.output.saturation_current,
+    ]
+    text = json.dumps([parts, trace.sha256], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _content_key(parts: list[object]) -> str:
+    text = json.dumps([*parts, model_version()], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Preparation:
+    """Turns points of a sweep into jobs; hardware and traces are read once."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+
+    def _hardware(self, name: str) -> Hardware:
+        return _base(name, json.dumps(dict(self.sweep.fixed)))
+
+    def contents(self) -> list[str]:
+        """Hashes of every hardware and trace the sweep names.
+
+        Raises ConfigError or CorruptInputError if one cannot be read.
+        """
+        sweep = self.sweep
+        listed = {axis.key: axis.values or () for axis in sweep.axes}
+        hardware = listed.get("hardware", (sweep.hardware,))
+        traces = listed.get("trace", (sweep.trace,))
+        return [
+            *(self._hardware(str(name)).sha256 for name in hardware),
+            *(_whole_trace(str(name)).sha256 for name in traces),
+        ]
+
+    def job(self, parameters: Parameters) -> Job:
+        """The job of one point; a point that validation refuses has no hardware but a reason."""
+        sweep = self.sweep
+        given = {
+            key: parameters.get(key, getattr(sweep, key))
+            for key in ("trace", "tokens", "order", "prompt")
+        }
+        workload = Workload(layers=sweep.layers, **given)  # type: ignore[arg-type]
+        name = str(parameters.get("hardware", sweep.hardware))
+        changes = overrides(parameters)
+        base = str(hardware_path(name).resolve()) if Path(name).suffix else name
+        fixed = dict(sweep.fixed)
+        hardware: Hardware | None = None
+        trace: Trace | None = None
+        reason = ""
+        try:
+            hardware = self._hardware(name).changed(changes)
+            trace = open_trace(workload.trace, workload.tokens, workload.layers)
+            known = known_tokens(trace, workload.order, workload.prompt)
+        except ConfigError as error:
+            reason = one_line(error)
+        if hardware is None or trace is None or reason:
+            key = _content_key(["invalid", base, fixed, changes, vars(workload)])
+            return Job(key, parameters, base, fixed, changes, workload, None, "", "", reason)
+        key = _content_key([hardware.sha256, trace.sha256, known])
+        group = functional_group(hardware, trace)
+        return Job(
+            key, parameters, base, fixed, changes, workload, hardware.sha256, trace.sha256, group
+        )
+
+    def paper(self) -> Job:
+        """The published design, unchanged, on the sweep's own trace."""
+        plain = Preparation(replace(self.sweep, hardware=DEFAULT_HARDWARE, fixed={}))
+        return plain.job({})
+
+
+def run_job(job: Job) -> Outcome:
+    """Run one point in this process. Never raises: an error is the outcome."""
+    began = time.perf_counter()
+
+    def outcome(status: Status, results: Figures | None = None, reason: str = "") -> Outcome:
+        return Outcome(job.key, status, results, reason, time.perf_counter() - began)
+
+    if job.hardware is None:
+        return outcome("invalid", reason=job.reason)
+    try:
+        hardware = _base(job.base, json.dumps(job.fixed)).changed(job.changes)
+        work = job.workload
+        trace = open_trace(work.trace, work.tokens, work.layers)
+        if (hardware.sha256, trace.sha256) != (job.hardware, job.trace):
+            raise CorruptInputError("hardware or trace file changed while the sweep ran")
+        result = Result(simulate_trace(trace, hardware, order=work.order, prompt=work.prompt))
+        return outcome("ok", figures(result))
+    except ConfigError as error:
+        return outcome("invalid", reason=one_line(error))
+    except ArchsimError as error:
+        return outcome("failed", reason=one_line(error))
+    except MemoryError:
+        return outcome("failed", reason="out of memory")
+    except Exception as error:  # a defect of ours costs a point, not the sweep
+        return outcome("failed", reason=f"{type(error).__name__}: {one_line(error)}")
