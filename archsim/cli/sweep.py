@@ -39,9 +39,7 @@ class SweepGroup(click.Group):
         return [name for name in super().list_commands(ctx) if name != RUN]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        run_command.format_help(
-            click.Context(run_command, ctx.parent, ctx.info_name), formatter
-        )
+        run_command.format_help(click.Context(run_command, ctx.parent, ctx.info_name), formatter)
         self.format_commands(ctx, formatter)
 
 

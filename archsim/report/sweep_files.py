@@ -84,7 +84,7 @@ def _write_parquet(rows: Sequence[dict[str, Value]], path: Path) -> None:
         values = [row[name] for row in rows]
         kinds = {type(value) for value in values} - {type(None)}
         if kinds == {int, float}:
-            values = [None if value is None else float(value) for value in values]  # type: ignore[arg-type]
+            values = [None if value is None else float(value) for value in values]
         elif len(kinds) > 1:  # an axis over numbers and words
             values = [None if value is None else str(value) for value in values]
         columns[name] = values

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from archsim.errors import ConfigError
 from archsim.sweep.axes import Axis, si_value
 from archsim.sweep.design import Space, sobol_rows
-from archsim.sweep.expression import Expression, Value, parse_expression
 from archsim.sweep.exploration import Exploration, Point
+from archsim.sweep.expression import Expression, Value, parse_expression
 from archsim.sweep.figures import NAMED, Objective, figure_names, objective
 
 Array = NDArray[np.float64]
@@ -25,9 +25,7 @@ BINS = 8
 """Parts a continuous axis is cut into for its main effect, equally many points in each."""
 
 
-def valued(
-    exploration: Exploration, objectives: Sequence[Objective]
-) -> tuple[list[int], Array]:
+def valued(exploration: Exploration, objectives: Sequence[Objective]) -> tuple[list[int], Array]:
     """Indices of points with all objectives, and their values (points, objectives)."""
     indices, rows = [], []
     for index, point in enumerate(exploration.points):

@@ -24,7 +24,7 @@ RUN_KEYS: dict[str, Any] = {
     "prompt": Annotated[int, Field(ge=1)] | None,
     "tokens": Annotated[int, Field(ge=1)] | None,
 }
-"""What an axis can vary beside the config: the hardware file, the trace, how much, in what order."""
+"""What an axis can vary beside the config: hardware file, trace, how much of it, its order."""
 
 DIGITS = 6
 """Significant digits of a value between the ends of a range."""
@@ -44,7 +44,8 @@ def _adapter(key: str) -> TypeAdapter[Any]:
     if key in RUN_KEYS:
         return TypeAdapter(RUN_KEYS[key], config=strict)
     info = field_of(HardwareConfig, key)
-    return TypeAdapter(Annotated[info.annotation, info], config=strict)
+    kind: Any = Annotated[info.annotation, info]
+    return TypeAdapter(kind, config=strict)
 
 
 def check_key(key: str) -> None:
@@ -283,9 +284,7 @@ def axis_from_text(text: str) -> Axis:
     key, separator, raw = text.partition("=")
     key, raw = key.strip(), raw.strip()
     if not separator or not key:
-        raise ConfigError(
-            f"--vary {one_line(text, 60)!r}: write key=32,64,128 or key=1GHz..2GHz:4"
-        )
+        raise ConfigError(f"--vary {one_line(text, 60)!r}: write key=32,64,128 or key=1GHz..2GHz:4")
     check_key(key)
     if not raw:
         raise ConfigError(f"--vary {key}: an empty axis; list the values it takes")

@@ -42,6 +42,12 @@ _RANGE = {
     "required": ["from", "to"],
     "additionalProperties": False,
 }
+_OBJECTIVES = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        {"type": "object", "minProperties": 1},
+    ]
+}
 _AXIS = {"anyOf": [{"type": "array", "items": _SCALAR, "minItems": 1}, _RANGE, _SCALAR]}
 
 
@@ -74,11 +80,9 @@ class SweepFile(Section):
         default={}, description="keys that follow from the axes, as expressions in SI units"
     )
     constraints: list[str] = Field(default=[], description="conditions that every point meets")
-    objectives: Annotated[
-        Any,
-        WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1},
-                                  {"type": "object", "minProperties": 1}]}),
-    ] = Field(default=list(DEFAULT_OBJECTIVES), description="figures and their better end")  # fmt: skip
+    objectives: Annotated[Any, WithJsonSchema(_OBJECTIVES)] = Field(
+        default=list(DEFAULT_OBJECTIVES), description="figures and their better end"
+    )
     method: Method = "grid"
     points: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None, description="how many, for random, sobol and search"
@@ -143,6 +147,8 @@ class Sweep:
             "batch": self.batch,
             "time_limit": None if self.time_limit is None else f"{self.time_limit!r} s",
         }
+        if self.method == "grid":
+            del values["points"]
         return {key: value for key, value in values.items() if value not in (None, {}, [], "")}
 
     @property
@@ -217,9 +223,7 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
 
     if not file.axes:
         raise ConfigError(f"{place('axes')}: axes: nothing varies; like 'array.rows: [32, 64]'")
-    axes = tuple(
-        at(f"axes.{key}", axis_from_file, key, given) for key, given in file.axes.items()
-    )
+    axes = tuple(at(f"axes.{key}", axis_from_file, key, given) for key, given in file.axes.items())
     taken = {axis.key for axis in axes}
     for key, value in file.fixed.items():
         at(f"set.{key}", _check_fixed, key, value, taken)

@@ -83,12 +83,8 @@ class Space:
         )
 
 
+@lru_cache(maxsize=65536, typed=True)
 def _si(key: str, value: Value) -> Value:
-    return _cached_si(key, type(value), value)
-
-
-@lru_cache(maxsize=65536)
-def _cached_si(key: str, kind: type, value: Value) -> Value:
     return si_value(key, value)
 
 
@@ -188,9 +184,7 @@ def sobol_rows(sweep: Sweep, space: Space) -> list[Parameters | None]:
     try:
         from scipy.stats import qmc
     except ImportError:
-        raise MissingExtraError(
-            "method sobol needs SciPy: pip install 'archsim[sweep]'"
-        ) from None
+        raise MissingExtraError("method sobol needs SciPy: pip install 'archsim[sweep]'") from None
     axes, count = len(sweep.axes), sobol_base(sweep)
     both = qmc.Sobol(2 * axes, scramble=True, rng=sweep.seed).random(count)
     a, b = both[:, :axes], both[:, axes:]

@@ -1,4 +1,4 @@
-"""The driver: hands points to an executor, keeps every answer in the store, and tells how far it is.
+"""The driver: hands points to an executor, keeps every answer in the store, reports progress.
 
 Only the driver writes the store. Points go out ordered by their functional result, so that a worker
 that has it at hand runs all points that share it.
@@ -164,7 +164,9 @@ def run_jobs(
     tell(list(answers.values()))
     refused = [j for j in unique.values() if j.key not in answers and j.hardware is None]
     for first in range(0, len(refused), 1000):
-        outcomes = [Outcome(j.key, "invalid", None, j.reason) for j in refused[first : first + 1000]]
+        outcomes = [
+            Outcome(j.key, "invalid", None, j.reason) for j in refused[first : first + 1000]
+        ]
         store.save(outcomes)
         keep(outcomes, ran=False)
     queue = Queue([job for job in unique.values() if job.key not in answers])

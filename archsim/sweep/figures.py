@@ -66,8 +66,8 @@ TEXTS = {"bottleneck", "limited_by"}
 
 
 _UNITS = {
-    "_tokens_per_s_per_mm2": "tokens/s/mm^2", "tokens_per_s": "tokens/s", "tops_per_mm2": "TOPS/mm^2",
-    "tops_per_w": "TOPS/W", "tops": "TOPS", "_pj_ns": "pJ ns", "_ns": "ns", "_pj": "pJ",
+    "tokens_per_s_per_mm2": "tokens/s/mm^2", "tokens_per_s": "tokens/s",
+    "tops_per_mm2": "TOPS/mm^2", "tops_per_w": "TOPS/W", "tops": "TOPS", "_pj_ns": "pJ ns", "_ns": "ns", "_pj": "pJ",
     "_mw": "mW", "_mm2": "mm^2", "_db": "dB",
 }  # fmt: skip
 
@@ -169,8 +169,8 @@ def objective(name: str, given: object = None) -> Objective:
         direction = default if given is None else _direction(name, given)
         return Objective(name, direction, parse_expression(figure, numbers))
     if name not in numbers:
-        hint = suggestion(name, [*NAMED, *numbers])
-        raise ConfigError(f"unknown objective {name!r}{hint or f'; use {", ".join(NAMED)}'}")
+        hint = suggestion(name, [*NAMED, *numbers]) or f"; use {', '.join(NAMED)}"
+        raise ConfigError(f"unknown objective {name!r}{hint}")
     if given is None:
         raise ConfigError(f"objective {name}: say minimise or maximise, like '{name}: minimise'")
     return Objective(name, _direction(name, given), parse_expression(name, numbers))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import archsim
 from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, hardware_path, load_hardware
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError, one_line
+from archsim.function import function_key
 from archsim.result import Result
 from archsim.simulation import known_tokens, simulate_trace
 from archsim.sweep.definition import Sweep
@@ -34,8 +34,8 @@ _MODEL_OWN = ("figures.py", "point.py")
 
 @functools.cache
 def model_version() -> str:
-    """Version and a hash of the code that decides a result: results of other code are not reused."""
-    root = Path(archsim.__file__).parent
+    """A hash of the code that decides a result: results of other code are not reused."""
+    root = Path(__file__).resolve().parents[1]
     files = [path for folder in _MODEL for path in (root / folder).glob("*.py")]
     files += [root / name for name in _MODEL_FILES if (root / name).is_file()]
     files += [root / "sweep" / name for name in _MODEL_OWN]
@@ -105,18 +105,6 @@ def _base(name: str, fixed: str) -> Hardware:
     return load_hardware(name, json.loads(fixed))
 
 
-def functional_group(hardware: Hardware, trace: Trace) -> str:
-    """Equal where the functional result is; only the order of points depends on it."""
-    config = hardware.config
-    parts = config.model_dump(include={"window", "cell", "array", "retention", "levels"})
-    parts["saturation"] = [
-        config.converter.score.saturation_current,
-        config.converter.output.saturation_current,
-    ]
-    text = json.dumps([parts, trace.sha256], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _content_key(parts: list[object]) -> str:
     text = json.dumps([*parts, model_version()], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -152,7 +140,7 @@ class Preparation:
             key: parameters.get(key, getattr(sweep, key))
             for key in ("trace", "tokens", "order", "prompt")
         }
-        workload = Workload(layers=sweep.layers, **given)  # type: ignore[arg-type]
+        workload = Workload(layers=sweep.layers, **given)
         name = str(parameters.get("hardware", sweep.hardware))
         changes = overrides(parameters)
         base = str(hardware_path(name).resolve()) if Path(name).suffix else name
@@ -170,7 +158,7 @@ class Preparation:
             key = _content_key(["invalid", base, fixed, changes, vars(workload)])
             return Job(key, parameters, base, fixed, changes, workload, None, "", "", reason)
         key = _content_key([hardware.sha256, trace.sha256, known])
-        group = functional_group(hardware, trace)
+        group = function_key(trace, hardware.config)
         return Job(
             key, parameters, base, fixed, changes, workload, hardware.sha256, trace.sha256, group
         )

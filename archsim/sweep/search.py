@@ -87,7 +87,7 @@ def _study(sweep: Sweep) -> optuna.Study:
         else:
             sampler = optuna.samplers.TPESampler(seed=sweep.seed, constant_liar=True)
         return optuna.create_study(
-            directions=[o.direction.replace("ise", "ize") for o in sweep.objectives],
+            directions=["minimize" if o.sign > 0 else "maximize" for o in sweep.objectives],
             sampler=sampler,
         )
 
@@ -110,9 +110,7 @@ def _complete(space: Space, trial: optuna.Trial) -> Parameters | None:
     return space.complete(chosen)
 
 
-def _tell(
-    study: optuna.Study, sweep: Sweep, trial: optuna.Trial, outcome: Outcome | None
-) -> None:
+def _tell(study: optuna.Study, sweep: Sweep, trial: optuna.Trial, outcome: Outcome | None) -> None:
     from optuna.trial import TrialState
 
     results = outcome.results if outcome is not None else None
@@ -122,4 +120,3 @@ def _tell(
         study.tell(trial, state=TrialState.FAIL)
     else:
         study.tell(trial, numbers)
-

@@ -223,7 +223,9 @@ class Store:
                 ).fetchone()
                 if done is not None and done[0] in LASTING:
                     continue
-                self._base.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (key, *mine))
+                self._base.execute(
+                    "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (key, *mine)
+                )
                 got.add(key)
         return got
 

@@ -1,0 +1,339 @@
+"""Charts of a sweep: Pareto scatter, parallel coordinates, heat maps; SVG, PNG and one page.
+
+The page asks the network for nothing and runs no script: what a point is shows as the title of its
+mark in the SVG.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from archsim.errors import MissingExtraError
+from archsim.report.sweep import axis_labels, design_text, is_paper, objective_unit
+from archsim.report.tables import number
+from archsim.sweep.analysis import pareto, valued
+from archsim.sweep.axes import si_value
+from archsim.sweep.exploration import Exploration
+from archsim.sweep.expression import Value
+from archsim.sweep.figures import Objective
+
+WIDTH, HEIGHT, PNG_SCALE = 260, 220, 2
+MOST_PANELS, MOST_LINES = 6, 2000
+MOST_TICKS = 24
+"""Values of an axis that a heat map can still label."""
+
+FRONT, OTHER, PUBLISHED = "#1f5fa8", "#b5bcc4", "#d1495b"
+KINDS = ["on the front", "beaten", "published design"]
+
+Row = dict[str, Any]
+
+
+def charts(exploration: Exploration) -> dict[str, bytes]:
+    """File names and contents; nothing where no point has every objective.
+
+    Raises MissingExtraError without the extra ``report``.
+    """
+    try:
+        import altair  # noqa: F401
+        import vl_convert
+    except ImportError:
+        raise MissingExtraError("charts need Altair: pip install 'archsim[report]'") from None
+    rows = _rows(exploration)
+    if not rows:
+        return {}
+    drawn: dict[str, tuple[str, Any]] = {}
+    objectives = _varying(exploration, rows)
+    if len(objectives) > 1:
+        drawn["pareto"] = ("Pareto front", pareto_chart(rows, objectives))
+    parallel = parallel_chart(exploration, rows, objectives)
+    if parallel is not None:
+        drawn["parallel"] = ("Every point, axis by axis", parallel)
+    heat = heat_chart(exploration, rows, objectives)
+    if heat is not None:
+        drawn["heat-map"] = ("Two axes", heat)
+    files: dict[str, bytes] = {}
+    sections = []
+    for name, (title, chart) in drawn.items():
+        specification = chart.to_json()
+        picture = with_titles(vl_convert.vegalite_to_svg(specification))
+        files[f"{name}.svg"] = picture.encode()
+        files[f"{name}.png"] = vl_convert.vegalite_to_png(specification, scale=PNG_SCALE)
+        sections.append((title, picture))
+    files["sweep.html"] = _page(exploration, sections).encode()
+    return files
+
+
+def _rows(exploration: Exploration) -> list[Row]:
+    """One row a point that has every objective; the published design last."""
+    objectives = exploration.sweep.objectives
+    front = set(pareto(exploration))
+    indices, values = valued(exploration, objectives)
+    points = [(exploration.points[i], i in front, v) for i, v in zip(indices, values, strict=True)]
+    keys = list(points[0][0].parameters) if points else []
+    labels = axis_labels(keys)
+    rows: list[Row] = []
+    for number_, (point, on_front, row_values) in enumerate(points):
+        kind = KINDS[0] if on_front else KINDS[1]
+        if is_paper(exploration, point):
+            kind = KINDS[2]
+        row: Row = {"point": number_, "kind": kind, "parameters": point.parameters}
+        row |= {o.name: float(v) for o, v in zip(objectives, row_values, strict=True)}
+        row["text"] = _title(design_text(point.parameters, labels), objectives, row)
+        rows.append(row)
+    paper = exploration.paper
+    if rows and paper.results is not None and KINDS[2] not in {row["kind"] for row in rows}:
+        found = [o.value(paper.results) for o in objectives]
+        if None not in found:
+            row = {"point": len(rows), "kind": KINDS[2], "parameters": None}
+            row |= dict(zip((o.name for o in objectives), found, strict=True))
+            row["text"] = _title("published design", objectives, row)
+            rows.append(row)
+    return rows
+
+
+def _title(design: str, objectives: Sequence[Objective], row: Row) -> str:
+    figures = (f"{o.name} {number(row[o.name])} {objective_unit(o)}".strip() for o in objectives)
+    return "; ".join([design, *figures])
+
+
+def _varying(exploration: Exploration, rows: Sequence[Row]) -> list[Objective]:
+    return [o for o in exploration.sweep.objectives if len({row[o.name] for row in rows}) > 1]
+
+
+def _axis_title(o: Objective) -> str:
+    unit = objective_unit(o)
+    better = "low" if o.direction == "minimise" else "high"
+    return f"{o.name}{f', {unit}' if unit else ''} ({better} is better)"
+
+
+def with_titles(svg: str) -> str:
+    """The marks' descriptions also as titles, which browsers show under the pointer."""
+    return re.sub(
+        r'<path aria-label="([^"]*)"([^>]*?)(?:/>|></path>)',
+        r'<path aria-label="\1"\2><title>\1</title></path>',
+        svg,
+    )
+
+
+def pareto_chart(rows: Sequence[Row], objectives: Sequence[Objective]) -> Any:
+    """Each pair of objectives that vary, the front and the published design marked."""
+    import altair as alt
+
+    ordered = sorted(rows, key=lambda row: {KINDS[1]: 0, KINDS[0]: 1, KINDS[2]: 2}[row["kind"]])
+    colour = alt.Color("kind:N", title=None).scale(domain=KINDS, range=[FRONT, OTHER, PUBLISHED])
+    shape = alt.Shape("kind:N", title=None).scale(
+        domain=KINDS, range=["circle", "circle", "diamond"]
+    )
+    size = alt.Size("kind:N", legend=None).scale(domain=KINDS, range=[60, 30, 160])
+    panels = []
+    for x, y in list(itertools.combinations(objectives, 2))[:MOST_PANELS]:
+        values = [
+            {"x": r[x.name], "y": r[y.name], "kind": r["kind"], "text": r["text"]} for r in ordered
+        ]
+        panels.append(
+            alt.Chart(alt.Data(values=values))
+            .mark_point(filled=True, opacity=0.9)
+            .encode(
+                x=alt.X("x:Q", title=_axis_title(x)).scale(zero=False),
+                y=alt.Y("y:Q", title=_axis_title(y)).scale(zero=False),
+                color=colour,
+                shape=shape,
+                size=size,
+                description="text:N",
+                tooltip="text:N",
+            )
+            .properties(width=WIDTH, height=HEIGHT)
+        )
+    return alt.concat(*panels, columns=2 if len(panels) <= 4 else 3)
+
+
+def _numbers(key: str, values: Sequence[Value]) -> list[float] | None:
+    """Axis values as numbers in SI units; None where one is a word."""
+    numbers = []
+    for value in values:
+        found = si_value(key, value)
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            return None
+        numbers.append(float(found))
+    return numbers
+
+
+def _places(key: str, values: Sequence[Value]) -> tuple[list[float], str, str]:
+    """Where each value of an axis lies between 0 and 1, and its two ends as text."""
+    numbers = _numbers(key, values)
+    if numbers is None or min(numbers) == max(numbers):
+        names = sorted({str(value) for value in values})
+        last = max(len(names) - 1, 1)
+        return [names.index(str(value)) / last for value in values], names[0], names[-1]
+    order = sorted(range(len(numbers)), key=lambda i: numbers[i])
+    low, high = numbers[order[0]], numbers[order[-1]]
+    places = [(value - low) / (high - low) for value in numbers]
+    return places, str(values[order[0]]), str(values[order[-1]])
+
+
+def parallel_chart(
+    exploration: Exploration, rows: Sequence[Row], objectives: Sequence[Objective]
+) -> Any:
+    """A line a point through every axis and objective; None where there is nothing to compare."""
+    import altair as alt
+
+    inside = [row for row in rows if row["parameters"] is not None][:MOST_LINES]
+    keys = [
+        key
+        for key in (inside[0]["parameters"] if inside else ())
+        if len({str(row["parameters"][key]) for row in inside}) > 1
+    ]
+    if len(inside) < 2 or len(keys) + len(objectives) < 3:
+        return None
+    labels = axis_labels(keys)
+    values: list[Row] = []
+    ticks: list[Row] = []
+    columns = [(labels[key], [row["parameters"][key] for row in inside], key) for key in keys]
+    for label, given, key in columns:
+        places, low, high = _places(key, given)
+        values += _lines(label, places, inside)
+        ticks += [{"axis": label, "y": 0, "text": low}, {"axis": label, "y": 1, "text": high}]
+    for o in objectives:
+        numbers = [row[o.name] for row in inside]
+        low, high = min(numbers), max(numbers)
+        unit = objective_unit(o)
+        label = f"{o.name}, {unit}" if unit else o.name
+        values += _lines(label, [(n - low) / ((high - low) or 1) for n in numbers], inside)
+        ticks += [
+            {"axis": label, "y": 0, "text": number(low)},
+            {"axis": label, "y": 1, "text": number(high)},
+        ]
+    order = list(dict.fromkeys(tick["axis"] for tick in ticks))
+    x = (
+        alt.X("axis:N", sort=order, title=None)
+        .axis(labelAngle=0, labelLimit=120)
+        .scale(padding=0.6)
+    )
+    y = alt.Y("y:Q", axis=None)
+    lines = (
+        alt.Chart(alt.Data(values=values))
+        .mark_line(strokeWidth=1)
+        .encode(
+            x=x,
+            y=y,
+            detail="point:Q",
+            color=alt.Color("kind:N", title=None).scale(
+                domain=KINDS, range=[FRONT, OTHER, PUBLISHED]
+            ),
+            opacity=alt.Opacity("kind:N", legend=None).scale(domain=KINDS, range=[0.9, 0.35, 1]),
+            description="text:N",
+        )
+    )
+    marks = alt.Chart(alt.Data(values=ticks))
+    above = marks.transform_filter("datum.y == 1").mark_text(dy=-9, fontSize=10)
+    below = marks.transform_filter("datum.y == 0").mark_text(dy=11, fontSize=10)
+    texts = [part.encode(x=x, y=y, text="text:N") for part in (above, below)]
+    width = max(2 * WIDTH, 110 * len(order))
+    return alt.layer(lines, *texts).properties(width=width, height=HEIGHT)
+
+
+def _lines(label: str, places: Sequence[float], rows: Sequence[Row]) -> list[Row]:
+    return [
+        {"axis": label, "y": place, "point": r["point"], "kind": r["kind"], "text": r["text"]}
+        for place, r in zip(places, rows, strict=True)
+    ]
+
+
+def heat_chart(
+    exploration: Exploration, rows: Sequence[Row], objectives: Sequence[Objective]
+) -> Any:
+    """The two axes with the most values, one map an objective: the best over all other axes."""
+    import altair as alt
+
+    axes = [a for a in exploration.sweep.axes if a.values and 1 < len(a.values) <= MOST_TICKS]
+    if len(axes) < 2 or not objectives:
+        return None
+    across, down = sorted(axes, key=lambda axis: -len(axis.values or ()))[:2]
+    labels = axis_labels([axis.key for axis in exploration.sweep.axes])
+    panels = []
+    for o in objectives:
+        best: dict[tuple[str, str], Row] = {}
+        for row in rows:
+            if row["parameters"] is None:
+                continue
+            place = str(row["parameters"][across.key]), str(row["parameters"][down.key])
+            if place not in best or o.sign * row[o.name] < o.sign * best[place][o.name]:
+                best[place] = row
+        values = [
+            {
+                "x": x,
+                "y": y,
+                "value": row[o.name],
+                "shown": number(row[o.name], 3),
+                "text": row["text"],
+            }
+            for (x, y), row in best.items()
+        ]
+        x = alt.X("x:N", sort=[str(v) for v in across.values or ()], title=labels[across.key])
+        y = alt.Y("y:N", sort=[str(v) for v in down.values or ()], title=labels[down.key])
+        base = alt.Chart(alt.Data(values=values)).encode(x=x.axis(labelAngle=0), y=y)
+        scheme = alt.Color("value:Q", title=None, legend=None).scale(
+            scheme="yellowgreenblue", reverse=o.direction == "maximise"
+        )
+        middle = (min(v["value"] for v in values) + max(v["value"] for v in values)) / 2
+        dark = f"datum.value {'>' if o.direction == 'minimise' else '<'} {middle!r}"
+        text = alt.condition(dark, alt.value("white"), alt.value("black"))
+        layers = [base.mark_rect().encode(color=scheme, description="text:N")]
+        if len(values) <= 64:
+            layers.append(base.mark_text(fontSize=10).encode(text="shown:N", color=text))
+        unit = objective_unit(o)
+        others = "best " if len(exploration.sweep.axes) > 2 else ""
+        title = f"{others}{o.name}{f', {unit}' if unit else ''}"
+        panels.append(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title))
+    return alt.concat(*panels, columns=2).resolve_scale(color="independent")
+
+
+def _page(exploration: Exploration, sections: Sequence[tuple[str, str]]) -> str:
+    """One HTML file: the charts and the Pareto table."""
+    sweep = exploration.sweep
+    front = pareto(exploration)
+    keys = list(exploration.points[0].parameters)
+    heads = [*keys, *(f"{o.name} {objective_unit(o)}".strip() for o in sweep.objectives)]
+    lines = []
+    for index in front:
+        point = exploration.points[index]
+        values = [o.value(point.results or {}) for o in sweep.objectives]
+        cells = [str(point.parameters[key]) for key in keys]
+        cells += ["-" if value is None else number(value) for value in values]
+        mark = " class=published" if is_paper(exploration, point) else ""
+        row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        lines.append(f"<tr{mark}>{row}</tr>")
+    table = "\n".join(lines)
+    figures = "\n".join(
+        f"<h2>{html.escape(title)}</h2>\n<figure>{picture}</figure>" for title, picture in sections
+    )
+    counts = ", ".join(f"{count:,} {name}" for name, count in exploration.counts.items())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sweep {html.escape(sweep.name)}</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; background: #fff; }}
+figure {{ margin: 0; overflow-x: auto; }}
+div {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: 13px; }}
+th, td {{ text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #ddd; }}
+.published {{ color: {PUBLISHED}; }}
+</style></head><body>
+<h1>Sweep {html.escape(sweep.name)}</h1>
+<p>{html.escape(sweep.description)}</p>
+<p>{len(exploration.points):,} points: {html.escape(counts)}. Energy is of one token in one head, area
+of one head. Point at a mark to read what it is.</p>
+{figures}
+<h2>Pareto front</h2>
+<div><table><tr>{"".join(f"<th>{html.escape(head)}</th>" for head in heads)}</tr>
+{table}
+</table></div>
+</body></html>
+"""
