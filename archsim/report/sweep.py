@@ -107,7 +107,10 @@ def _front(exploration: Exploration) -> Iterable[RenderableType]:
         f"{'low' if o.direction == 'minimise' else 'high'} {o.name}" for o in sweep.objectives
     )
     volume = hypervolume(exploration)
-    yield Text(f"Pareto front: {len(front):,} points ({goals})", style="bold")
+    yield Text(
+        f"Pareto front: {len(front):,} of {len(exploration.points):,} points ({goals})",
+        style="bold",
+    )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for o in sweep.objectives:
         table.add_column(f"{o.name}\n{objective_unit(o)}", justify="right", no_wrap=True)
@@ -171,8 +174,7 @@ def _effects(effects: Sequence[Effect]) -> Iterable[RenderableType]:
             labels[effect.axis],
             percent(effect.share),
             *(indices if sobol else ()),
-            f"{number(effect.best[1])}, {_short(effect.best[0])}",
-            f"{number(effect.worst[1])}, {_short(effect.worst[0])}",
+            *(_mean(end) if effect.share else "-" for end in (effect.best, effect.worst)),
         )
         before = effect.objective
     yield table
@@ -182,8 +184,9 @@ def _effects(effects: Sequence[Effect]) -> Iterable[RenderableType]:
     yield note(text)
 
 
-def _short(level: str) -> str:
-    return "null" if level == "None" else level
+def _mean(end: tuple[str, float]) -> str:
+    level, mean = end
+    return f"{number(mean)}, {'null' if level == 'None' else level}"
 
 
 def _reasons(exploration: Exploration) -> list[RenderableType]:

@@ -237,7 +237,7 @@ def best(exploration: Exploration, goal: str, where: Sequence[str] = ()) -> Poin
     """
     name, separator, direction = goal.partition(":")
     own = {o.name: o for o in exploration.sweep.objectives}
-    figures = {figure: direction for figure, direction in NAMED.values()}
+    figures = dict(NAMED.values())
     if name in own and not separator:
         wanted = own[name]
     else:

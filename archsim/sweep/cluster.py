@@ -74,7 +74,7 @@ class Cluster:
 
     @property
     def _threads(self) -> int:
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, sum(int(count) for count in self._client.nthreads().values()))
 
     @property
     def wants(self) -> bool:

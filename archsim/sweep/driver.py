@@ -170,7 +170,7 @@ def run_jobs(
         store.save(outcomes)
         keep(outcomes, ran=False)
     queue = Queue([job for job in unique.values() if job.key not in answers])
-    if not len(queue) or stop.asked:
+    if not len(queue):
         return answers
     place = executor(len(queue))
     elsewhere: dict[str, Job] = {}

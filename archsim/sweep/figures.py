@@ -67,7 +67,8 @@ TEXTS = {"bottleneck", "limited_by"}
 
 _UNITS = {
     "tokens_per_s_per_mm2": "tokens/s/mm^2", "tokens_per_s": "tokens/s",
-    "tops_per_mm2": "TOPS/mm^2", "tops_per_w": "TOPS/W", "tops": "TOPS", "_pj_ns": "pJ ns", "_ns": "ns", "_pj": "pJ",
+    "tops_per_mm2": "TOPS/mm^2", "tops_per_w": "TOPS/W", "tops": "TOPS",
+    "_pj_ns": "pJ ns", "_ns": "ns", "_pj": "pJ",
     "_mw": "mW", "_mm2": "mm^2", "_db": "dB",
 }  # fmt: skip
 

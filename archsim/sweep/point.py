@@ -153,7 +153,7 @@ class Preparation:
             trace = open_trace(workload.trace, workload.tokens, workload.layers)
             known = known_tokens(trace, workload.order, workload.prompt)
         except ConfigError as error:
-            reason = one_line(error)
+            reason = one_line(str(error).removeprefix("--set "))
         if hardware is None or trace is None or reason:
             key = _content_key(["invalid", base, fixed, changes, vars(workload)])
             return Job(key, parameters, base, fixed, changes, workload, None, "", "", reason)
