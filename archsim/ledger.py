@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ class Posting:
     energy: Array
     operations: float
 
-    @property
+    @cached_property
     def total(self) -> float:
         return float(self.energy.sum())
 

@@ -140,41 +140,44 @@ class Result:
         }
 
     @cached_property
-    def bottleneck(self) -> dict[str, Any]:
-        """What bounds the rate, and why stages waited (ns summed over heads and tokens).
+    def held_longest(self) -> dict[str, Any]:
+        """The `resource` that a token holds longest, against the time between tokens.
 
-        `resource` is the one a token holds longest, `interval_ns` the time between tokens in the
-        longer of prompt and generation, `utilisation` their ratio.
+        `interval_ns` is that time in the longer of prompt and generation, `utilisation` the ratio.
         """
-        simulation = self.simulation
-        s = simulation.schedule
-        held = held_per_token(simulation.declaration, s)
+        held = held_per_token(self.simulation.declaration, self.simulation.schedule)
         name = max(held, key=lambda resource: held[resource])
-        left = leaving(s)
-        split = simulation.prompt - 1  # the last token of the prompt
-        generating = left[-1] - left[split] >= left[split] or len(left) == 1
-        part = left[split:] if generating else left[: split + 1]
+        left, split = leaving(self.simulation.schedule), self.simulation.prompt - 1
+        part = left[split:] if self._generating else left[: split + 1]
         interval = float(np.diff(part).mean()) if len(part) > 1 else float(left[-1])
-        share = held[name] / interval if interval else 0.0
-        waits = stalls(simulation.declaration, simulation.schedule)
-        by_cause = {
-            cause: waits[cause] * NS_PER_PS for cause in sorted(waits, key=lambda c: -waits[c])
-        }
-        if share >= 0.9:
-            limit = name
-        elif generating:
-            limit = "token order: one token at a time passes all layers"
-        else:
-            inside = (cause for cause in by_cause if cause != ENTRY)
-            limit = next(inside, "filling and draining: few tokens for so many layers")
         return {
             "resource": name,
             "held_ns": held[name] * NS_PER_PS,
             "interval_ns": interval * NS_PER_PS,
-            "utilisation": share,
-            "limited_by": limit,
-            "stall_ns": by_cause,
+            "utilisation": held[name] / interval if interval else 0.0,
         }
+
+    @property
+    def _generating(self) -> bool:
+        """Whether generation took longer than the prompt."""
+        left, split = leaving(self.simulation.schedule), self.simulation.prompt - 1
+        return bool(left[-1] - left[split] >= left[split] or len(left) == 1)
+
+    @cached_property
+    def bottleneck(self) -> dict[str, Any]:
+        """`held_longest`, what bounds the rate, and why stages waited (ns over heads and tokens)."""
+        waits = stalls(self.simulation.declaration, self.simulation.schedule)
+        by_cause = {
+            cause: waits[cause] * NS_PER_PS for cause in sorted(waits, key=lambda c: -waits[c])
+        }
+        if self.held_longest["utilisation"] >= 0.9:
+            limit = self.held_longest["resource"]
+        elif self._generating:
+            limit = "token order: one token at a time passes all layers"
+        else:
+            inside = (cause for cause in by_cause if cause != ENTRY)
+            limit = next(inside, "filling and draining: few tokens for so many layers")
+        return {**self.held_longest, "limited_by": limit, "stall_ns": by_cause}
 
     @cached_property
     def function(self) -> dict[str, Any]:
@@ -310,25 +313,26 @@ def peak_power(simulation: Simulation) -> float:
     A phase of no length spends it over one clock period.
     """
     schedule, period = simulation.schedule, simulation.declaration.period_ps
-    joules: dict[str, Array] = {}  # (tokens, layers, heads) by stage
+    energies: dict[str, Array] = {}
     for posting in simulation.ledger:
-        if posting.total and posting.action.bucket != "static":
+        if posting.action.bucket != "static" and posting.total:
             stage = posting.action.stage
-            joules[stage] = joules[stage] + posting.energy if stage in joules else posting.energy
-    times, steps = [], []
-    for stage, energy in joules.items():
-        start = schedule.start[FIRST if stage == "head" else stage]
-        end = np.maximum(schedule.end[LAST if stage == "head" else stage], start + period)
-        if (start == start[..., :1]).all() and (end == end[..., :1]).all():
-            # heads side by side: one step for all of them
-            start, end, energy = start[..., 0], end[..., 0], energy.sum(axis=2)
-        watts = energy / ((end - start) / PER_PICO)
-        times += [start.ravel(), end.ravel()]
-        steps += [watts.ravel(), -watts.ravel()]
+            energies[stage] = energies.get(stage, 0.0) + posting.energy
     static = simulation.head.controller.static_power
     floor = static * simulation.trace.heads * simulation.trace.layers
-    if not times:
+    if not energies:
         return floor
+    times: list[NDArray[np.int64]] = []
+    steps: list[Array] = []
+    for stage, energy in energies.items():
+        start = schedule.start[FIRST if stage == "head" else stage]
+        end = np.maximum(schedule.end[LAST if stage == "head" else stage], start + period)
+        watts = energy / ((end - start) / PER_PICO)
+        for when, step in ((start, watts), (end, -watts)):
+            if (when == when[..., :1]).all():  # all heads of a layer at once
+                when, step = when[..., 0], step.sum(axis=-1)
+            times.append(when.ravel())
+            steps.append(step.ravel())
     when, step = np.concatenate(times), np.concatenate(steps)
     order = np.argsort(when, kind="stable")  # made of sorted stretches, which it makes use of
     when, power = when[order], np.cumsum(step[order])

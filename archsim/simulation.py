@@ -6,6 +6,7 @@ turns durations into times; busy time closes the energy account. Every run check
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from archsim.components import accumulator, cell, controller, converter, pulse_generator, write_path
 from archsim.components.action import Action
 from archsim.components.head import Head
+from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import Hardware
 from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.config.quantity import PICOSECOND
@@ -276,6 +278,19 @@ def check(simulation: Simulation, head_area: float) -> None:
             )
 
 
+@functools.lru_cache(maxsize=4)
+def pulsed_features(trace: Trace, levels: int | None) -> NDArray[np.int64]:
+    """How many query features of each token make a pulse, over all layers and heads (tokens,)."""
+    quantiser = Quantiser(levels, 0.0, 1.0)
+    pulsed = np.zeros(trace.tokens, np.int64)
+    a, b = trace.scalers["q"]
+    for layer in range(trace.layers):
+        q = trace.q[layer].astype(np.float64)
+        q = q * a[layer, :, None, None] + b[layer, :, None, None]
+        pulsed += np.count_nonzero(quantiser.codes(q) > 0, axis=(0, 2))
+    return pulsed
+
+
 def implied_operations(
     simulation: Simulation,
 ) -> tuple[dict[Action, float], dict[Action, float]]:
@@ -292,11 +307,7 @@ def implied_operations(
     converting = np.full(trace.tokens, tiles.slots)
     if control.gate_unwritten:
         driven, converting = -(-seen // tiles.columns), seen
-    pulses = 0
-    a, b = trace.scalers["q"]
-    for layer in range(trace.layers):
-        q = trace.layer(layer)[0] * a[layer, :, None, None] + b[layer, :, None, None]
-        pulses += int((np.count_nonzero(head.pulse_generator.widths(q) > 0, axis=2) @ driven).sum())
+    pulses = int(pulsed_features(trace, simulation.hardware.config.levels.query) @ driven)
     conversions = heads * int(driven.sum()) * features
     cycles = heads * -(-simulation.schedule.makespan // control.period_ps)
     exact: dict[Action, float] = {

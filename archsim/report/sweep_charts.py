@@ -128,7 +128,7 @@ def pareto_chart(rows: Sequence[Row], objectives: Sequence[Objective]) -> Any:
     shape = alt.Shape("kind:N", title=None).scale(
         domain=KINDS, range=["circle", "circle", "diamond"]
     )
-    size = alt.Size("kind:N", legend=None).scale(domain=KINDS, range=[60, 30, 160])
+    size = alt.Size("kind:N", title=None).scale(domain=KINDS, range=[60, 30, 160])
     panels = []
     for x, y in list(itertools.combinations(objectives, 2))[:MOST_PANELS]:
         values = [
@@ -210,7 +210,7 @@ def parallel_chart(
     order = list(dict.fromkeys(tick["axis"] for tick in ticks))
     x = (
         alt.X("axis:N", sort=order, title=None)
-        .axis(labelAngle=0, labelLimit=120)
+        .axis(labelAngle=0, labelLimit=120, labelPadding=18, ticks=False)
         .scale(padding=0.6)
     )
     y = alt.Y("y:Q", axis=None)
@@ -224,7 +224,7 @@ def parallel_chart(
             color=alt.Color("kind:N", title=None).scale(
                 domain=KINDS, range=[FRONT, OTHER, PUBLISHED]
             ),
-            opacity=alt.Opacity("kind:N", legend=None).scale(domain=KINDS, range=[0.9, 0.35, 1]),
+            opacity=alt.Opacity("kind:N", title=None).scale(domain=KINDS, range=[0.9, 0.35, 1]),
             description="text:N",
         )
     )
@@ -328,8 +328,8 @@ th, td {{ text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px sol
 </style></head><body>
 <h1>Sweep {html.escape(sweep.name)}</h1>
 <p>{html.escape(sweep.description)}</p>
-<p>{len(exploration.points):,} points: {html.escape(counts)}. Energy is of one token in one head, area
-of one head. Point at a mark to read what it is.</p>
+<p>{len(exploration.points):,} points: {html.escape(counts)}. Energy is of one token in one head,
+area of one head. Point at a mark to read what it is.</p>
 {figures}
 <h2>Pareto front</h2>
 <div><table><tr>{"".join(f"<th>{html.escape(head)}</th>" for head in heads)}</tr>

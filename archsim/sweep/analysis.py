@@ -40,7 +40,7 @@ def valued(exploration: Exploration, objectives: Sequence[Objective]) -> tuple[l
 
 
 def non_dominated(costs: Array) -> NDArray[np.bool_]:
-    """Which rows of (points, objectives), all minimised, no other row beats; equal rows all stay."""
+    """Which rows of (points, objectives), all minimised, none beats; equal rows all stay."""
     kept = np.zeros(len(costs), bool)
     order = np.lexsort(costs.T[::-1])
     front = np.empty((0, costs.shape[1]))

@@ -36,8 +36,8 @@ PATHS = {
     "run_energy_pj": "energy_pj.total",
     "area_mm2": "area_mm2.per_head",
     "chip_area_mm2": "area_mm2.chip",
-    "bottleneck": "bottleneck.resource",
-    "limited_by": "bottleneck.limited_by",
+    "bottleneck": "held_longest.resource",
+    "bottleneck_utilisation": "held_longest.utilisation",
     "sqnr_db": "function.sqnr_db",
     "max_abs_error": "function.max_abs_error",
     "saturation_query": "function.saturation.query",
@@ -50,7 +50,7 @@ PATHS = {
     "energy_assumed": "foundation.energy.assumed",
     "area_assumed": "foundation.area.assumed",
 }
-"""Name of a figure and where the document of ``archsim simulate --json`` has the same number.
+"""Name of a figure and where a `Result` has it; so has ``archsim simulate --json``.
 
 ``energy_pj`` is of one token in one head, ``area_mm2`` of one head; ``*_assumed`` are shares.
 """
@@ -62,7 +62,7 @@ COMPUTED = {
 }
 """Figures made of two others: the product for ``edp_pj_ns``, else the quotient."""
 
-TEXTS = {"bottleneck", "limited_by"}
+TEXTS = {"bottleneck"}
 
 
 _UNITS = {

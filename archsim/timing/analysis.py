@@ -52,7 +52,9 @@ def utilisation(declaration: Declaration, schedule: Schedule) -> dict[str, float
         for stage in declaration.users(resource.name):
             held = _held(declaration, schedule, resource.name, stage)
             if stage.one_unit and resource.units > 1:
-                np.add.at(np.moveaxis(busy, 2, 0), declaration.sub_tiles, held)
+                order = np.argsort(declaration.sub_tiles, kind="stable")
+                units, first = np.unique(declaration.sub_tiles[order], return_index=True)
+                busy[:, :, units] += np.moveaxis(np.add.reduceat(held[order], first, axis=0), 0, 2)
             else:
                 busy += held.sum(axis=0)[:, :, None]
         groups = np.add.reduceat(busy, np.arange(0, busy.shape[1], resource.heads), axis=1)
