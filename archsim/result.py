@@ -169,7 +169,7 @@ class Result:
 
     @cached_property
     def bottleneck(self) -> dict[str, Any]:
-        """`held_longest`, what bounds the rate, and ns that stages waited, over heads and tokens."""
+        """`held_longest`, what bounds the rate, ns that stages waited over heads and tokens."""
         waits = stalls(self.simulation.declaration, self.simulation.schedule)
         by_cause = {
             cause: waits[cause] * NS_PER_PS for cause in sorted(waits, key=lambda c: -waits[c])

@@ -75,7 +75,7 @@ class SweepFile(Section):
     layers: Annotated[int, Field(ge=1)] | None = Field(None, description="use the first N layers")
     order: Literal["generate", "prefill"] = "generate"
     prompt: Annotated[int, Field(ge=1)] | None = None
-    axes: Annotated[dict[str, Any], _keyed(_AXIS)] = Field(description="what varies")
+    axes: Annotated[dict[str, Any], _keyed(_AXIS)] = Field(default={}, description="what varies")
     derived: Annotated[dict[str, str], _keyed({"type": "string"})] = Field(
         default={}, description="keys that follow from the axes, as expressions in SI units"
     )

@@ -10,7 +10,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from archsim.config.loading import suggestion
 from archsim.config.quantity import EXAMPLES, parse_quantity
@@ -44,7 +44,7 @@ class Expression:
     """A parsed expression: `names` are the dotted names it reads."""
 
     text: str
-    tree: ast.expr
+    tree: ast.expr = field(compare=False, repr=False)
     names: frozenset[str]
 
     def value(self, names: Mapping[str, Value]) -> Value:
