@@ -41,6 +41,7 @@ class Cluster:
         Raises MissingExtraError without distributed, ConfigError if no scheduler answers.
         """
         try:
+            import dask
             import distributed
         except ImportError:
             raise MissingExtraError(
@@ -52,7 +53,8 @@ class Cluster:
         self._lost: dict[str, int] = {}
         self._draining = False
         if address == "local":
-            with one_thread_each(), without_interrupt():
+            one_retry = {"distributed.scheduler.allowed-failures": TRIES - 1}
+            with one_thread_each(), without_interrupt(), dask.config.set(one_retry):
                 self._local = distributed.LocalCluster(
                     n_workers=workers, threads_per_worker=1, processes=True,
                     dashboard_address=None, silence_logs=50,

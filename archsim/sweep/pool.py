@@ -27,6 +27,9 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
 
+READY = "ready"
+"""First message of a worker: its imports are done, so that time limits are of points alone."""
+
 TRIES = 2
 """How often a point may lose its worker before it counts as crashed."""
 
@@ -96,6 +99,7 @@ def work(pipe: connection.Connection, run: Run) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     waiting: deque[Job] = deque()
     try:
+        pipe.send(READY)
         while True:
             while not waiting or pipe.poll():
                 message: list[Job] | None = pipe.recv()
@@ -115,7 +119,7 @@ class _Worker:
     process: Any
     pipe: connection.Connection
     jobs: deque[Job] = field(default_factory=deque)
-    since: float = 0.0
+    since: float | None = None
     group: str = ""
 
 
@@ -164,7 +168,8 @@ class Pool:
         assert worker is not None
         worker.jobs.extend(jobs)
         worker.group = jobs[-1].group
-        worker.since = time.monotonic()
+        if worker.since is not None:
+            worker.since = time.monotonic()
         with suppress(BrokenPipeError, ConnectionResetError):  # found dead in poll
             worker.pipe.send(list(jobs))
 
@@ -181,7 +186,8 @@ class Pool:
         for index, worker in enumerate(self._workers):
             if worker.pipe in ready or worker.process.sentinel in ready:
                 outcomes += self._receive(worker)
-            late = self._limit is not None and time.monotonic() - worker.since > self._limit
+            since = time.monotonic() if worker.since is None else worker.since
+            late = self._limit is not None and time.monotonic() - since > self._limit
             if worker.process.exitcode is not None:
                 outcomes += self._bury(index, f"its worker ended with {_ending(worker.process)}")
             elif worker.jobs and late:
@@ -193,7 +199,9 @@ class Pool:
         try:
             while worker.pipe.poll():
                 message = worker.pipe.recv()
-                if isinstance(message, Outcome):
+                if message == READY:
+                    worker.since = time.monotonic()
+                elif isinstance(message, Outcome):
                     worker.jobs.popleft()
                     worker.since = time.monotonic()
                     outcomes.append(message)
