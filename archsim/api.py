@@ -64,7 +64,7 @@ def attend(
         q,
         k,
         v,
-        Head(hardware.config),
+        Head(hardware.config, q.shape[2] if q.ndim == 3 and q.shape[2] else None),
         scalers,
         details,
         precision=precision,

@@ -27,7 +27,6 @@ from archsim.workload.trace import Trace
 
 DEPENDS_ON = (
     "window",
-    "array.rows",
     "array.columns",
     "cell.model",
     "cell.polynomial",

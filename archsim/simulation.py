@@ -97,7 +97,7 @@ def simulate_trace(
     report = progress or (lambda step, done, total: None)
 
     with reads_recorded() as reads:
-        head = Head(hardware.config)
+        head = Head(hardware.config, trace.head_dim)
         footprints = head.footprints(trace.heads)
         why = ""
 
@@ -213,13 +213,13 @@ def post_energy(ledger: Ledger, head: Head, functions: Functions, schedule: Sche
     converting = columns if gated else everything * tiles.slots
 
     key_charge = by_layer("key_current") * (cell.MICROAMPERE * head.pulse_generator.t_max)
-    post(cell.READ_KEYS, head.cell.read_energy(key_charge), columns * tiles.rows)
+    post(cell.READ_KEYS, head.cell.read_energy(key_charge), columns * tiles.features)
     post(converter.CONVERT_SCORE, head.score_converter.convert_energy(converting), converting)
     value_charge = by_layer("value_current") * (cell.MICROAMPERE * head.score_converter.t_max)
-    post(cell.READ_VALUES, head.cell.read_energy(value_charge), columns * tiles.rows)
-    conversions = sub_tiles * tiles.rows
+    post(cell.READ_VALUES, head.cell.read_energy(value_charge), columns * tiles.features)
+    conversions = sub_tiles * tiles.features
     post(converter.CONVERT_OUTPUT, head.output_converter.convert_energy(conversions), conversions)
-    written = everything * tiles.rows
+    written = everything * tiles.features
     for convert, charge, stored in (
         (write_path.CONVERT_KEYS, write_path.CHARGE_KEYS, "stored_keys"),
         (write_path.CONVERT_VALUES, write_path.CHARGE_VALUES, "stored_values"),

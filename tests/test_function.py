@@ -23,7 +23,7 @@ from archsim.workload.trace import Trace
 
 OTHER: dict[str, Any] = {
     "window": 40,
-    "array.rows": None,
+    "array.rows": 32,
     "array.columns": 16,
     "cell.model": "linear",
     "cell.mid_rail": "0.44 V",
@@ -49,8 +49,7 @@ OTHER: dict[str, Any] = {
 def changed(hardware: Hardware, key: str) -> Hardware | None:
     """The hardware with another value of one leaf; None where only one value fits the trace."""
     if key in OTHER:
-        value = OTHER[key]
-        return None if key == "array.rows" else hardware.changed({key: value})
+        return hardware.changed({key: OTHER[key]})
     if key.endswith("arbitration"):
         return hardware.changed({key: "fifo"})
     if key.startswith("heads_per", key.rfind(".") + 1):

@@ -200,9 +200,20 @@ def test_arguments_that_make_no_sense_are_refused(
         archsim.simulate(trace, archsim.load_hardware(), **arguments)
 
 
-def test_head_dim_must_fit_the_rows(trace: Trace) -> None:
-    with pytest.raises(ConfigError, match=r"array\.rows"):
-        archsim.simulate(trace, archsim.load_hardware(overrides={"array.rows": 32}))
+@pytest.mark.parametrize(("rows", "built"), [(16, 64), (24, 72), (32, 64), (128, 128)])
+def test_arrays_of_another_height_hold_the_same_vectors(
+    trace: Trace, rows: int, built: int
+) -> None:
+    """Time, function and energy are those of 64 rows; what is built is what covers 64 features."""
+    here = archsim.simulate(trace, archsim.load_hardware(overrides={"array.rows": rows}))
+    usual = archsim.simulate(trace, archsim.load_hardware())
+    assert here.function == usual.function
+    assert here.latency == usual.latency
+    assert here.energy_pj == usual.energy_pj
+    tiles = here.area_mm2["components"]
+    for name, area in usual.area_mm2["components"].items():
+        per_row = name not in {"converters", "controller"}
+        assert tiles[name] == pytest.approx(area * (built / 64 if per_row else 1)), name
 
 
 def test_a_component_that_does_not_post_is_noticed(

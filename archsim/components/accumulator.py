@@ -76,7 +76,7 @@ class Accumulator:
     @property
     def adds(self) -> int:
         """Additions a token: every sub-tile's vector is latched and added once."""
-        return self.sub_tiles.count * self.sub_tiles.rows
+        return self.sub_tiles.count * self.sub_tiles.features
 
     def output(self, total: Array, a: float, b: float) -> Array:
         """``y = a * total + b``; `total` (tokens, features) is the sum over sub-tiles."""
@@ -87,5 +87,6 @@ class Accumulator:
         return self._energy_per_add * adds
 
     def footprint(self, heads: int) -> Footprint:
-        instances = shared_instances(self.adds, self.heads_per_adder, heads)
+        built = self.sub_tiles.count * self.sub_tiles.rows
+        instances = shared_instances(built, self.heads_per_adder, heads)
         return Footprint("adders", instances, self._area, ("accumulator.area",))

@@ -2,6 +2,12 @@
 
 The K array's word lines are features and its bit lines token slots; the V array is the transpose.
 A sub-tile is one of each; a head has as many as its window needs.
+
+Arrays of another height than the head's dimension: rows beyond it are built and stay unused; where
+there are fewer, a sub-tile stacks as many K arrays as it takes, their bit lines joined into one
+converter, so that a column still holds one dot product, and has as many V arrays side by side, each
+with signed converters of its own. What a token does is the same; instances and areas are not. That
+longer bit lines load their converter more is not modelled.
 """
 
 from __future__ import annotations
@@ -26,9 +32,12 @@ class Run:
 class SubTiles:
     """All sub-tiles of one head."""
 
-    def __init__(self, config: HardwareConfig, cell: Cell) -> None:
+    def __init__(self, config: HardwareConfig, cell: Cell, head_dim: int | None = None) -> None:
+        """`head_dim` features are stored in `rows` rows; None: as many as an array has."""
         self.cell = cell
-        self.rows = config.array.rows
+        self.features = config.array.rows if head_dim is None else head_dim
+        self.stacked = -(-self.features // config.array.rows)
+        self.rows = self.stacked * config.array.rows
         self.columns = config.array.columns
         self.write_during_read = config.array.write_during_read
         self.window = config.window
@@ -63,11 +72,10 @@ class SubTiles:
         return runs
 
     def check_features(self, head_dim: int) -> None:
-        """Raises ConfigError unless one column holds exactly one head's vector."""
-        if head_dim != self.rows:
+        """Raises ConfigError unless the head was made for vectors of this length."""
+        if head_dim != self.features:
             raise ConfigError(
-                f"head_dim {head_dim} of the input does not fit array.rows {self.rows}; "
-                f"set array.rows={head_dim} (splitting a vector over arrays is not modelled)"
+                f"head_dim {head_dim} of the input does not fit a head made for {self.features}"
             )
 
     def footprint(self) -> Footprint:

@@ -16,12 +16,15 @@ from archsim.config.hardware import HardwareConfig
 
 
 class Head:
-    """The hardware of one attention head."""
+    """The hardware of one attention head.
 
-    def __init__(self, config: HardwareConfig) -> None:
+    `head_dim`: length of its vectors; None: as many as an array has rows.
+    """
+
+    def __init__(self, config: HardwareConfig, head_dim: int | None = None) -> None:
         self.cell = Cell(config)
-        self.sub_tiles = SubTiles(config, self.cell)
-        self.write_path = WritePath(config, self.cell)
+        self.sub_tiles = SubTiles(config, self.cell, head_dim)
+        self.write_path = WritePath(config, self.cell, self.sub_tiles)
         self.pulse_generator = PulseGenerator(config, self.cell, self.sub_tiles)
         self.score_converter = ScoreConverter(config, self.sub_tiles)
         self.output_converter = OutputConverter(config, self.sub_tiles)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.action import Action, Footprint, shared_instances
+from archsim.components.array import SubTiles
 from archsim.components.cell import Cell
 from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import HardwareConfig
@@ -24,9 +25,9 @@ CHARGE_VALUES = Action("write lines", "charge V cells", "dac", "write_value", _C
 class WritePath:
     """DACs of one head: `rows` for K and as many for V, shared by `heads_per_driver` heads."""
 
-    def __init__(self, config: HardwareConfig, cell: Cell) -> None:
+    def __init__(self, config: HardwareConfig, cell: Cell, sub_tiles: SubTiles) -> None:
         section = config.write_path
-        self.rows = config.array.rows
+        self.rows = sub_tiles.rows
         self.quantiser = Quantiser(config.levels.key_value, 0.0, config.cell.supply)
         self.pulse_ps = picoseconds(section.pulse)
         self.heads_per_driver = section.heads_per_driver
@@ -39,15 +40,10 @@ class WritePath:
         codes = self.quantiser.codes(scaled)
         return self.quantiser.values(codes, out=None if codes is scaled else codes)
 
-    @property
-    def conversions(self) -> int:
-        """DAC conversions a token: a key and a value."""
-        return 2 * self.rows
-
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many DAC conversions."""
         return self.energy_per_conversion * conversions
 
     def footprint(self, heads: int) -> Footprint:
-        instances = shared_instances(self.conversions, self.heads_per_driver, heads)
+        instances = shared_instances(2 * self.rows, self.heads_per_driver, heads)
         return Footprint("DACs", instances, self._area, ("write_path.area",))

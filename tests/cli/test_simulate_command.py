@@ -142,7 +142,6 @@ def test_explain_follows_the_tables(archsim: Archsim, small_trace_folder: Path) 
         (["--set", "window"], "write key.path=value"),
         (["--set", "cell.area=3 kg"], "'3 kg' has the wrong unit"),
         (["--set", "cell.area=3"], "give a number with a unit"),
-        (["--set", "array.rows=32"], "head_dim 64 of the input does not fit array.rows 32"),
         (["--set", "controller.clock=3 GHz"], "whole number of clock edges"),
         (["-c", "nope.yaml"], "nope.yaml: no such config file"),
         (["-c", "gaincell-28mn"], "did you mean 'gaincell-28nm'?"),
