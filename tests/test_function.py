@@ -79,7 +79,7 @@ def test_only_what_is_listed_decides_the_function(small_trace: Trace, counted: b
     overrides = {"levels.output": None} if counted else {}
     hardware = archsim.load_hardware(overrides=overrides)
     trace = small_trace.select(tokens=20, layers=slice(0, 1))
-    reference = compute(trace, Head(hardware.config), hardware.config, cache=None)
+    reference = compute(trace, Head(hardware.config, trace.head_dim), hardware.config, cache=None)
     key = function_key(trace, hardware.config)
     for leaf in leaf_paths(HardwareConfig):
         other = changed(hardware, leaf)
@@ -90,7 +90,7 @@ def test_only_what_is_listed_decides_the_function(small_trace: Trace, counted: b
             assert same or function_key(trace, other.config) != key, leaf
             continue
         assert function_key(trace, other.config) == key, leaf
-        again = compute(trace, Head(other.config), other.config, cache=None)
+        again = compute(trace, Head(other.config, trace.head_dim), other.config, cache=None)
         for a, b in zip(reference, again, strict=True):
             assert (a.saturation, a.signal, a.error) == (b.saturation, b.signal, b.error), leaf
             for field in fields(Activity):
@@ -116,7 +116,7 @@ def test_the_function_is_computed_once(small_trace: Trace) -> None:
 
 def test_the_cache_forgets_what_was_not_asked_for_longest(small_trace: Trace) -> None:
     hardware = archsim.load_hardware()
-    result = compute(small_trace, Head(hardware.config), hardware.config, cache=None)
+    result = compute(small_trace, Head(hardware.config, 64), hardware.config, cache=None)
     size = sum(layer.nbytes for layer in result)
     cache = FunctionCache(limit=2 * size)
     cache.put("a", result)
