@@ -31,7 +31,7 @@ class SweepGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] in ctx.help_option_names:
             return super().parse_args(ctx, args)
-        if args and args[0] not in self.commands:
+        if not args or args[0] not in self.commands:
             args = [RUN, *args]
         return super().parse_args(ctx, args)
 
@@ -111,7 +111,7 @@ def run_command(**given: Any) -> None:
     sweep = _sweep(given, store)
     shard = parse_shard(given["shard"]) if given["shard"] is not None else None
     if given["best"] is not None:
-        _check_best(given["best"], given["where"])
+        _check_best(sweep, given["best"], given["where"])
     stop = Stop()
     with stop.on_signals(), _progress(sweep, given["quiet"]) as report:
         exploration = explore(
@@ -164,15 +164,15 @@ def run_command(**given: Any) -> None:
         click.echo(f"without charts: {missing}", err=True)
 
 
-def _check_best(goal: str, where: Sequence[str]) -> None:
+def _check_best(sweep: Sweep, goal: str, where: Sequence[str]) -> None:
     """Refuse an unknown name before the sweep, not after it."""
+    from archsim.sweep.analysis import goal_objective
     from archsim.sweep.expression import parse_expression
     from archsim.sweep.figures import figure_names
 
     for text in where:
         parse_expression(text, figure_names())
-    if not goal.strip():
-        raise click.UsageError("--best: an empty name")
+    goal_objective(sweep, goal)
 
 
 def _sweep(given: dict[str, Any], store: Path) -> Sweep:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import ConfigError
 from archsim.sweep.axes import Axis, si_value
+from archsim.sweep.definition import Sweep
 from archsim.sweep.design import Space, sobol_rows
 from archsim.sweep.exploration import Exploration, Point
 from archsim.sweep.expression import Expression, Value, parse_expression
@@ -230,23 +231,29 @@ def _identity(parameters: dict[str, Value]) -> tuple[str, ...]:
     return tuple(f"{key}={parameters[key]!r}" for key in sorted(parameters))
 
 
+def goal_objective(sweep: Sweep, goal: str) -> Objective:
+    """What ``--best`` names: an objective of the sweep, else any other, else a figure.
+
+    Raises ConfigError for an unknown name, or a figure without a direction.
+    """
+    name, separator, direction = goal.partition(":")
+    own = {o.name: o for o in sweep.objectives}
+    if name in own and not separator:
+        return own[name]
+    default = dict(NAMED.values()).get(name) if name not in NAMED else None
+    return objective(name, direction if separator else default)
+
+
 def best(exploration: Exploration, goal: str, where: Sequence[str] = ()) -> Point:
     """The best point by one objective or figure, among those that meet all conditions.
 
     Raises ConfigError for an unknown goal or name, or if no point meets the conditions.
     """
-    name, separator, direction = goal.partition(":")
-    own = {o.name: o for o in exploration.sweep.objectives}
-    figures = dict(NAMED.values())
-    if name in own and not separator:
-        wanted = own[name]
-    else:
-        default = figures.get(name) if name not in NAMED else None
-        wanted = objective(name, direction if separator else default)
+    wanted = goal_objective(exploration.sweep, goal)
     conditions = [parse_expression(text, figure_names()) for text in where]
     indices, values = valued(exploration, [wanted])
     if not indices:
-        raise ConfigError(f"--best {name}: no point has it")
+        raise ConfigError(f"--best {goal}: no point has it")
     met = [
         i
         for i, index in enumerate(indices)

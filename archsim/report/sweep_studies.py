@@ -1,0 +1,44 @@
+"""``python -m archsim.report.sweep_studies [NAME...]``: renew the tables of ``docs/studies``.
+
+Runs the shipped sweeps (all, or those named) into the default store and puts what they print between
+the marks of their page. What the tables mean is written by hand around them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from archsim.files import data_folder, write_text
+from archsim.report.sweep import sweep_text
+from archsim.sweep.definition import available_sweeps, load_sweep
+from archsim.sweep.exploration import explore
+
+OPENING, CLOSING = "<!-- made by: python -m archsim.report.sweep_studies {} -->", "<!-- end -->"
+
+
+def table(name: str) -> str:
+    """What a shipped sweep prints, at 80 columns."""
+    exploration = explore(load_sweep(name))
+    console = Console(width=80, highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(sweep_text(exploration, "reports/sweeps.db"))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def renew(name: str, folder: Path) -> None:
+    """Put the tables of one sweep into its page."""
+    page, opening = folder / f"{name}.md", OPENING.format(name)
+    text = page.read_text(encoding="utf-8")
+    block = re.compile(re.escape(opening) + ".*?" + re.escape(CLOSING), re.DOTALL)
+    made = f"{opening}\n\n```text\n{table(name)}\n```\n\n{CLOSING}"
+    write_text(page, block.sub(lambda _: made, text))
+
+
+if __name__ == "__main__":
+    studies = data_folder("hwconfigs").parent / "docs" / "studies"
+    for study in sys.argv[1:] or available_sweeps():
+        renew(study, studies)
