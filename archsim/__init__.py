@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from archsim.config.gpu import load_gpu
     from archsim.config.hardware import load_hardware
     from archsim.errors import ArchsimError
+    from archsim.sweep.definition import load_sweep
+    from archsim.sweep.exploration import explore
     from archsim.workload.trace import Trace, load_trace
 
 __all__ = [
@@ -25,10 +27,12 @@ __all__ = [
     "adapt",
     "attend",
     "compare",
+    "explore",
     "compare_model",
     "evaluate",
     "load_gpu",
     "load_hardware",
+    "load_sweep",
     "load_trace",
     "simulate",
     "validate",
@@ -43,7 +47,9 @@ _HOMES = {
     "compare_model": "archsim.api",
     "evaluate": "archsim.api",
     "load_gpu": "archsim.config.gpu",
+    "explore": "archsim.sweep.exploration",
     "load_hardware": "archsim.config.hardware",
+    "load_sweep": "archsim.sweep.definition",
     "load_trace": "archsim.workload.trace",
     "simulate": "archsim.api",
     "validate": "archsim.api",

@@ -1,7 +1,7 @@
 """``python -m archsim.report.sweep_studies [NAME...]``: renew the tables of ``docs/studies``.
 
-Runs the shipped sweeps (all, or those named) into the default store and puts what they print between
-the marks of their page. What the tables mean is written by hand around them.
+Runs the shipped sweeps (all, or those named) into the default store and puts what they print
+between the marks of their page. What the tables mean is written by hand around them.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ EXACT_VOLUME = 2_000_000
 """Rough number of steps up to which a hypervolume is computed and not sampled."""
 
 SAMPLES = 200_000
+ROUNDING = 1e-12
+"""Shares of variance below this are rounding."""
 BINS = 8
 """Parts a continuous axis is cut into for its main effect, equally many points in each."""
 
@@ -192,6 +194,7 @@ def _effect(
         means[name] = float(here.mean())
         between += len(here) * (here.mean() - values.mean()) ** 2
     share = float(between / ((values - values.mean()) ** 2).sum())
+    share = share if share > ROUNDING else 0.0
     ordered = sorted(means.items(), key=lambda item: o.sign * item[1])
     return Effect(axis.key, o.name, share, ordered[0], ordered[-1], first, total)
 
