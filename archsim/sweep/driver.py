@@ -134,11 +134,12 @@ def run_jobs(
     stop: Stop | None = None,
     retry: bool = False,
     workers: int = 1,
+    keep_open: bool = False,
 ) -> dict[str, Outcome]:
     """Answer every job: from the store where it has a result, else by running it.
 
-    `executor` is made only if something has to be run; it is told how many points wait. With
-    `retry`, points that crashed, failed or took too long are run again. Returns the outcomes by
+    `executor` is made only if something has to be run; it is told how many points wait, and closed
+    at the end unless `keep_open`. With `retry`, points that crashed, failed or took too long are run again. Returns the outcomes by
     key; fewer than asked for only if `stop` was set.
     """
     stop = stop or Stop()
@@ -201,6 +202,8 @@ def run_jobs(
                     for key in store.claim(list(elsewhere)):
                         queue.add(elsewhere.pop(key))
             if not place.running and (drained or (not len(queue) and not elsewhere)):
+                if not keep_open or drained:
+                    place.close()
                 return answers
             outcomes = place.poll(0.2)
             store.save(outcomes)
@@ -208,5 +211,6 @@ def run_jobs(
             for outcome in outcomes:
                 group = unique[outcome.key].group
                 seconds[group] = 0.5 * (seconds.get(group, outcome.wall_s) + outcome.wall_s)
-    finally:
+    except BaseException:
         place.close()
+        raise

@@ -130,26 +130,40 @@ def explore(
     count = default_workers() if workers is None else workers
     stop = stop or Stop()
 
+    searching = sweep.method == "search"
+    open_: list[Executor] = []
+
     def executor(waiting: int) -> Executor:
+        if open_:  # a search has one for all its batches
+            return open_[0]
+        place: Executor
         if cluster is not None:
             from archsim.sweep.cluster import Cluster
 
-            return Cluster(cluster, count)
-        return Pool(min(count, waiting), sweep.time_limit)
+            place = Cluster(cluster, count)
+        else:
+            place = Pool(count if searching else min(count, waiting), sweep.time_limit)
+        if searching:
+            open_.append(place)
+        return place
 
     with Store(store) as kept:
         mine = identity(sweep, preparation)
-        members = [] if sweep.method == "search" else _begun(kept, mine)
+        members = [] if searching else _begun(kept, mine)
         if members and _answered(kept, members, retry, shard):
             # noted again as the sweep used last, with its objectives of today
             kept.begin(mine, sweep.name, sweep.document())
             return _exploration(sweep, members, kept.known(m.key for m in members))
-        runner = _Runner(kept, executor, report, stop, retry, only_stored, count)
-        if sweep.method == "search":
+        runner = _Runner(kept, executor, report, stop, retry, only_stored, count, searching)
+        if searching:
             from archsim.sweep.search import search
 
             begun = kept.begin(mine, sweep.name, sweep.document())
-            return search(sweep, preparation, runner.run, kept, begun, stop)
+            try:
+                return search(sweep, preparation, runner.run, kept, begun, stop)
+            finally:
+                for place in open_:
+                    place.close()
         jobs = [preparation.job(parameters) for parameters in design(sweep, confirmed)]
         paper = preparation.paper()
         number = kept.begin(mine, sweep.name, sweep.document())
@@ -177,6 +191,7 @@ class _Runner:
     retry: bool
     only_stored: bool
     workers: int
+    keep_open: bool
 
     def run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
         """Outcomes by key; nothing is run where only stored ones are wanted."""
@@ -190,6 +205,7 @@ class _Runner:
             stop=self.stop,
             retry=self.retry,
             workers=self.workers,
+            keep_open=self.keep_open,
         )
 
 

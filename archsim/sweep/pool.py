@@ -259,6 +259,7 @@ class Pool:
             worker.process.kill()
         for worker in self._workers:
             worker.process.join(5)
+        self._workers = []
 
 
 def _ending(process: Any) -> str:
