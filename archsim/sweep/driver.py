@@ -139,8 +139,8 @@ def run_jobs(
     """Answer every job: from the store where it has a result, else by running it.
 
     `executor` is made only if something has to be run; it is told how many points wait, and closed
-    at the end unless `keep_open`. With `retry`, points that crashed, failed or took too long are run again. Returns the outcomes by
-    key; fewer than asked for only if `stop` was set.
+    at the end unless `keep_open`. With `retry`, points that crashed, failed or took too long are
+    run again. Returns the outcomes by key; fewer than asked for only if `stop` was set.
     """
     stop = stop or Stop()
     unique = {job.key: job for job in jobs}

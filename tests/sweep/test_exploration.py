@@ -32,6 +32,9 @@ from archsim.workload.trace import load_trace
 from . import faults
 from .faults import fragile, fragile_batch, small_sweep
 
+LIMIT_S = 4.0
+"""Long enough for any point on a busy machine."""
+
 
 def log_lines(log: Path) -> list[tuple[str, str]]:
     return [tuple(line.split()) for line in log.read_text().splitlines()]  # type: ignore[misc]
@@ -116,9 +119,9 @@ def test_workers_that_die_cost_their_own_point(tiny_trace: Path, tmp_path: Path)
         status.add(answers[job.key].status)
     crashed, late = by_pulse.pop("3 ns"), by_pulse.pop("6 ns")
     assert (crashed, late) == ({"crashed"}, {"timeout"})
-    assert all(status == {"ok"} for status in by_pulse.values())
+    assert by_pulse == dict.fromkeys(by_pulse, {"ok"})
     reasons = {o.reason for o in answers.values() if o.status != "ok"}
-    assert reasons == {"its worker ended with SIGKILL, twice", "took longer than 1.5 s"}
+    assert reasons == {"its worker ended with SIGKILL, twice", f"took longer than {LIMIT_S:g} s"}
 
 
 def test_crashed_points_run_again_only_when_asked(
