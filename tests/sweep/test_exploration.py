@@ -119,7 +119,7 @@ def test_workers_that_die_cost_their_own_point(tiny_trace: Path, tmp_path: Path)
         status.add(answers[job.key].status)
     crashed, late = by_pulse.pop("3 ns"), by_pulse.pop("6 ns")
     assert (crashed, late) == ({"crashed"}, {"timeout"})
-    assert by_pulse == dict.fromkeys(by_pulse, {"ok"})
+    assert set().union(*by_pulse.values()) == {"ok"}
     reasons = {o.reason for o in answers.values() if o.status != "ok"}
     assert reasons == {"its worker ended with SIGKILL, twice", f"took longer than {LIMIT_S:g} s"}
 
