@@ -19,6 +19,7 @@ from archsim.files import data_folder
 from archsim.sweep.axes import RUN_KEYS, Axis, axis_from_file, check_key, known_keys, si_value
 from archsim.sweep.expression import Expression, Value, parse_expression
 from archsim.sweep.figures import DEFAULT_OBJECTIVES, Objective, objectives
+from archsim.workload.trace import default_trace_name
 
 Method = Literal["grid", "random", "sobol", "search"]
 Sampler = Literal["nsga2", "tpe"]
@@ -70,7 +71,7 @@ class SweepFile(Section):
     fixed: Annotated[dict[str, Any], _keyed(_SCALAR)] = Field(
         default={}, alias="set", description="keys set for every point"
     )
-    trace: str = Field("reference", description="shipped name or folder")
+    trace: str = Field(default_factory=default_trace_name, description="shipped name or folder")
     tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="use the first N tokens")
     layers: Annotated[int, Field(ge=1)] | None = Field(None, description="use the first N layers")
     order: Literal["generate", "prefill"] = "generate"
@@ -107,7 +108,7 @@ class Sweep:
     description: str = ""
     hardware: str = DEFAULT_HARDWARE
     fixed: Mapping[str, Value] = field(default_factory=dict)
-    trace: str = "reference"
+    trace: str = field(default_factory=default_trace_name)
     tokens: int | None = None
     layers: int | None = None
     order: str = "generate"
