@@ -22,10 +22,12 @@ from archsim.sweep.point import Job, Outcome, run_job
 
 Run = Callable[[Job], Outcome]
 
-THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)  # fmt: skip
+WORKER_VARIABLES = {
+    "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1",
+    # glibc keeps what was freed: a point asks for the same megabytes again and again
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}  # fmt: skip
 
 READY = "ready"
 """First message of a worker: its imports are done, so that time limits are of points alone."""
@@ -65,8 +67,8 @@ class Executor(Protocol):
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Variables that libraries read on import, for children started inside."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    before = {name: os.environ.get(name) for name in WORKER_VARIABLES}
+    os.environ.update(WORKER_VARIABLES)
     try:
         yield
     finally:
