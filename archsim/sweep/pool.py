@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any, Protocol
 
+from archsim.parallel import CORES
 from archsim.sweep.point import Job, Outcome, run_job
 
 Run = Callable[[Job], Outcome]
 
 WORKER_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1", CORES: "1",
     # glibc keeps what was freed: a point asks for the same megabytes again and again
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
 }  # fmt: skip
