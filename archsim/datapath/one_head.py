@@ -106,9 +106,14 @@ def attend_head(
     products = engine.products(problem)
     collected = _Collected(tokens, features, tiles.count, engine.details)
     earlier: dict[int, Run] = {}
+    runs: list[tuple[Run, Run | None]] = []
     for run in tiles.runs(0, tokens):
-        _read_run(engine, products, collected, run, earlier.get(run.sub_tile))
+        runs.append((run, earlier.get(run.sub_tile)))
         earlier[run.sub_tile] = run
+    # a few panels through all runs, then the next: their queries stay in the second cache
+    for start in range(0, len(collected.total), MOST):
+        for run, old in runs:
+            _read_run(engine, products, collected, run, old, slice(start, start + MOST))
 
     quantiser = head.output_converter.quantiser
     total = np.ascontiguousarray(in_rows(collected.total, tokens))
@@ -151,40 +156,43 @@ def attend_head(
 
 
 def _read_run(
-    engine: Engine, products: Products, collected: _Collected, run: Run, old: Run | None
+    engine: Engine,
+    products: Products,
+    collected: _Collected,
+    run: Run,
+    old: Run | None,
+    panels: slice,
 ) -> None:
-    """All rows that read one sub-tile from this run on, until the next one has overwritten it.
+    """Rows of some panels that read one sub-tile from this run on, until it is overwritten.
 
     The first rows find the sub-tile turning: new columns up to their own, `old` ones behind. Their
     charges add up before the conversion.
     """
-    panels, features, _ = collected.total.shape
+    most, features, _ = collected.total.shape
     window, array = engine.head.sub_tiles.window, engine.workspace.array
-    views = [View(run, window)]
-    if old is not None:
-        views.append(View(old, window, overwritten=True))
+    view = View(run, window)
+    first, until = view.panels
+    now = slice(max(first, panels.start), min(until, panels.stop, most))
+    if now.start >= now.stop:
+        return
     shape = (MOST, features, PANEL)
-    current, more = array("current", shape, engine.dtype), array("more", shape, engine.dtype)
-    first, until = views[0].panels
-    until = min(until, panels)
-    for start in range(first, until, MOST):
-        now = slice(start, min(start + MOST, until))
-        _add_run(engine, products, collected, views[0], now, current)
-        for view in views[1:]:
-            part = slice(start, min(now.stop, view.panels[1]))
-            if part.stop > start:
-                _add_run(engine, products, collected, view, part, more)
-                count = part.stop - start
-                current[:count] += more[:count]
-        converted = current[: now.stop - start]
-        collected.clipped += engine.passes.convert(  # 2.8
-            converted,
-            collected.total[now],
-            collected.longest_output[now],
-            collected.counts[now],
-        )
-        if collected.codes is not None:
-            _add_rows(collected.codes[:, run.sub_tile], now, converted)
+    current = array("current", shape, engine.dtype)[: now.stop - now.start]
+    _add_run(engine, products, collected, view, now, current)
+    if old is not None:
+        view = View(old, window, overwritten=True)
+        part = slice(now.start, min(now.stop, view.panels[1]))
+        if part.start < part.stop:
+            more = array("more", shape, engine.dtype)[: part.stop - part.start]
+            _add_run(engine, products, collected, view, part, more)
+            current[: len(more)] += more
+    collected.clipped += engine.passes.convert(  # 2.8
+        current,
+        collected.total[now],
+        collected.longest_output[now],
+        collected.counts[now],
+    )
+    if collected.codes is not None:
+        _add_rows(collected.codes[:, run.sub_tile], now, current)
 
 
 def _add_run(
