@@ -3,9 +3,9 @@
 Knows `archsim.config` only; the accelerator comes in as a few figures (`AcceleratorFigures`).
 """
 
+from archsim.baseline.accelerator import AcceleratorFigures
+from archsim.baseline.capacity import Capacity
 from archsim.baseline.compare import (
-    AcceleratorFigures,
-    Capacity,
     Comparison,
     ComparisonRow,
     Request,

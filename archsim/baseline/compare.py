@@ -1,27 +1,24 @@
 """The accelerator beside GPUs, row by row; each row says what kind of number it is.
 
-Everything is for the attention of *one* layer, all its heads. Accelerator and GPU both repeat a
-layer's time and energy for every layer, so the ratios hold for any number of layers.
+Everything but `Capacity` is for the attention of *one* layer, all its heads. Accelerator and GPU
+both repeat a layer's time and energy for every layer, so the ratios hold for any number of layers.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from archsim.baseline.accelerator import AcceleratorFigures, Workload
+from archsim.baseline.capacity import Capacity, check_memory, same_capacity
 from archsim.baseline.fit import attention_of
 from archsim.baseline.protocols import BATCHES, ProtocolDescription, protocols
 from archsim.baseline.roofline import DecodeAttention, estimate
 from archsim.config.gpu import Cache, Gpu, Kind, Measurement, Precision, Protocol
-from archsim.errors import ConfigError, InvariantError
+from archsim.errors import ConfigError
 
 MOST_BATCH = 65_536
-Workload = Literal["calibration", "window", "trace"]
-"""What the accelerator runs: 12 heads and uniform values at the hardware's window, or at the one
-asked for; or the user's trace (its heads alone, if a window was asked for)."""
-
 RowSource = Literal["measured", "model"]
 
 
@@ -58,70 +55,16 @@ class Request:
 
 
 @dataclass(frozen=True)
-class AcceleratorFigures:
-    """What the comparison needs to know of the accelerator.
-
-    `attention_latency_s`: one token, one layer, all heads in parallel, in s. `energy_per_token_j`:
-    the same token, one layer, all heads together, in J. `area_m2`: the arrays of one layer, all
-    heads, which hold one sequence. `boundary_bytes`: what enters and leaves them a token. `layers`
-    is the workload's, for the record. `window` is the number of tokens attended to. `protocol_note`
-    says how the figures came about. Raises InvariantError if time, energy or area is not positive
-    and finite.
-    """
-
-    name: str
-    workload: Workload
-    attention_latency_s: float
-    energy_per_token_j: float
-    area_m2: float
-    boundary_bytes: float
-    layers: int
-    heads: int
-    head_dim: int
-    window: int
-    protocol_note: str
-
-    @property
-    def attention(self) -> DecodeAttention:
-        """The attention of one layer for one token, as a GPU would compute it."""
-        return DecodeAttention(1, self.heads, self.head_dim, self.window)
-
-    def __post_init__(self) -> None:
-        for name in ("attention_latency_s", "energy_per_token_j", "area_m2"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise InvariantError(f"{self.name}: {name} is {value}, not positive and finite")
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """The same number of sequences on both sides, of one layer.
-
-    A set of arrays holds one sequence, so the GPU's batch needs as many sets (`chips`). `speedup`
-    is the GPU's step over the accelerator's time: all chips work at once. The GPU's own figures are
-    None where die area or energy is not known.
-    """
-
-    sequences_per_chip: int
-    chips: int
-    area_mm2: float
-    power_w: float
-    speedup: float
-    tokens_per_s_per_mm2: float
-    tokens_per_j: float
-    gpu_tokens_per_s_per_mm2: float | None
-    gpu_tokens_per_j: float | None
-
-
-@dataclass(frozen=True)
 class ComparisonRow:
     """One GPU figure and its ratio to the accelerator's, per token and layer.
 
     `latency_us` and `energy_mj` are of one step of the whole batch, ``per_token_*`` are those over
-    the batch. `energy_bound_mj` is thermal design power times time. `speedup` and `energy_ratio`
+    the batch. `energy_bound_mj` is thermal design power times time (``paper``: without
+    idle power, as its energies are). `speedup` and `energy_ratio`
     are GPU over accelerator, per token: above 1 the accelerator wins. Energies are None where
     nobody measured them. `latency_error` and `energy_error` are those of a modelled row whose very
-    point was measured; `capacity` is given for the protocol ``throughput``.
+    point was measured; `capacity` is given for the protocol ``throughput``, unless the GPU cannot
+    hold the batch through all layers.
     """
 
     gpu: str
@@ -168,55 +111,65 @@ def compare(
 ) -> Comparison:
     """Rows from `sources`, measurements and model, for the accelerator's heads and window.
 
-    A measurement needs the accelerator's heads and head_dim. One of the protocol ``paper`` needs
-    its window too; of the others the nearest window is taken, and the row's note says which.
+    A measurement needs the accelerator's heads, head_dim and window. What has no row is in
+    `Comparison.omitted`, with its reason.
     """
     request = request or Request()
     rows: list[ComparisonRow] = []
-    omitted: list[str] = []
+    omitted: dict[str, None] = {}
     for protocol in protocols():
         if protocol.name not in request.protocols:
             continue
         for gpu in gpus:
-            points = [point for point in gpu.measurements if point.protocol == protocol.name]
-            fitting = [point for point in points if _fits(point, accelerator)]
-            chosen = list(_chosen(fitting, protocol, request, accelerator.window))
+            where = f"{gpu.name}, protocol {protocol.name}"
+            chosen: list[Measurement] = []
+            try:
+                chosen = _chosen(gpu, protocol, request, accelerator)
+            except ConfigError as error:
+                if "measured" in sources:
+                    omitted[f"{where}: {error}"] = None
             if "measured" in sources:
                 rows += (_measured_row(gpu, point, accelerator) for point in chosen)
-                if points and not fitting:
-                    omitted.append(_why_omitted(gpu, points[0], accelerator))
-                elif points and not chosen:
-                    reason = "not measured as asked for"
-                    omitted.append(f"{gpu.name}, protocol {protocol.name}: {reason}")
             if "model" in sources:
                 try:
                     step = _modelled_step(gpu, protocol, request, accelerator)
                 except ConfigError as error:
-                    omitted.append(f"{gpu.name}, protocol {protocol.name}: {error}")
+                    omitted[f"{where}: {error}"] = None
                     continue
-                if step is not None:
-                    rows.append(_model_row(gpu, protocol, accelerator, step, request, chosen))
+                rows.append(_model_row(gpu, protocol, accelerator, step, request, chosen))
     return Comparison(accelerator, tuple(rows), tuple(omitted))
 
 
 def batch_of(
-    protocol: ProtocolDescription, request: Request, step_time: Callable[[int], float]
+    protocol: ProtocolDescription,
+    request: Request,
+    check: Callable[[int], None],
+    step_time: Callable[[int], float],
 ) -> int:
     """The batch of a protocol's row: its own, the one asked for, or the best of `BATCHES`.
 
-    `step_time` gives the time of a step of a batch; the best has the least time a sequence.
+    `check` raises ConfigError for a batch that the GPU cannot hold. `step_time` gives the time of a
+    step of a batch; the best has the least time a sequence, of those that the GPU holds. Raises
+    ConfigError if there is none.
     """
-    if protocol.name == "latency":
-        return 1
-    if request.batch is not None:
-        return request.batch
-    if protocol.batch is not None:
-        return protocol.batch
+    batch = protocol.batch if protocol.fixed_batch else request.batch or protocol.batch
+    if batch is not None:
+        check(batch)
+        return batch
 
     def token_time(batch: int) -> float:
         return step_time(batch) / batch
 
-    return min(BATCHES, key=token_time)
+    check(BATCHES[0])
+    return min((batch for batch in BATCHES if _holds(check, batch)), key=token_time)
+
+
+def _holds(check: Callable[[int], None], batch: int) -> bool:
+    try:
+        check(batch)
+    except ConfigError:
+        return False
+    return True
 
 
 PAPER_SHAPE = (12, 64, 1024)
@@ -225,77 +178,86 @@ PAPER_SHAPE = (12, 64, 1024)
 
 def _modelled_step(
     gpu: Gpu, protocol: ProtocolDescription, request: Request, accelerator: AcceleratorFigures
-) -> DecodeAttention | None:
-    """What to model: None for ``paper`` if the accelerator's figures are not for its shape.
+) -> DecodeAttention:
+    """What to model.
 
-    Raises ConfigError for a precision that the GPU does not compute in.
+    Raises ConfigError for a precision that the GPU does not compute in, a batch that it cannot hold
+    with K and V of all layers, and for ``paper`` if the accelerator has another shape.
     """
-    shape = (accelerator.heads, accelerator.head_dim, accelerator.window)
     if protocol.name == "paper":
-        batch = protocol.batch or 1
-        paper = DecodeAttention(1, *PAPER_SHAPE, batch, protocol.precision)
-        return paper if shape == PAPER_SHAPE else None
+        if accelerator.shape != PAPER_SHAPE:
+            raise ConfigError(_other_shape(PAPER_SHAPE, accelerator))
+        return DecodeAttention(1, *PAPER_SHAPE, protocol.batch or 1, protocol.precision)
     precision = request.precision or protocol.precision
     gpu.peak.at(precision)
-    one = DecodeAttention(1, *shape, 1, precision)
+    one = DecodeAttention(1, *accelerator.shape, 1, precision)
+
+    def check(batch: int) -> None:
+        model = replace(one, layers=accelerator.layers, batch=batch)
+        check_memory(gpu, model, protocol.launch)
 
     def step_time(batch: int) -> float:
         return estimate(gpu, replace(one, batch=batch), protocol.launch, request.cache).latency_s
 
-    return replace(one, batch=batch_of(protocol, request, step_time))
-
-
-def _fits(point: Measurement, accelerator: AcceleratorFigures) -> bool:
-    if (point.heads, point.head_dim) != (accelerator.heads, accelerator.head_dim):
-        return False
-    return point.protocol != "paper" or point.window == accelerator.window
-
-
-def _why_omitted(gpu: Gpu, point: Measurement, accelerator: AcceleratorFigures) -> str:
-    window = f", window {point.window}" if point.protocol == "paper" else ""
-    here = f", window {accelerator.window}" if point.protocol == "paper" else ""
-    return (
-        f"{gpu.name}, protocol {point.protocol}: measured with {point.heads} heads x "
-        f"{point.head_dim}{window}; the accelerator has {accelerator.heads} x "
-        f"{accelerator.head_dim}{here}"
-    )
+    return replace(one, batch=batch_of(protocol, request, check, step_time))
 
 
 def _chosen(
-    points: Sequence[Measurement], protocol: ProtocolDescription, request: Request, window: int
-) -> Iterator[Measurement]:
-    """Of each series of measurements the point that answers the request, if there is one.
+    gpu: Gpu, protocol: ProtocolDescription, request: Request, accelerator: AcceleratorFigures
+) -> list[Measurement]:
+    """The measured points that answer the request: of every series at most one.
 
-    A series is what one source measured; of its windows the nearest is taken (of two, the smaller),
-    of its precisions the one asked for, else the protocol's, else the first.
+    A series is what was measured together. A point needs the accelerator's heads, head_dim and
+    window: a row at another window would set two different amounts of work side by side. Of the
+    precisions the one asked for is taken, else the protocol's, else the first. Raises ConfigError
+    if there are points, but none that fits.
     """
+    points = [point for point in gpu.measurements if point.protocol == protocol.name]
+    if not points:
+        return []
+    heads = [p for p in points if (p.heads, p.head_dim) == accelerator.shape[:2]]
+    found = [p for p in heads if p.window == accelerator.window]
+    if not heads or (not found and protocol.name == "paper"):
+        first = points[0]
+        raise ConfigError(_other_shape((first.heads, first.head_dim, first.window), accelerator))
+    if not found:
+        windows = ", ".join(f"{window:,}" for window in sorted({p.window for p in heads}))
+        raise ConfigError(f"measured at windows {windows}, not at {accelerator.window:,}")
     if protocol.name == "paper":
-        yield from points
-        return
-    for series in dict.fromkeys((point.note, point.source) for point in points):
-        found = [p for p in points if (p.note, p.source) == series and p.cache == request.cache]
-        precisions = list(dict.fromkeys(p.precision for p in found))
-        wanted = request.precision
-        if wanted is None and precisions:
-            own = protocol.precision
-            wanted = own if own in precisions else precisions[0]
-        found = [p for p in found if p.precision == wanted]
-        batch = 1 if protocol.name == "latency" else request.batch or protocol.batch
-        if batch is not None:
-            found = [p for p in found if p.batch == batch]
-        if found:
-            nearest = min((abs(p.window - window), p.window) for p in found)[1]
-            at_window = [p for p in found if p.window == nearest]
-            yield min(at_window, key=lambda p: p.step_latency / p.batch)
+        return found
+    series: dict[tuple[str, str], list[Measurement]] = {}
+    for point in found:
+        series.setdefault((point.note, point.source), []).append(point)
+    chosen = [_of_series(each, protocol, request) for each in series.values()]
+    answers = [point for point in chosen if point is not None]
+    if not answers:
+        raise ConfigError("not measured as asked for")
+    return answers
+
+
+def _of_series(
+    points: Sequence[Measurement], protocol: ProtocolDescription, request: Request
+) -> Measurement | None:
+    found = [p for p in points if p.cache == request.cache]
+    precisions = list(dict.fromkeys(p.precision for p in found))
+    wanted = request.precision
+    if wanted is None and precisions:
+        own = protocol.precision
+        wanted = own if own in precisions else precisions[0]
+    batch = protocol.batch if protocol.fixed_batch else request.batch or protocol.batch
+    found = [p for p in found if p.precision == wanted and batch in {None, p.batch}]
+    return min(found, key=lambda p: p.step_latency / p.batch) if found else None
+
+
+def _other_shape(shape: tuple[int, int, int], accelerator: AcceleratorFigures) -> str:
+    (heads, head_dim, window), own = shape, accelerator
+    return (
+        f"of {heads} heads x {head_dim}, window {window:,}; the accelerator has "
+        f"{own.heads} x {own.head_dim}, window {own.window:,}"
+    )
 
 
 def _measured_row(gpu: Gpu, point: Measurement, accelerator: AcceleratorFigures) -> ComparisonRow:
-    note = point.note
-    if point.window != accelerator.window:
-        note = (
-            f"window {point.window} is the measured one nearest to the accelerator's "
-            f"{accelerator.window}; {note}"
-        )
     return _row(
         accelerator,
         gpu=gpu,
@@ -305,7 +267,7 @@ def _measured_row(gpu: Gpu, point: Measurement, accelerator: AcceleratorFigures)
         latency_s=point.step_latency,
         energy_j=point.step_energy,
         source="measured",
-        note=note,
+        note=point.note,
     )
 
 
@@ -359,6 +321,7 @@ def _row(
     token_latency = latency_s / step.batch
     token_energy = None if energy_j is None else energy_j / step.batch
     claim = gpu.claim if protocol == "paper" else None
+    idle = gpu.power.idle if protocol == "paper" else 0.0  # the authors subtract it
     return ComparisonRow(
         gpu=gpu.name,
         protocol=protocol,
@@ -372,7 +335,7 @@ def _row(
         cache=cache,
         latency_us=latency_s * 1e6,
         energy_mj=None if energy_j is None else energy_j * 1e3,
-        energy_bound_mj=gpu.power.thermal_design * latency_s * 1e3,
+        energy_bound_mj=(gpu.power.thermal_design - idle) * latency_s * 1e3,
         per_token_latency_us=token_latency * 1e6,
         per_token_energy_mj=None if token_energy is None else token_energy * 1e3,
         speedup=token_latency / accelerator.attention_latency_s,
@@ -386,32 +349,9 @@ def _row(
         latency_error=errors[0],
         energy_error=errors[1],
         capacity=(
-            _capacity(accelerator, gpu, step.batch, latency_s, energy_j)
+            same_capacity(accelerator, gpu, step, latency_s, energy_j)
             if protocol == "throughput"
             else None
         ),
         note=note,
-    )
-
-
-def _capacity(
-    accelerator: AcceleratorFigures,
-    gpu: Gpu,
-    batch: int,
-    latency_s: float,
-    energy_j: float | None,
-) -> Capacity:
-    own, energy = accelerator.attention_latency_s, accelerator.energy_per_token_j
-    area = accelerator.area_m2 * 1e6
-    die = None if gpu.die_area is None else gpu.die_area * 1e6
-    return Capacity(
-        sequences_per_chip=1,
-        chips=batch,
-        area_mm2=batch * area,
-        power_w=batch * energy / own,
-        speedup=latency_s / own,
-        tokens_per_s_per_mm2=1 / own / area,
-        tokens_per_j=1 / energy,
-        gpu_tokens_per_s_per_mm2=None if die is None else batch / latency_s / die,
-        gpu_tokens_per_j=None if energy_j is None else batch / energy_j,
     )

@@ -26,6 +26,11 @@ class ProtocolDescription:
     launch: Launch
     flaws: tuple[str, ...] = ()
 
+    @property
+    def fixed_batch(self) -> bool:
+        """Whether its batch cannot be asked for."""
+        return self.name in {"paper", "latency"}
+
 
 _PROTOCOLS = (
     ProtocolDescription(
@@ -55,7 +60,8 @@ _PROTOCOLS = (
     ),
     ProtocolDescription(
         "throughput",
-        "The step's time divided by the batch, at the batch of 1 to 256 where that is least; one "
+        "The step's time divided by the batch, at the batch of 1 to 256 where that is least, of "
+        "those that fit the GPU's memory; one "
         "fused kernel, replayed from a graph.",
         None,
         "fp16",

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from archsim.baseline.compare import AcceleratorFigures, Request, batch_of
+from archsim.baseline.accelerator import AcceleratorFigures
+from archsim.baseline.capacity import check_memory
+from archsim.baseline.compare import Request, batch_of
 from archsim.baseline.protocols import ProtocolDescription, protocols
 from archsim.baseline.roofline import BYTES_PER_ELEMENT, DecodeAttention, estimate
 from archsim.config.digital import DigitalConfig
@@ -220,18 +222,30 @@ def compare_models(
     for protocol in wanted:
         for gpu in gpus:
             precision = request.precision or protocol.precision
+            one = DecodeAttention(1, shape.heads, shape.head_dim, figures.window, 1, precision)
+            check = partial(_check_memory, gpu, protocol, one, shape)
+            step_time = partial(_step_time, gpu, protocol, one, shape)
             try:
                 gpu.peak.at(precision)
+                step = replace(one, batch=batch_of(protocol, request, check, step_time))
             except ConfigError as error:
                 omitted.append(f"{gpu.name}, protocol {protocol.name}: {error}")
                 continue
-            one = DecodeAttention(1, shape.heads, shape.head_dim, figures.window, 1, precision)
-            step_time = partial(_step_time, gpu, protocol, one, shape)
-            step = replace(one, batch=batch_of(protocol, request, step_time))
             cost, cache = gpu_token(gpu, protocol, step, shape)
             own = accelerator_token(figures, digital, shape, step.batch)
             rows.append(_row(gpu, protocol, step, cost, cache, own, shape))
     return ModelComparison(shape, figures, digital, tuple(rows), tuple(omitted))
+
+
+def _check_memory(
+    gpu: Gpu,
+    protocol: ProtocolDescription,
+    one: DecodeAttention,
+    shape: TransformerShape,
+    batch: int,
+) -> None:
+    weights = shape.weights * BYTES_PER_ELEMENT[one.precision]
+    check_memory(gpu, replace(one, layers=shape.layers, batch=batch), protocol.launch, weights)
 
 
 def _step_time(

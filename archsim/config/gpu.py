@@ -60,8 +60,12 @@ class PeakRates(Section):
 
 
 class Memory(Section):
-    """Off-chip bandwidth, and bandwidth and size of the last-level cache (byte/s, byte)."""
+    """Size and bandwidth of the off-chip memory and of the last-level cache (byte, byte/s).
 
+    `size` says which batches the GPU can hold.
+    """
+
+    size: Bytes
     bandwidth: BytesPerSecond
     l2: Bytes
     l2_bandwidth: BytesPerSecond

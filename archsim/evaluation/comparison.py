@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow, Request, compare
-from archsim.baseline.transformer import ModelComparison, ModelRow, compare_models
+from archsim.baseline.transformer import GPT2_SMALL, ModelComparison, ModelRow, compare_models
 from archsim.config.gpu import Gpu
 from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError
@@ -121,7 +121,7 @@ def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
         energy_per_token_j=calibration.total_pj() * 1e-12 * trace.heads,
         area_m2=calibration.area_mm2() * trace.heads * 1e-6,
         boundary_bytes=sum(Result(simulation).interface.values()),
-        layers=1,
+        layers=GPT2_SMALL.layers,
         heads=trace.heads,
         head_dim=trace.head_dim,
         window=simulation.head.sub_tiles.window,

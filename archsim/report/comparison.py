@@ -137,10 +137,11 @@ def _capacity(capacity: Capacity) -> str:
     area, rate = capacity.area_mm2, capacity.tokens_per_s_per_mm2
     gpu_rate, gpu_work = capacity.gpu_tokens_per_s_per_mm2, capacity.gpu_tokens_per_j
     return (
-        f"same capacity: {capacity.chips:,} sets of arrays of {capacity.sequences_per_chip} "
-        f"sequence, {number(area, 3)} mm^2, {number(capacity.power_w, 3)} W: "
-        f"{speed_text(capacity.speedup)}. Tokens/s/mm^2 {_power(rate)} (GPU {_power(gpu_rate)}), "
-        f"tokens/J {_power(capacity.tokens_per_j)} (GPU {_power(gpu_work)})"
+        f"same capacity: {capacity.chips:,} chips of {capacity.sequences_per_chip} sequence and "
+        f"{capacity.layers} layers, {number(area, 3)} mm^2, {number(capacity.power_w, 3)} W: "
+        f"{speed_text(capacity.speedup)}. Through all layers: tokens/s/mm^2 {_power(rate)} "
+        f"(GPU {_power(gpu_rate)}), tokens/J {_power(capacity.tokens_per_j)} "
+        f"(GPU {_power(gpu_work)}; it holds {capacity.gpu_most_sequences:,} sequences)"
     )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from archsim.baseline import AcceleratorFigures, Request, compare, protocols
+from archsim.baseline.capacity import memory_bytes
+from archsim.baseline.roofline import DecodeAttention
 from archsim.config.gpu import available_gpus, load_gpu
 from archsim.errors import ConfigError, InvariantError
 
@@ -90,14 +92,46 @@ def test_model_rows_for_every_gpu():
             assert 0 < row.energy_mj < row.energy_bound_mj
 
 
-def test_the_best_batch_is_the_best():
+def test_the_best_batch_is_the_best_that_fits():
     for gpu in ALL:
         best = one(gpu=gpu.name, source="model", protocol="throughput")
         for batch in (1, 2, 4, 8, 16, 32, 64, 128, 256):
-            request = Request(("throughput",), batch=batch)
-            other = one(request=request, gpus=[gpu], source="model")
+            found = compare(PAPER, [gpu], Request(("throughput",), batch=batch), ["model"])
+            if batch * 12 * 3_145_728 > gpu.memory.size:
+                assert found.rows == ()
+                continue
+            (other,) = found.rows
             assert other.batch == batch
             assert best.per_token_latency_us <= other.per_token_latency_us
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_left_out():
+    """K and V of 12 layers at batch 256 are 256 x 12 x 3.1 MB = 9.7 GB; the Nano has 4 GB."""
+    nano = load_gpu("jetson-nano")
+    found = compare(PAPER, [nano], Request(("throughput",), batch=256))
+    assert found.rows == ()
+    (reason,) = found.omitted
+    assert reason == (
+        "Jetson Nano, protocol throughput: batch 256: K and V of 12 layers at window 1,024 need "
+        "9.66 GB; the GPU has 4 GB"
+    )
+    assert one(gpus=[nano], protocol="throughput").batch == 64
+    assert [r.batch for r in rows(replace(PAPER, layers=1), [nano], protocol="throughput")] == [256]
+    huge = replace(PAPER, window=8192)
+    for gpu in ALL:
+        assert compare(huge, [gpu], Request(("throughput",), batch=65536)).rows == ()
+    wide = compare(replace(PAPER, window=2_000_000), [nano], Request(("latency",)))
+    assert wide.rows == ()
+    assert "batch 1: K and V of 12 layers" in wide.omitted[0]
+
+
+def test_the_copies_of_unfused_operations_need_memory_too():
+    step = DecodeAttention(12, 12, 64, 1024, 4, "fp32")
+    one_layer = 4 * 2 * 12 * 1024 * 64 * 4
+    vectors = 4 * 2 * 12 * 64 * 4
+    assert memory_bytes(step) == 12 * one_layer + vectors
+    assert memory_bytes(step, "eager") == 12.5 * one_layer + vectors
+    assert memory_bytes(step, weights=1e6) == memory_bytes(step) + 1e6
 
 
 def test_a_request_is_obeyed_and_said():
@@ -153,22 +187,40 @@ def test_prediction_of_the_authors_points_has_its_error():
 
 
 def test_the_same_capacity_on_both_sides():
+    """Tokens through all 12 layers: a chip holds 12 layers, of which one works at a time."""
     row = one(protocol="throughput", gpu="H100 SXM", source="measured")
     capacity = row.capacity
-    assert (capacity.sequences_per_chip, capacity.chips) == (1, 64)
-    assert capacity.area_mm2 == pytest.approx(64 * 6)
+    assert (capacity.layers, capacity.sequences_per_chip, capacity.chips) == (12, 1, 64)
+    assert capacity.area_mm2 == pytest.approx(64 * 12 * 6)
     assert capacity.power_w == pytest.approx(64 * 73.8e-9 / 65e-9)
     assert capacity.speedup == pytest.approx(80.8e-6 / 65e-9)
-    assert capacity.tokens_per_s_per_mm2 == pytest.approx(1 / 65e-9 / 6)
-    assert capacity.tokens_per_j == pytest.approx(1 / 73.8e-9)
-    assert capacity.gpu_tokens_per_s_per_mm2 == pytest.approx(64 / 80.8e-6 / 814)
+    assert capacity.tokens_per_s_per_mm2 == pytest.approx(1 / (12 * 65e-9) / (12 * 6))
+    assert capacity.tokens_per_j == pytest.approx(1 / (12 * 73.8e-9))
+    assert capacity.gpu_tokens_per_s_per_mm2 == pytest.approx(64 / (12 * 80.8e-6) / 814)
     assert capacity.gpu_tokens_per_j is None  # nobody measured its energy
+    one_sequence = 12 * 2 * 12 * 1024 * 64 * 2 + 2 * 12 * 64 * 2
+    assert capacity.gpu_most_sequences == 80_000_000_000 // one_sequence
     assert all((row.capacity is None) == (row.protocol != "throughput") for row in rows())
+    # tokens/s of the whole stack and mm^2: the advantage shrinks with the number of layers
+    flat = one(
+        replace(PAPER, layers=1), protocol="throughput", gpu="H100 SXM", source="measured"
+    ).capacity
+    ratios = [c.tokens_per_s_per_mm2 / c.gpu_tokens_per_s_per_mm2 for c in (flat, capacity)]
+    assert ratios[0] == pytest.approx(12 * ratios[1])
 
 
-def test_measured_energy_is_below_thermal_design():
+def test_a_measured_batch_that_no_stack_of_layers_could_have_has_no_capacity():
+    deep = replace(PAPER, layers=1000)  # 64 sequences of 1,000 layers: 201 GB
+    row = one(deep, protocol="throughput", gpu="H100 SXM", source="measured")
+    assert row.capacity is None
+
+
+def test_measured_energy_is_below_the_bound_which_is_above_idle_as_it_is():
     for row in rows(protocol="paper", source="measured"):
         assert row.energy_mj < row.energy_bound_mj
+        power = next(gpu.power for gpu in ALL if gpu.name == row.gpu)
+        above_idle = power.thermal_design - power.idle
+        assert row.energy_bound_mj == pytest.approx(above_idle * row.latency_us * 1e-3)
 
 
 def test_ratios_follow_the_accelerator():
@@ -179,21 +231,26 @@ def test_ratios_follow_the_accelerator():
             assert theirs.energy_ratio == pytest.approx(ours.energy_ratio * 2)
 
 
-def test_nearest_window_is_named():
-    row = one(replace(PAPER, window=3000), gpu="H100 SXM", source="measured", protocol="latency")
-    assert row.window == 4096
-    assert "window 4096" in row.note
-    assert "3000" in row.note
-    tie = one(replace(PAPER, window=320), gpu="H100 SXM", source="measured", protocol="latency")
-    assert tie.window == 128
-    exact = one(gpu="H100 SXM", source="measured", protocol="latency")
-    assert "nearest" not in exact.note
+def test_a_measured_row_needs_the_very_window():
+    """No ratio of two different amounts of work: it would count in --fail-below."""
+    for window in (320, 3000, 8192):
+        result = compare(replace(PAPER, window=window), [load_gpu("h100-sxm")])
+        assert {row.source for row in result.rows} == {"model"}
+        assert {row.window for row in result.rows} == {window}
+        reason = f"measured at windows 128, 512, 1,024, 4,096, not at {window:,}"
+        assert f"H100 SXM, protocol latency: {reason}" in result.omitted
+        assert f"H100 SXM, protocol throughput: {reason}" in result.omitted
+    exact = one(replace(PAPER, window=512), gpu="H100 SXM", source="measured", protocol="latency")
+    assert (exact.window, exact.latency_us) == (512, pytest.approx(9.8))
 
 
 def test_paper_protocol_needs_the_full_window():
+    """No GPU goes without a row or a reason, and no reason comes twice."""
     result = compare(replace(PAPER, window=512), ALL)
     assert not any(row.protocol == "paper" for row in result.rows)
-    assert sum("protocol paper" in reason for reason in result.omitted) == 2
+    reason = "of 12 heads x 64, window 1,024; the accelerator has 12 x 64, window 512"
+    told = [text for text in result.omitted if "protocol paper" in text]
+    assert told == [f"{gpu.name}, protocol paper: {reason}" for gpu in ALL]
     assert {row.window for row in result.rows if row.source == "model"} == {512}
 
 
@@ -201,8 +258,8 @@ def test_another_shape_leaves_models_only():
     result = compare(replace(PAPER, heads=8), ALL)
     assert {row.source for row in result.rows} == {"model"}
     assert {row.heads for row in result.rows} == {8}
-    assert len(result.omitted) == 6  # two of the paper, and two protocols of H100 and H200
-    assert "measured with 12 heads x 64" in result.omitted[0]
+    assert len(result.omitted) == 9  # five of the paper, and two protocols of H100 and H200
+    assert "of 12 heads x 64, window 1,024; the accelerator has 8 x 64" in result.omitted[0]
 
 
 def test_protocol_flaws_are_told():

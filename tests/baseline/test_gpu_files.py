@@ -17,7 +17,7 @@ NOT_NUMBERS = {"name", "device", "claim", "measurements"}  # points carry their 
 MINIMAL = """\
 name: Toy
 peak: {fp32: 1 TFLOP/s, fp16: 2 TFLOP/s}
-memory: {bandwidth: 100 GB/s, l2: 1 MB, l2_bandwidth: 300 GB/s}
+memory: {size: 1 GB, bandwidth: 100 GB/s, l2: 1 MB, l2_bandwidth: 300 GB/s}
 power: {thermal_design: 10 W, idle: 1 W}
 timing: {floor: 8 us, bandwidth_efficiency: 0.8}
 """
@@ -79,18 +79,19 @@ def test_nothing_measured_is_shipped_that_was_not_measured():
 
 
 @pytest.mark.parametrize(
-    ("name", "fp32", "fp16", "bandwidth", "l2", "power"),
+    ("name", "fp32", "fp16", "bandwidth", "l2", "size", "power"),
     [
-        ("rtx-4090", 82.6e12, 165.2e12, 1008e9, 72e6, 450),
-        ("a100-80gb", 19.5e12, 312e12, 2039e9, 40e6, 400),
-        ("h100-sxm", 66.9e12, 989.4e12, 3350e9, 50e6, 700),
-        ("h200-sxm", 66.9e12, 989e12, 4800e9, 50e6, 700),
-        ("jetson-nano", 0.236e12, 0.472e12, 25.6e9, 0.25e6, 10),
+        ("rtx-4090", 82.6e12, 165.2e12, 1008e9, 72e6, 24e9, 450),
+        ("a100-80gb", 19.5e12, 312e12, 2039e9, 40e6, 80e9, 400),
+        ("h100-sxm", 66.9e12, 989.4e12, 3350e9, 50e6, 80e9, 700),
+        ("h200-sxm", 66.9e12, 989e12, 4800e9, 50e6, 141e9, 700),
+        ("jetson-nano", 0.236e12, 0.472e12, 25.6e9, 0.25e6, 4e9, 10),
     ],
 )
-def test_specifications(name, fp32, fp16, bandwidth, l2, power):
+def test_specifications(name, fp32, fp16, bandwidth, l2, size, power):
     gpu = load_gpu(name)
     assert (gpu.peak.fp32, gpu.peak.fp16) == pytest.approx((fp32, fp16))
+    assert gpu.memory.size == pytest.approx(size)
     assert (gpu.memory.bandwidth, gpu.memory.l2) == pytest.approx((bandwidth, l2))
     assert gpu.power.thermal_design == pytest.approx(power)
 

@@ -135,3 +135,15 @@ def test_refusals():
     )
     assert found.rows == ()
     assert "bf16" in found.omitted[0]
+
+
+def test_weights_and_cache_must_fit_the_memory():
+    """248 MB of weights and 37.7 MB of K and V a sequence: 99 sequences fit the Nano's 4 GB."""
+    nano = load_gpu("jetson-nano")
+    (row,) = compare_models(PAPER, DIGITAL, [nano], Request(("throughput",))).rows
+    assert row.batch == 64
+    for batch, rows in ((99, 1), (100, 0)):
+        asked = Request(("throughput",), batch=batch)
+        assert len(compare_models(PAPER, DIGITAL, [nano], asked).rows) == rows
+    (reason,) = compare_models(PAPER, DIGITAL, [nano], asked).omitted
+    assert "batch 100: the weights and K and V of 12 layers at window 1,024 need 4.02 GB" in reason

@@ -42,7 +42,9 @@ def test_text_fits_80_columns_and_names_the_kind(text: str) -> None:
     assert "240x faster per token (latency), energy not measured" in text
     assert "the paper claims 344x and 97,266x" in text
     assert "prediction: time -36.8 %, energy -25.2 % against the measured point" in text
-    assert "same capacity: 64 sets of arrays of 1 sequence, 384 mm^2" in text
+    assert "same capacity: 64 chips of 1 sequence and 12 layers, 4,608 mm^2" in " ".join(
+        text.split()
+    )
     assert text.count("flaw: ") == 5
     protocols = [line for line in text.splitlines() if line.startswith("Protocol ")]
     assert protocols == [f"Protocol {name}" for name in ("paper", "latency", "throughput", "eager")]
@@ -110,16 +112,16 @@ def test_paper_is_the_same_whatever_the_trace(small_trace_folder: Path) -> None:
 
 
 def test_window_is_full_on_both_sides(small_trace_folder: Path) -> None:
-    arguments = ("--window", "256", "--protocol", "latency", "--gpu", "h100-sxm", "--json")
+    arguments = ("--window", "512", "--protocol", "latency", "--gpu", "h100-sxm", "--json")
     found = json.loads(run("-t", str(small_trace_folder), *arguments).stdout)
     used = found["accelerators"]
     assert {name: (used[name]["window"], used[name]["heads"]) for name in used} == {
-        "window": (256, 12), "trace": (256, 2),
+        "window": (512, 12), "trace": (512, 2),
     }  # fmt: skip
     shapes = {
         row["source"]: (row["workload"], row["window"], row["heads"]) for row in found["rows"]
     }
-    assert shapes == {"measured": ("window", 128, 12), "model": ("trace", 256, 2)}
+    assert shapes == {"measured": ("window", 512, 12), "model": ("trace", 512, 2)}
 
 
 def test_csv_has_every_row_and_its_capacity(small_trace_folder: Path, tmp_path: Path) -> None:
@@ -134,6 +136,25 @@ def test_csv_has_every_row_and_its_capacity(small_trace_folder: Path, tmp_path: 
         assert float(line["speedup"]) == row["speedup"]
         chips = row["capacity"]["chips"] if row["capacity"] else ""
         assert line["capacity.chips"] == str(chips)
+
+
+def test_no_measured_row_at_another_window(small_trace_folder: Path) -> None:
+    result = run(
+        "-t", str(small_trace_folder), "--gpu", "h100-sxm", "--protocol", "latency",
+        "--window", "256", "--json",
+    )  # fmt: skip
+    document = json.loads(result.stdout)
+    assert {row["source"] for row in document["rows"]} == {"model"}
+    assert document["omitted"] == [
+        "H100 SXM, protocol latency: measured at windows 128, 512, 1,024, 4,096, not at 256"
+    ]
+
+
+def test_hardware_of_another_window_has_no_paper_rows_and_says_why() -> None:
+    result = run("-c", "gaincell-28nm-window256", "--protocol", "paper", "--gpu", "h100-sxm")
+    assert result.exit_code == 0
+    flat = " ".join(result.stdout.split())
+    assert "Left out H100 SXM, protocol paper: of 12 heads x 64, window 1,024; the acc" in flat
 
 
 @pytest.mark.parametrize(("ratio", "code"), [("18", 0), ("20", 1)])
