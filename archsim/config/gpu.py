@@ -51,6 +51,10 @@ class PeakRates(Section):
     bf16: OperationsPerSecond | None = None
     """None where the GPU has no bf16 arithmetic."""
 
+    def has(self, precision: Precision) -> bool:
+        """Whether the GPU computes in `precision`."""
+        return getattr(self, precision) is not None
+
     def at(self, precision: Precision) -> float:
         """The rate in FLOP/s; raises ConfigError if the GPU does not compute in `precision`."""
         rate = {"fp32": self.fp32, "fp16": self.fp16, "bf16": self.bf16}[precision]
@@ -95,9 +99,9 @@ class TimingModel(Section):
 
     `floor`, `step` and `bandwidth_efficiency` are fitted together to measurements (see
     `archsim.baseline.fit`): the shortest kernel replayed from a graph; what is added from
-    `step_tokens` tokens of the batch on, where the work is divided over more blocks than one wave;
-    and the share of a level's bandwidth that a kernel reaches. `eager_launch` is added when the
-    framework launches the attention itself, `operation_cost` is what every other operation of a
+    `step_tokens` tokens of the batch on (batch x window), as the measurements show without telling
+    why; and the share of a level's bandwidth that a kernel reaches. `eager_launch` is added when
+    the framework launches the attention itself, `operation_cost` is what every other operation of a
     model takes besides its traffic.
     """
 
@@ -203,16 +207,19 @@ def available_gpus() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
 
 
-def load_gpu(name_or_path: str | Path) -> Gpu:
+def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
     """The GPU of a shipped name ("rtx-4090") or of a YAML file ("my/gpu.yaml").
 
     What a file does not say of `timing` is that of ``gpus/timing/decode.yaml``: the parameters are
-    of kernels, not of a GPU. Measurements of ``gpus/measured`` that name a shipped GPU are added.
+    of kernels, not of a GPU. Measurements of ``gpus/measured`` that name a shipped GPU are added,
+    unless `measured` is False.
     Raises ConfigError for an unknown name (with the nearest known one) and for a faulty file.
     """
     path = _gpu_path(name_or_path)
     document = read_document(_folder() / "timing" / "decode.yaml").updated(read_document(path))
     gpu = validate_document(document, Gpu)
+    if not measured:
+        return gpu
     found = [load_measured(each) for each in sorted((_folder() / "measured").glob("*.yaml"))]
     return with_measured(gpu, path.stem, found)
 

@@ -23,10 +23,14 @@ class GpuComparison:
 
     Protocol ``paper``, and what was measured, stand against the calibration workload, whatever the
     trace is: those points are for 12 heads x 64. Modelled rows are for the trace's shape.
+    `calibrated` is the hardware on the calibration workload, `full_window` the same with the window
+    that `request` was made with, if there was one.
     """
 
     hardware: Hardware
+    request: Request
     calibrated: AcceleratorFigures
+    full_window: AcceleratorFigures
     parts: tuple[Comparison, ...]
 
     @property
@@ -178,7 +182,7 @@ def compare_with_gpus(
         asked = replace(request, protocols=others)
         parts.append(compare(measured_at, gpus, asked, ["measured"]))
         parts.append(compare(shaped, gpus, asked, ["model"]))
-    return GpuComparison(hardware, calibrated, tuple(parts))
+    return GpuComparison(hardware, request, calibrated, measured_at, tuple(parts))
 
 
 def compare_whole_model(

@@ -6,13 +6,14 @@ import base64
 import html
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from archsim.baseline import AcceleratorFigures, Request, compare
 from archsim.baseline.protocols import BATCHES
-from archsim.baseline.roofline import DecodeAttention, estimate
-from archsim.config.gpu import Gpu
+from archsim.baseline.roofline import estimate
+from archsim.config.gpu import Gpu, Precision
 from archsim.errors import MissingExtraError
 from archsim.evaluation.comparison import GpuComparison, window_figures
 from archsim.files import atomic_path
@@ -21,6 +22,11 @@ from archsim.report.comparison import energy_text, speed_text
 WINDOWS = (128, 256, 512, 1024, 2048, 4096, 8192)
 INTENSITIES = (0.1, 1e4)
 """Ends of the roofs, FLOP a byte."""
+
+DECADES = tuple(10.0**power for power in range(-6, 7))
+MEMORY_ROOF, L2_ROOF = "memory", "L2"
+DEFAULT_PRECISION: Precision = "fp16"
+"""Of pictures, as of the protocols latency and throughput."""
 
 ACCELERATOR = "gain cells"
 WIDTH, HEIGHT, PNG_SCALE = 320, 250, 2
@@ -31,7 +37,8 @@ Point = dict[str, Any]
 def write_charts(comparison: GpuComparison, gpus: Sequence[Gpu], folder: Path) -> list[Path]:
     """Write ``roofline``, ``speedup`` and ``energy`` as SVG and PNG, and ``comparison.html``.
 
-    The accelerator is the one of the calibration workload, simulated anew for every window. Raises
+    The accelerator is the one of the calibration workload, simulated anew for every window. They
+    show every batch, in the precision, cache and window that the comparison was asked for. Raises
     MissingExtraError without the extra ``report``, ConfigError if the folder cannot be written.
     """
     try:
@@ -41,16 +48,21 @@ def write_charts(comparison: GpuComparison, gpus: Sequence[Gpu], folder: Path) -
         raise MissingExtraError(
             "--plot needs altair and vl-convert-python: pip install 'archsim[report]'"
         ) from None
-    own = comparison.calibrated
+    own, request = comparison.full_window, comparison.request
     by_window = [window_figures(comparison.hardware, window) for window in WINDOWS]
     charts = {
-        "roofline": (roofline_chart(own, gpus), "Roofline: attention of one token and layer"),
+        "roofline": (
+            roofline_chart(own, gpus, request),
+            "Roofline: attention of one token and layer",
+        ),
         "speedup": (
-            _ratio_chart(own, by_window, gpus, "speedup", "times faster per token"),
+            _ratio_chart(own, by_window, gpus, request, "speedup", "times faster per token"),
             "Speed-up per token over window and batch",
         ),
         "energy": (
-            _ratio_chart(own, by_window, gpus, "energy_ratio", "times less energy per token"),
+            _ratio_chart(
+                own, by_window, gpus, request, "energy_ratio", "times less energy per token"
+            ),
             "Energy ratio per token over window and batch",
         ),
     }
@@ -69,19 +81,23 @@ def write_charts(comparison: GpuComparison, gpus: Sequence[Gpu], folder: Path) -
     return [folder / name for name in pictures]
 
 
-def roofline_points(own: AcceleratorFigures, gpus: Sequence[Gpu]) -> list[Point]:
+def roofline_points(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Request) -> list[Point]:
     """Roofs and operating points: intensity in FLOP a byte, rate in TFLOP/s.
 
-    The roof of a GPU is its memory's bandwidth and its fp16 peak. That of the accelerator is what
-    crosses its boundary, and its arrays at their simulated latency: its K and V never move.
+    A GPU has a roof for its memory and one for its L2, up to its peak in the precision of the
+    request; one that does not compute in it is left out. The accelerator has none: its bytes are
+    those that cross its boundary, since K and V never move, and a roof made of its own rate would
+    pass through its point whatever that is.
     """
     step = own.attention
     own_rate = step.layer_flop / own.attention_latency_s
-    roofs = [(ACCELERATOR, own.boundary_bytes / own.attention_latency_s, own_rate)]
-    roofs += [(gpu.name, gpu.memory.bandwidth, gpu.peak.fp16) for gpu in gpus]
+    precision = request.precision or DEFAULT_PRECISION
+    able = [gpu for gpu in gpus if gpu.peak.has(precision)]
+    roofs = [(gpu.name, MEMORY_ROOF, gpu.memory.bandwidth, gpu.peak.at(precision)) for gpu in able]
+    roofs += [(gpu.name, L2_ROOF, gpu.memory.l2_bandwidth, gpu.peak.at(precision)) for gpu in able]
     points: list[Point] = [
-        {"name": name, "kind": "roof", "intensity": x, "rate": min(x * bandwidth, peak) * 1e-12}
-        for name, bandwidth, peak in roofs
+        {"name": name, "kind": kind, "intensity": x, "rate": min(x * bandwidth, peak) * 1e-12}
+        for name, kind, bandwidth, peak in roofs
         for x in (INTENSITIES[0], peak / bandwidth, INTENSITIES[1])
     ]
     points.append(
@@ -92,15 +108,17 @@ def roofline_points(own: AcceleratorFigures, gpus: Sequence[Gpu]) -> list[Point]
             "rate": own_rate * 1e-12,
         }
     )
-    for gpu in gpus:
+    for gpu in able:
         for batch in (1, 64):
-            many = DecodeAttention(1, step.heads, step.head_dim, step.window, batch)
+            many = replace(step, batch=batch, precision=precision)
             points.append(
                 {
                     "name": gpu.name,
                     "kind": f"batch {batch}",
                     "intensity": many.layer_flop / many.layer_bytes,
-                    "rate": many.layer_flop / estimate(gpu, many).latency_s * 1e-12,
+                    "rate": many.layer_flop
+                    / estimate(gpu, many, cache=request.cache).latency_s
+                    * 1e-12,
                 }
             )
     return points
@@ -110,62 +128,81 @@ def ratio_points(
     own: AcceleratorFigures,
     by_window: Sequence[AcceleratorFigures],
     gpus: Sequence[Gpu],
+    request: Request,
     ratio: str,
 ) -> list[Point]:
-    """`ratio` of modelled rows over window at batch 1, and over batch at the hardware's window.
+    """`ratio` of modelled rows over window at batch 1, and over batch at the window of `own`.
 
-    Measured points beside them, where one was measured for that very window.
+    Measured points beside them, where one was measured for that very window and batch.
     """
     points: list[Point] = []
 
-    def add(panel: str, x: str, figures: AcceleratorFigures, request: Request) -> None:
-        for row in compare(figures, gpus, request).rows:
+    def add(panel: str, x: str, figures: AcceleratorFigures, asked: Request) -> None:
+        for row in compare(figures, gpus, asked).rows:
             value = getattr(row, ratio)
-            if row.window == figures.window and value is not None:
+            if value is not None:
                 at = {"panel": panel, "x": getattr(row, x), "y": value}
                 points.append({"name": row.gpu, "source": row.source, **at})
 
     for figures in by_window:
-        add("window, batch 1", "window", figures, Request(("latency",)))
+        asked = replace(request, protocols=("latency",), batch=None)
+        add("window, batch 1", "window", figures, asked)
     for batch in BATCHES:
         panel = f"batch, window {own.window:,}"
-        add(panel, "batch", own, Request(("throughput",), batch=batch))
+        add(panel, "batch", own, replace(request, protocols=("throughput",), batch=batch))
     return points
 
 
-def roofline_chart(own: AcceleratorFigures, gpus: Sequence[Gpu]) -> Any:
+def roofline_chart(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Request) -> Any:
     """Roofs as lines, operating points as marks, both axes logarithmic."""
     import altair as alt
 
-    points = roofline_points(own, gpus)
-    x = alt.X("intensity:Q", title="FLOP a byte that moves").scale(
+    points = roofline_points(own, gpus, request)
+    axis = alt.Axis(values=list(DECADES), format="~g")
+    x = alt.X("intensity:Q", title="FLOP a byte that moves", axis=axis).scale(
         type="log", domain=list(INTENSITIES)
     )
-    y = alt.Y("rate:Q", title="TFLOP/s").scale(type="log")
-    colour = alt.Color("name:N", title=None, sort=[ACCELERATOR, *(gpu.name for gpu in gpus)])
-    roofs = [point for point in points if point["kind"] == "roof"]
-    marks = [point for point in points if point["kind"] != "roof"]
-    lines = alt.Chart(alt.Data(values=roofs)).mark_line().encode(x=x, y=y, color=colour)
-    shapes = alt.Shape("kind:N", title=None, sort=["one token", "batch 1", "batch 64"])
+    y = alt.Y("rate:Q", title="TFLOP/s", axis=axis).scale(type="log", nice=True)
+    names = [ACCELERATOR, *(gpu.name for gpu in gpus)]
+    colour = alt.Color("name:N", title=None, sort=names)
+    roofs = [point for point in points if point["kind"] in {MEMORY_ROOF, L2_ROOF}]
+    marks = [point for point in points if point not in roofs]
+    dashes = alt.StrokeDash("kind:N", title="roof").scale(
+        domain=[MEMORY_ROOF, L2_ROOF], range=[[1, 0], [5, 4]]
+    )
+    lines = (
+        alt.Chart(alt.Data(values=roofs))
+        .mark_line()
+        .encode(x=x, y=y, color=colour, strokeDash=dashes)
+    )
+    shapes = alt.Shape("kind:N", title="point", sort=["one token", "batch 1", "batch 64"])
+    # GPUs at batch 1 are all at their floor: rings of different sizes are told apart
+    sizes = [60 + 90 * place for place in range(len(names))]
+    size = alt.Size("name:N", legend=None, sort=names).scale(domain=names, range=sizes)
     dots = (
         alt.Chart(alt.Data(values=marks))
-        .mark_point(size=90, filled=True, opacity=1)
-        .encode(x=x, y=y, color=colour, shape=shapes)
+        .mark_point(filled=False, strokeWidth=2, opacity=1)
+        .encode(x=x, y=y, color=colour, shape=shapes, size=size)
     )
-    title = f"{own.heads} heads x {own.head_dim}, window {own.window:,}, fp16 on GPUs, modelled"
+    title = f"{own.heads} heads x {own.head_dim}, window {own.window:,}, {_setting(request)}"
     return alt.layer(lines, dots).properties(title=title, width=2 * WIDTH, height=1.5 * HEIGHT)
+
+
+def _setting(request: Request) -> str:
+    return f"GPUs modelled, {request.precision or DEFAULT_PRECISION}, {request.cache} cache"
 
 
 def _ratio_chart(
     own: AcceleratorFigures,
     by_window: Sequence[AcceleratorFigures],
     gpus: Sequence[Gpu],
+    request: Request,
     ratio: str,
     title: str,
 ) -> Any:
     import altair as alt
 
-    points = ratio_points(own, by_window, gpus, ratio)
+    points = ratio_points(own, by_window, gpus, request, ratio)
     panels = []
     for panel in dict.fromkeys(point["panel"] for point in points):
         own_points = [point for point in points if point["panel"] == panel]
@@ -187,7 +224,7 @@ def _ratio_chart(
                 .encode(x=x, y=y, color=colour)
             )
         panels.append(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT))
-    text = f"{own.heads} heads x {own.head_dim}; lines: model, fp16, warm; diamonds: measured"
+    text = f"{own.heads} heads x {own.head_dim}; lines: {_setting(request)}; diamonds: measured"
     return alt.hconcat(*panels).resolve_scale(y="shared").properties(title=text)
 
 
