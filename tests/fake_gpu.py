@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.baseline.measure import Reading
 from archsim.baseline.roofline import estimate
 from archsim.config.gpu import load_gpu
 from archsim.errors import ConfigError
@@ -49,9 +48,9 @@ class FakeDevice:
     def idle_power(self, seconds):
         return 71.5 if self.counter else None
 
-    def read(self):
+    def clock_hz(self):
         self.readings += 1
-        return Reading(self.clocks[(self.readings + 1) % 2])
+        return self.clocks[(self.readings + 1) % 2]
 
     def prepare(self, step, implementation):
         if implementation == "eager" and "eager" in self.lacks:

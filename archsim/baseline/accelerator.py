@@ -9,9 +9,9 @@ from typing import Literal
 from archsim.baseline.roofline import DecodeAttention
 from archsim.errors import InvariantError
 
-Workload = Literal["calibration", "window", "trace"]
+Workload = Literal["calibration", "window", "window, heads of the trace", "trace"]
 """What the accelerator runs: 12 heads and uniform values at the hardware's window, or at the one
-asked for; or the user's trace (its heads alone, if a window was asked for)."""
+asked for; the same with the heads of the user's trace; or that trace."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ from typing import Literal
 from archsim.baseline.accelerator import AcceleratorFigures, Workload
 from archsim.baseline.capacity import Capacity, check_memory, same_capacity
 from archsim.baseline.fit import attention_of
-from archsim.baseline.protocols import BATCHES, ProtocolDescription, protocols
+from archsim.baseline.protocols import BATCHES, PAPER_STEP, ProtocolDescription, protocols
 from archsim.baseline.roofline import DecodeAttention, estimate
-from archsim.config.gpu import Cache, Gpu, Kind, Measurement, Precision, Protocol
+from archsim.config.gpu import MOST_BATCH, Cache, Gpu, Kind, Measurement, Precision, Protocol
 from archsim.errors import ConfigError
 
-MOST_BATCH = 65_536
 RowSource = Literal["measured", "model"]
 
 
@@ -50,6 +49,8 @@ class Request:
                 )
         asked = {"batch": self.batch, "precision": self.precision}
         given = [name for name, value in asked.items() if value is not None]
+        if self.cache == "cold":
+            given.append("cache cold")
         if set(self.protocols) == {"paper"} and given:
             raise ConfigError(f"{given[0]}: protocol paper has its own; use another protocol")
 
@@ -172,10 +173,6 @@ def _holds(check: Callable[[int], None], batch: int) -> bool:
     return True
 
 
-PAPER_SHAPE = (12, 64, 1024)
-"""Heads, head_dim and window of the authors' GPU setting (FACTS 4)."""
-
-
 def _modelled_step(
     gpu: Gpu, protocol: ProtocolDescription, request: Request, accelerator: AcceleratorFigures
 ) -> DecodeAttention:
@@ -185,9 +182,10 @@ def _modelled_step(
     with K and V of all layers, and for ``paper`` if the accelerator has another shape.
     """
     if protocol.name == "paper":
-        if accelerator.shape != PAPER_SHAPE:
-            raise ConfigError(_other_shape(PAPER_SHAPE, accelerator))
-        return DecodeAttention(1, *PAPER_SHAPE, protocol.batch or 1, protocol.precision)
+        shape = (PAPER_STEP.heads, PAPER_STEP.head_dim, PAPER_STEP.window)
+        if accelerator.shape != shape:
+            raise ConfigError(_other_shape(shape, accelerator))
+        return PAPER_STEP
     precision = request.precision or protocol.precision
     gpu.peak.at(precision)
     one = DecodeAttention(1, *accelerator.shape, 1, precision)
@@ -227,7 +225,7 @@ def _chosen(
         return found
     series: dict[tuple[str, str], list[Measurement]] = {}
     for point in found:
-        series.setdefault((point.note, point.source), []).append(point)
+        series.setdefault((point.series, point.source), []).append(point)
     chosen = [_of_series(each, protocol, request) for each in series.values()]
     answers = [point for point in chosen if point is not None]
     if not answers:
@@ -267,7 +265,7 @@ def _measured_row(gpu: Gpu, point: Measurement, accelerator: AcceleratorFigures)
         latency_s=point.step_latency,
         energy_j=point.step_energy,
         source="measured",
-        note=point.note,
+        note=f"{point.note}; the clock fell meanwhile" if point.slowed else point.note,
     )
 
 
@@ -284,7 +282,7 @@ def _model_row(
     modelled = estimate(gpu, step, protocol.launch, cache)
     energy, note = modelled.energy_j, "energy from modelled utilisation"
     if protocol.name == "paper":  # the authors subtract idle power
-        energy -= modelled.idle_energy_j
+        energy = modelled.dynamic_energy_j
         note = "unfused operations assumed; energy above idle, from modelled utilisation"
     errors: tuple[float | None, float | None] = (None, None)
     if protocol.name == "paper" and measured:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from archsim.baseline.measure import Implementation, Reading
+from archsim.baseline.measure import Implementation
 from archsim.baseline.roofline import DecodeAttention
 from archsim.config.gpu import Precision
 from archsim.errors import ConfigError, InvariantError, MissingExtraError, one_line
@@ -190,15 +190,15 @@ class CudaDevice:
             return None
         return (after - before) / (ended - began)
 
-    def read(self) -> Reading:
-        """Its clock now."""
+    def clock_hz(self) -> float | None:
+        """Clock of its multiprocessors now; None if NVML does not tell it."""
         import pynvml
 
         try:
             clock = pynvml.nvmlDeviceGetClockInfo(self._handle, pynvml.NVML_CLOCK_SM)
         except pynvml.NVMLError:
-            return Reading(None)
-        return Reading(clock * MEGA)
+            return None
+        return float(clock) * MEGA
 
     def prepare(self, step: DecodeAttention, implementation: Implementation) -> CudaWork:
         """Tensors on the GPU; fused attention captured in graphs, all of it warmed up, checked.

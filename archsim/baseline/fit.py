@@ -271,7 +271,8 @@ def _decode(
 
 def _paper(gpu: Gpu, point: Measurement) -> Prediction:
     predicted = estimate(gpu, attention_of(point), "eager", point.cache)
-    energy, idle = point.step_energy, predicted.idle_energy_j if point.above_idle else 0.0
+    energy = point.step_energy
+    modelled = predicted.dynamic_energy_j if point.above_idle else predicted.energy_j
     return Prediction(
         gpu.name,
         "paper",
@@ -281,5 +282,5 @@ def _paper(gpu: Gpu, point: Measurement) -> Prediction:
         point.step_latency * 1e6,
         predicted.latency_s * 1e6,
         None if energy is None else energy * 1e3,
-        (predicted.energy_j - idle) * 1e3,
+        modelled * 1e3,
     )

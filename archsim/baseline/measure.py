@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from archsim.baseline.roofline import UNFUSED_COPIES, DecodeAttention
 from archsim.config.gpu import Cache, Precision, available_gpus, load_gpu
 from archsim.config.showing import quantity_text
-from archsim.errors import ConfigError, InvariantError
+from archsim.errors import ArchsimError, ConfigError, InvariantError, one_line
 
 Implementation = Literal["sdpa", "eager"]
 """``sdpa``: PyTorch's fused ``scaled_dot_product_attention``, replayed from a CUDA graph.
@@ -39,17 +39,11 @@ METHOD = {
     "so that every token is attended to, checked once a point; q, K and V are random, normal",
     "time": "CUDA events after warm-up around each replay of a graph of several calls, divided by "
     "their number (eager: around each call); latency is the median over replays",
-    "cold": "a buffer of twice the L2 is written before each replay of one call, untimed",
+    "cold": "a buffer of twice the L2 is written before each replay of one call, untimed; the "
+    "launch of that one call is in its time, which a warm replay spreads over several",
     "energy": "difference of the NVML energy counter over the energy window of back-to-back calls, "
     "divided by their number; idle power included. None for cold: the flush would count",
 }
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Clock of the multiprocessors in Hz at one instant; None if it is not told."""
-
-    clock_hz: float | None
 
 
 class Work(Protocol):
@@ -89,8 +83,8 @@ class Device(Protocol):
     def idle_power(self, seconds: float) -> float | None:
         """Mean power in W over `seconds` of doing nothing; None if it has no counter."""
 
-    def read(self) -> Reading:
-        """Its clock now."""
+    def clock_hz(self) -> float | None:
+        """Clock of its multiprocessors now; None if it is not told."""
 
     def prepare(self, step: DecodeAttention, implementation: Implementation) -> Work:
         """Tensors and kernels of one point, warmed up and its output checked.
@@ -163,6 +157,7 @@ class Measured:
     plan: Plan
     points: tuple[Point, ...]
     left_out: tuple[str, ...]
+    interrupted: bool = False
 
 
 def device_bytes(step: DecodeAttention, implementation: Implementation) -> int:
@@ -187,12 +182,14 @@ def measure(
 ) -> Measured:
     """Measure every point of `plan` that `device` can hold and compute.
 
-    Raises ConfigError if not one can be measured, InvariantError if a time makes no sense.
+    A point that fails is left out with its reason; after an interruption (Ctrl-C) the points so far
+    are returned, with `interrupted`. Raises ConfigError if not one was measured.
     """
     idle = device.idle_power(plan.seconds)
     wanted = list(plan.points())
     points: list[Point] = []
     left_out: list[str] = []
+    interrupted = False
     for done, (step, implementation, cache) in enumerate(wanted):
         if progress is not None:
             progress(done, len(wanted))
@@ -207,11 +204,20 @@ def measure(
         else:
             try:
                 points.append(_measure_point(device, plan, step, implementation, cache, idle))
-            except ConfigError as error:
-                left_out.append(f"{label}: {error}")
+            except (ArchsimError, RuntimeError) as error:  # a kernel that fails is a RuntimeError
+                left_out.append(f"{label}: {one_line(error, 160)}")
+            except KeyboardInterrupt:
+                if not points:
+                    raise
+                missing = len(wanted) - done
+                left_out.append(f"interrupted: {missing} points from {label} on")
+                interrupted = True
+                break
     if not points:
         raise ConfigError(f"{device.name}: no point could be measured: {left_out[0]}")
-    return Measured(device.name, device.conditions, plan, tuple(points), tuple(left_out))
+    return Measured(
+        device.name, device.conditions, plan, tuple(points), tuple(left_out), interrupted
+    )
 
 
 def _measure_point(
@@ -225,10 +231,10 @@ def _measure_point(
     work = device.prepare(step, implementation)
     try:
         work.replay_times(plan.replays // 10, cache == "cold")  # the clock rises under load
-        before = device.read()
+        before = device.clock_hz()
         times = work.replay_times(plan.replays, cache == "cold")
         spent = work.energy(plan.seconds) if cache == "warm" else None
-        after = device.read()
+        after = device.clock_hz()
     finally:
         work.close()
     if len(times) != plan.replays or not all(math.isfinite(t) and t > 0 for t in times):
@@ -242,8 +248,8 @@ def _measure_point(
         percentile(times, 0.95),
         None if spent is None else spent[0] / spent[1],
         idle,
-        before.clock_hz,
-        after.clock_hz,
+        before,
+        after,
     )
 
 
@@ -263,7 +269,7 @@ def matching_gpu(device_name: str) -> str:
 def measured_yaml(measured: Measured, gpu: str, date: str) -> str:
     """The file that ``compare`` reads: measurements of the GPU file `gpu`, and how they were made.
 
-    The device's name and the software are in every row's note, so that rows of two files differ.
+    The device's name and the date are in every row's note; versions and clocks are in the file.
     """
     from ruamel.yaml import YAML
 
@@ -315,8 +321,10 @@ def _row(point: Point, note: str) -> dict[str, Any]:
     for name, value, unit in quantities:
         if value is not None:
             row[name] = quantity_text(float(f"{value:.5g}"), unit)
+    if point.slowed:
+        row["slowed"] = True
     row["source"] = "user"
-    row["note"] = f"{note}; the clock fell meanwhile" if point.slowed else note
+    row["note"] = note
     return row
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archsim.baseline.roofline import Launch
+from archsim.baseline.roofline import DecodeAttention, Launch
 from archsim.config.gpu import Precision, Protocol
+
+PAPER_STEP = DecodeAttention(1, heads=12, head_dim=64, window=1024, batch=64, precision="fp32")
+"""The authors' GPU setting (FACTS 4)."""
 
 BATCHES = tuple(1 << power for power in range(9))
 """1 to 256: where the best batch is looked for."""
@@ -37,8 +40,8 @@ _PROTOCOLS = (
         "paper",
         "The paper's own GPU measurement: one layer, 12 heads x 64, window 1,024, batch 64, fp32, "
         "eager PyTorch, batch time divided by batch.",
-        64,
-        "fp32",
+        PAPER_STEP.batch,
+        PAPER_STEP.precision,
         "eager",
         (
             "is_causal=True with a single query attends to key 0 only, so the GPU computed "
@@ -52,17 +55,16 @@ _PROTOCOLS = (
     ),
     ProtocolDescription(
         "latency",
-        "Batch 1: how long one sequence waits for the attention of one layer; one fused kernel, "
-        "replayed from a graph.",
+        "How long one sequence waits: batch 1; attention is one fused kernel a layer, replayed "
+        "from a graph.",
         1,
         "fp16",
         "graph",
     ),
     ProtocolDescription(
         "throughput",
-        "The step's time divided by the batch, at the batch of 1 to 256 where that is least, of "
-        "those that fit the GPU's memory; one "
-        "fused kernel, replayed from a graph.",
+        "The step's time divided by the batch; attention is one fused kernel a layer, replayed "
+        "from a graph.",
         None,
         "fp16",
         "graph",

@@ -95,6 +95,11 @@ class RooflineEstimate:
     limit: Literal["launch", "L2", "memory", "compute"]
     """The term with the largest part of the time."""
 
+    @property
+    def dynamic_energy_j(self) -> float:
+        """Energy above idle, as the paper's authors measure it."""
+        return self.energy_j - self.idle_energy_j
+
 
 def estimate(
     gpu: Gpu, step: DecodeAttention, launch: Launch = "graph", cache: Cache = "warm"

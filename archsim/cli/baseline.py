@@ -45,10 +45,14 @@ def command() -> None:
     type=click.Choice(["warm", "cold"]),
     help="K and V left in L2 or not; default both.",
 )
-@click.option("--heads", type=int, default=12, show_default=True)
-@click.option("--head-dim", type=int, default=64, show_default=True)
-@click.option("--replays", type=int, default=200, show_default=True, help="Timed, a point.")
-@click.option("--seconds", type=float, default=5.0, show_default=True, help="Of energy, a point.")
+@click.option("--heads", type=int, default=12, show_default=True, help="Heads of the layer.")
+@click.option("--head-dim", type=int, default=64, show_default=True, help="Features of a head.")
+@click.option(
+    "--replays", type=int, default=200, show_default=True, help="Replays that time a point."
+)
+@click.option(
+    "--seconds", type=float, default=5.0, show_default=True, help="Of the energy of a point."
+)
 @click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
 @click.option("-o", "--output", metavar="FILE", help="YAML to write; default NAME-measured.yaml.")
 def measure_command(
@@ -65,11 +69,12 @@ def measure_command(
     device: int,
     output: str | None,
 ) -> None:
-    """Measure decode attention on an NVIDIA GPU, for `archsim compare --measured`.
+    """Measure decode attention on an NVIDIA GPU.
 
-    Needs the extra [gpu] and takes about half an hour with the defaults.
-    Every token of the window is attended to; time by CUDA events, energy by
-    the driver's counter.
+    The file is for `archsim compare --measured`. Needs the extra [gpu] and
+    takes about half an hour with the defaults. Every token of the window is
+    attended to; time by CUDA events, energy by the driver's counter.
+    Interrupted, it writes the points measured so far.
 
     \b
     archsim baseline measure -o my-gpu.yaml
@@ -119,3 +124,6 @@ def measure_command(
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         temporary.write_text(measured_yaml(measured, name, today), encoding="utf-8")
     click.echo(f"wrote {path}: {len(measured.points)} points, {len(measured.left_out)} left out")
+    if measured.interrupted:
+        click.echo("the file has the points measured so far", err=True)
+        raise KeyboardInterrupt

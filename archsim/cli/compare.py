@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
 
 PROTOCOLS = ["paper", "latency", "throughput", "eager"]
+"""As `archsim.baseline.protocols` has them: not imported, so that help comes at once."""
 
 
 @click.command("compare", context_settings=CONTEXT_SETTINGS)
@@ -111,6 +112,10 @@ def command(
         raise click.UsageError("--fail-below needs a ratio above 0")
     if scope == "model" and (cache == "cold" or trace is not None or plot is not None):
         raise click.UsageError("--scope model goes without --cache, --trace and --plot")
+    if scope == "model" and measured:
+        raise click.UsageError("--scope model is modelled only: leave out --measured")
+    if plot is not None and (protocols or batch is not None):
+        raise click.UsageError("--plot shows every batch: leave out --protocol and --batch")
     chosen = _gpus(names or available_gpus(), measured)
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
@@ -155,7 +160,11 @@ def _gpus(names: tuple[str, ...], measured: tuple[str, ...]) -> list[Gpu]:
     from archsim.errors import ConfigError
 
     files = [load_measured(Path(path)) for path in dict.fromkeys(measured)]
-    gpus = [(Path(name).stem, load_gpu(name)) for name in dict.fromkeys(names)]
+    gpus: list[tuple[str, Gpu]] = []
+    for name in names:
+        found = (Path(name).stem, load_gpu(name))
+        if found not in gpus:  # a shipped GPU may be given by name and by path
+            gpus.append(found)
     for path, file in zip(dict.fromkeys(measured), files, strict=True):
         if file.gpu not in [name for name, _ in gpus]:
             raise ConfigError(f"{path}: measured on {file.gpu}, which is not compared; add --gpu")

@@ -34,6 +34,10 @@ Cache = Literal["warm", "cold"]
 Kind = Literal["latency", "throughput"]
 """What a time per token means: the wait of one sequence, or the time of a batch over its size."""
 
+MOST_BATCH = 65_536
+POWER_MARGIN = 1.2
+"""How far measured energy may lie above thermal design power x time: power limits can be raised."""
+
 Seconds = Annotated[float, Quantity("s", ge=1e-12, le=1e3)]
 Joules = Annotated[float, Quantity("J", ge=1e-15, le=1e6)]
 Watts = Annotated[float, Quantity("W", ge=1e-3, le=1e6)]
@@ -118,7 +122,8 @@ class Measurement(Section):
 
     `latency` (s) and `energy` (J) are for one `step` of the whole batch, or already divided by the
     batch (`token`). `cache` says whether K and V may be in L2 from the step before (``warm``).
-    `above_idle`: `energy` is without the power drawn while nothing runs. `latency_p5` and
+    `above_idle`: `energy` is without the power drawn while nothing runs. `slowed`: the clock fell
+    meanwhile. `series` is the file it was read from: what was measured together. `latency_p5` and
     `latency_p95` are percentiles over replays, `idle_power` is in W, ``sm_clock_*`` are those of
     the multiprocessors before and after the point, in Hz.
     """
@@ -127,7 +132,7 @@ class Measurement(Section):
     kind: Kind
     precision: Precision
     cache: Cache = "warm"
-    batch: int = Field(ge=1)
+    batch: int = Field(ge=1, le=MOST_BATCH)
     window: int = Field(ge=1)
     heads: int = Field(ge=1)
     head_dim: int = Field(ge=1)
@@ -139,9 +144,11 @@ class Measurement(Section):
     idle_power: Watts | None = None
     sm_clock_before: Hertz | None = None
     sm_clock_after: Hertz | None = None
+    slowed: bool = False
     per: Literal["step", "token"] = "step"
     source: Source
     note: str = Field(min_length=1)
+    series: str = ""
 
     @model_validator(mode="after")
     def _kind_fits(self) -> Self:
@@ -149,6 +156,16 @@ class Measurement(Section):
             raise ValueError("a latency is of one sequence: batch 1, or kind: throughput")
         if self.protocol in {"latency", "throughput"} and self.protocol != self.kind:
             raise ValueError(f"protocol {self.protocol} needs kind: {self.protocol}")
+        if self.batch == 1 and self.kind != "latency" and self.protocol != "throughput":
+            raise ValueError("batch 1 needs kind: latency")
+        return self
+
+    @model_validator(mode="after")
+    def _percentiles_are_in_order(self) -> Self:
+        known = (self.latency_p5, self.latency, self.latency_p95)
+        ordered = [value for value in known if value is not None]
+        if ordered != sorted(ordered):
+            raise ValueError("latency_p5, latency and latency_p95 must not fall")
         return self
 
     @property
@@ -197,6 +214,13 @@ class MeasuredFile(Section):
     measurements: tuple[Measurement, ...] = Field(strict=False, min_length=1)
     left_out: tuple[str, ...] = Field(default=(), strict=False)
 
+    @model_validator(mode="after")
+    def _measured_by_the_user(self) -> Self:
+        for point in self.measurements:
+            if point.source != "user" or point.protocol == "paper":
+                raise ValueError("a measured file has source: user, and no protocol paper")
+        return self
+
 
 def _folder() -> Path:
     return data_folder("hwconfigs") / "gpus"
@@ -226,12 +250,25 @@ def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
 
 def load_measured(path: Path) -> MeasuredFile:
     """A file that ``archsim baseline measure`` wrote; raises ConfigError if it is faulty."""
-    return validate_document(read_document(path), MeasuredFile)
+    file = validate_document(read_document(path), MeasuredFile)
+    points = [point.model_copy(update={"series": str(path)}) for point in file.measurements]
+    return file.model_copy(update={"measurements": tuple(points)})
 
 
 def with_measured(gpu: Gpu, name: str, files: Iterable[MeasuredFile]) -> Gpu:
-    """`gpu`, known as `name`, with the measurements of those `files` that are of it."""
+    """`gpu`, known as `name`, with the measurements of those `files` that are of it.
+
+    Raises ConfigError for an energy that the GPU's power does not allow.
+    """
     added = [point for file in files if file.gpu == name for point in file.measurements]
+    for point in added:
+        limit = POWER_MARGIN * gpu.power.thermal_design * point.step_latency
+        if point.step_energy is not None and point.step_energy > limit:
+            raise ConfigError(
+                f"{point.series}: batch {point.batch}, window {point.window}: energy "
+                f"{point.step_energy:.3g} J is above the thermal design power of {gpu.name} "
+                f"x {POWER_MARGIN:g} x the latency: check the units"
+            )
     return gpu.model_copy(update={"measurements": (*gpu.measurements, *added)}) if added else gpu
 
 

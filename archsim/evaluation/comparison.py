@@ -64,6 +64,7 @@ class WholeModelComparison:
     """A whole token of GPT-2 beside GPUs; the rest of the token is computed as assumed."""
 
     comparison: ModelComparison
+    request: Request
 
     @property
     def rows(self) -> tuple[ModelRow, ...]:
@@ -133,19 +134,19 @@ def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
     )
 
 
-def window_figures(hardware: Hardware, window: int, heads: int = HEADS) -> AcceleratorFigures:
+def window_figures(hardware: Hardware, window: int) -> AcceleratorFigures:
     """The accelerator with another window, full, on the calibration workload.
 
-    Heads do not differ but in their random values: one is simulated, `heads` are reported. Raises
+    Heads do not differ but in their random values: one is simulated, `HEADS` are reported. Raises
     ConfigError for a window that cannot be.
     """
     one = calibration_figures(calibrate(hardware.changed({"window": window}), heads=1))
     return replace(
         one,
-        heads=heads,
-        energy_per_token_j=one.energy_per_token_j * heads,
-        area_m2=one.area_m2 * heads,
-        boundary_bytes=one.boundary_bytes * heads,
+        heads=HEADS,
+        energy_per_token_j=one.energy_per_token_j * HEADS,
+        area_m2=one.area_m2 * HEADS,
+        boundary_bytes=one.boundary_bytes * HEADS,
     )
 
 
@@ -170,9 +171,19 @@ def compare_with_gpus(
         measured_at, shaped = calibrated, trace_figures(result)
     else:
         resized = hardware.changed({"window": window})
-        measured_at = replace(calibration_figures(calibrate(resized)), workload="window")
-        shaped = measured_at if heads == HEADS else calibration_figures(calibrate(resized, heads))
-        shaped = replace(shaped, workload="trace")
+        measured_at = replace(
+            calibration_figures(calibrate(resized)),
+            workload="window",
+            protocol_note="uniform values, full window as asked for, simulated",
+        )
+        shaped = measured_at
+        if heads != HEADS:
+            shaped = replace(
+                calibration_figures(calibrate(resized, heads)),
+                workload="window, heads of the trace",
+                layers=result.simulation.trace.layers,
+                protocol_note="as above, with the heads of the trace",
+            )
     paper = tuple(name for name in request.protocols if name == "paper")
     others = tuple(name for name in request.protocols if name != "paper")
     parts: list[Comparison] = []
@@ -198,5 +209,6 @@ def compare_whole_model(
     if window is not None:
         hardware = hardware.changed({"window": window})
     figures = calibration_figures(calibrate(hardware))
-    found = compare_models(figures, hardware.config.digital, gpus, request or Request())
-    return WholeModelComparison(found)
+    request = request or Request()
+    found = compare_models(figures, hardware.config.digital, gpus, request)
+    return WholeModelComparison(found, request)

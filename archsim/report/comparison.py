@@ -8,7 +8,15 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from archsim.baseline import AcceleratorFigures, Capacity, ComparisonRow, protocols
+from archsim.baseline import (
+    AcceleratorFigures,
+    Capacity,
+    ComparisonRow,
+    ProtocolDescription,
+    Request,
+    protocols,
+)
+from archsim.baseline.protocols import BATCHES
 from archsim.baseline.transformer import ModelRow
 from archsim.config.digital import DigitalConfig
 from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
@@ -37,7 +45,7 @@ def comparison_text(comparison: GpuComparison) -> Group:
         if not rows:
             continue
         parts += [Text(""), Text(f"Protocol {protocol.name}", style="bold")]
-        parts.append(_indented(protocol.description))
+        parts.append(_indented(_description(protocol, comparison.request)))
         parts += [_indented(f"- flaw: {flaw}") for flaw in protocol.flaws]
         parts += [Text(""), Text(ATTENTION_HEAD, style="bold")]
         for row in rows:
@@ -71,7 +79,7 @@ def model_text(comparison: WholeModelComparison) -> Group:
             continue
         window = f"window {rows[0].window:,}"
         parts += [Text(""), Text(f"Protocol {protocol.name}, {window}", style="bold")]
-        parts += [_indented(protocol.description), Text("")]
+        parts += [_indented(_description(protocol, comparison.request)), Text("")]
         parts.append(Text(MODEL_HEAD, style="bold"))
         for row in rows:
             parts += _model_row(row)
@@ -83,6 +91,20 @@ def model_text(comparison: WholeModelComparison) -> Group:
         )
     )
     return Group(*parts, *_left_out(found.omitted))
+
+
+def _description(protocol: ProtocolDescription, request: Request) -> str:
+    """What the protocol is, and how the batch of its rows came about."""
+    if protocol.fixed_batch:
+        return protocol.description
+    if request.batch is not None:
+        return f"{protocol.description} Batch {request.batch:,}, as asked for."
+    if protocol.batch is not None:
+        return f"{protocol.description} Batch {protocol.batch:,}."
+    return (
+        f"{protocol.description} The batch where that is least: modelled, of 1 to {BATCHES[-1]:,} "
+        "that fit the GPU's memory; measured, of those that were measured."
+    )
 
 
 def _accelerators(figures: Iterable[AcceleratorFigures]) -> list[RenderableType]:

@@ -177,7 +177,7 @@ def roofline_chart(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Reques
     )
     shapes = alt.Shape("kind:N", title="point", sort=["one token", "batch 1", "batch 64"])
     # GPUs at batch 1 are all at their floor: rings of different sizes are told apart
-    sizes = [60 + 90 * place for place in range(len(names))]
+    sizes = [(8 + 6 * place) ** 2 for place in range(len(names))]
     size = alt.Size("name:N", legend=None, sort=names).scale(domain=names, range=sizes)
     dots = (
         alt.Chart(alt.Data(values=marks))
@@ -208,7 +208,7 @@ def _ratio_chart(
         own_points = [point for point in points if point["panel"] == panel]
         ticks = sorted({point["x"] for point in own_points})
         x = alt.X("x:Q", title=panel).scale(type="log", base=2).axis(values=ticks, format=",d")
-        y = alt.Y("y:Q", title=title).scale(type="log").axis(format=",~g")
+        y = alt.Y("y:Q", title=title).scale(type="log").axis(values=list(DECADES), format=",~g")
         colour = alt.Color("name:N", title=None, sort=[gpu.name for gpu in gpus])
         modelled = [point for point in own_points if point["source"] == "model"]
         measured = [point for point in own_points if point["source"] != "model"]
@@ -220,7 +220,7 @@ def _ratio_chart(
         if measured:
             layers.append(
                 alt.Chart(alt.Data(values=measured))
-                .mark_point(shape="diamond", size=110, filled=True, opacity=1)
+                .mark_point(shape="diamond", size=160, filled=False, strokeWidth=2, opacity=1)
                 .encode(x=x, y=y, color=colour)
             )
         panels.append(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT))

@@ -10,6 +10,7 @@ import pytest
 from archsim.baseline import AcceleratorFigures, Request, compare, protocols
 from archsim.baseline.capacity import memory_bytes
 from archsim.baseline.roofline import DecodeAttention
+from archsim.cli.compare import PROTOCOLS
 from archsim.config.gpu import available_gpus, load_gpu
 from archsim.errors import ConfigError, InvariantError
 
@@ -26,7 +27,7 @@ PAPER = AcceleratorFigures(
     window=1024,
     protocol_note="the paper's figures",
 )
-ALL = [load_gpu(name) for name in available_gpus()]
+ALL = [load_gpu(name, measured=False) for name in available_gpus()]
 
 
 def rows(accelerator=PAPER, gpus=ALL, request=None, **wanted):
@@ -107,7 +108,7 @@ def test_the_best_batch_is_the_best_that_fits():
 
 def test_a_batch_that_does_not_fit_the_memory_is_left_out():
     """K and V of 12 layers at batch 256 are 256 x 12 x 3.1 MB = 9.7 GB; the Nano has 4 GB."""
-    nano = load_gpu("jetson-nano")
+    nano = load_gpu("jetson-nano", measured=False)
     found = compare(PAPER, [nano], Request(("throughput",), batch=256))
     assert found.rows == ()
     (reason,) = found.omitted
@@ -149,7 +150,9 @@ def test_what_a_gpu_cannot_do_is_left_out_with_its_reason():
     result = compare(PAPER, ALL, Request(("latency",), precision="bf16"))
     assert "Jetson Nano" not in {row.gpu for row in result.rows}
     assert result.omitted == ("Jetson Nano, protocol latency: this GPU file gives no bf16 rate",)
-    absent = compare(PAPER, [load_gpu("h100-sxm")], Request(("throughput",), batch=32))
+    absent = compare(
+        PAPER, [load_gpu("h100-sxm", measured=False)], Request(("throughput",), batch=32)
+    )
     assert [row.source for row in absent.rows] == ["model"]
     assert absent.omitted == ("H100 SXM, protocol throughput: not measured as asked for",)
 
@@ -162,6 +165,7 @@ def test_what_a_gpu_cannot_do_is_left_out_with_its_reason():
         ({"batch": 0}, "batch 0: 1 to"),
         ({"protocols": ("latency",), "batch": 8}, "latency is batch 1"),
         ({"protocols": ("paper",), "batch": 1}, "batch: protocol paper has its own"),
+        ({"protocols": ("paper",), "cache": "cold"}, "cache cold: protocol paper has its own"),
         ({"protocols": ("paper",), "precision": "fp16"}, "precision: protocol paper has its own"),
     ],
 )
@@ -234,7 +238,7 @@ def test_ratios_follow_the_accelerator():
 def test_a_measured_row_needs_the_very_window():
     """No ratio of two different amounts of work: it would count in --fail-below."""
     for window in (320, 3000, 8192):
-        result = compare(replace(PAPER, window=window), [load_gpu("h100-sxm")])
+        result = compare(replace(PAPER, window=window), [load_gpu("h100-sxm", measured=False)])
         assert {row.source for row in result.rows} == {"model"}
         assert {row.window for row in result.rows} == {window}
         reason = f"measured at windows 128, 512, 1,024, 4,096, not at {window:,}"
@@ -273,6 +277,9 @@ def test_protocol_flaws_are_told():
     docs = (Path(__file__).parents[2] / "docs" / "baseline.md").read_text(encoding="utf-8")
     for protocol in protocols():
         assert protocol.description.count(". ") == 0
+        assert protocol.name in PROTOCOLS
+    assert len(PROTOCOLS) == len(protocols())
+    for protocol in protocols():
         assert f"**{protocol.name}**" in docs
 
 

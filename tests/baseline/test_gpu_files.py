@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archsim.config.gpu import Gpu, available_gpus, load_gpu
+from archsim.config.gpu import Gpu, available_gpus, load_gpu, load_measured, with_measured
 from archsim.config.loading import leaf_paths, read_document
 from archsim.errors import ConfigError
 from archsim.files import data_folder
@@ -42,7 +42,7 @@ def test_every_number_has_a_source_and_a_note(name):
     for path in numbers:
         assert document.provenance[path].source != "user", path
         assert document.provenance[path].note, path
-    for point in load_gpu(name).measurements:
+    for point in load_gpu(name, measured=False).measurements:
         assert point.source != "user"
         assert point.note
 
@@ -70,12 +70,17 @@ def test_claims_are_those_of_the_paper():
     }
 
 
-def test_nothing_measured_is_shipped_that_was_not_measured():
-    """No GPU was at hand: the docs say so, and the folder of measured files is empty."""
+def test_the_docs_say_whether_anything_was_measured():
+    """Files there must be faultless; as long as there is none, docs and folder say so."""
     folder = data_folder("hwconfigs") / "gpus" / "measured"
-    assert not list(folder.glob("*.yaml"))
+    files = [load_measured(path) for path in folder.glob("*.yaml")]
     docs = Path(__file__).parents[2] / "docs" / "baseline.md"
-    assert "no GPU has been measured" in " ".join(docs.read_text(encoding="utf-8").split())
+    for text in (docs, folder / "README.md"):
+        flat = " ".join(text.read_text(encoding="utf-8").split())
+        assert ("no GPU has been measured" in flat) == (not files)
+    for file in files:
+        points = load_gpu(file.gpu).measurements
+        assert len(points) >= len(file.measurements)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +111,15 @@ def test_specifications(name, fp32, fp16, bandwidth, l2, size, power):
     ],
 )
 def test_decode_table_of_nvidia(name, batch, microseconds):
-    points = [point for point in load_gpu(name).measurements if point.batch == batch]
+    points = [
+        point for point in load_gpu(name, measured=False).measurements if point.batch == batch
+    ]
     assert {p.window: p.step_latency * 1e6 for p in points} == pytest.approx(microseconds)
     assert {(p.heads, p.head_dim, p.precision) for p in points} == {(12, 64, "bf16")}
 
 
 def test_authors_points_are_per_token_of_a_batch():
-    (point,) = load_gpu("rtx-4090").measurements
+    (point,) = load_gpu("rtx-4090", measured=False).measurements
     assert point.step_latency == pytest.approx(64 * 22.37165e-6)
     assert point.step_energy == pytest.approx(64 * 7.178262e-3)
     # 321 W of dynamic power: both figures are divided by the same batch
@@ -156,6 +163,10 @@ def test_own_file_by_path(tmp_path):
         ("protocol: latency", "protocol: throughput", "needs kind: throughput"),
         ("source: code", "source: rumour", r"measurements\.0\.source"),
         (", note: bench", "", "note is missing"),
+        ("batch: 1,", "batch: 100000,", "less than or equal to 65536"),
+        ("latency: 9 us,", "latency: 9 us, latency_p5: 10 us,", "must not fall"),
+        ("latency: 9 us,", "latency: 9 us, latency_p95: 8 us,", "must not fall"),
+        ("protocol: latency, kind: latency", "protocol: eager, kind: throughput", "batch 1 needs"),
     ],
 )
 def test_faulty_file_gives_one_line(tmp_path, old, new, message):
@@ -166,6 +177,38 @@ def test_faulty_file_gives_one_line(tmp_path, old, new, message):
         load_gpu(path)
     assert "\n" not in str(caught.value)
     assert "toy.yaml" in str(caught.value)
+
+
+def measured_file(folder: Path, **changes: str) -> Path:
+    point = {
+        "protocol": "latency", "kind": "latency", "precision": "fp16", "batch": "1",
+        "window": "64", "heads": "2", "head_dim": "8", "latency": "9 us", "energy": "5 mJ",
+        "source": "user", "note": "bench", **changes,
+    }  # fmt: skip
+    fields = ", ".join(f"{key}: {value}" for key, value in point.items())
+    path = folder / "measured.yaml"
+    path.write_text(
+        f"gpu: h100-sxm\nmethod: {{}}\ndevice: {{}}\nmeasurements:\n  - {{{fields}}}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.mark.parametrize("changes", [{"source": "code"}, {"protocol": "paper"}])
+def test_a_measured_file_has_what_the_user_measured(tmp_path, changes):
+    with pytest.raises(ConfigError, match="source: user, and no protocol paper"):
+        load_measured(measured_file(tmp_path, **changes))
+
+
+def test_an_energy_above_the_gpus_power_is_refused(tmp_path):
+    """9 us at 700 W are 6.3 mJ."""
+    gpu = load_gpu("h100-sxm", measured=False)
+    fine = load_measured(measured_file(tmp_path))
+    (point,) = with_measured(gpu, "h100-sxm", [fine]).measurements[8:]
+    assert point.series == str(tmp_path / "measured.yaml")
+    wrong = load_measured(measured_file(tmp_path, energy="5 J"))
+    with pytest.raises(ConfigError, match=r"measured.yaml: batch 1, window 64: energy 5 J is abo"):
+        with_measured(gpu, "h100-sxm", [wrong])
 
 
 def test_missing_file_gives_one_line(tmp_path):

@@ -111,7 +111,7 @@ def test_the_file_is_read_back_by_compare(tmp_path):
     assert file.device["torch"] == "0.0-fake"
     assert file.method["replays"] == 40
     assert {p.sm_clock_before for p in file.measurements} == {1.98e9}
-    gpu = with_measured(load_gpu("h100-sxm"), "h100-sxm", [file])
+    gpu = with_measured(load_gpu("h100-sxm", measured=False), "h100-sxm", [file])
     ours = [
         row
         for row in compare(FIGURES, [gpu], Request(("latency", "throughput", "eager"))).rows
@@ -134,7 +134,9 @@ def test_the_file_is_read_back_by_compare(tmp_path):
     assert len(nvidia) == 2
     cold = compare(FIGURES, [gpu], Request(("latency",), cache="cold")).rows
     assert [r.latency_us for r in cold if r.source == "measured"] > [ours[0].latency_us]
-    assert with_measured(load_gpu("h200-sxm"), "h200-sxm", [file]) == load_gpu("h200-sxm")
+    assert with_measured(load_gpu("h200-sxm", measured=False), "h200-sxm", [file]) == load_gpu(
+        "h200-sxm", measured=False
+    )
 
 
 def test_the_same_measurement_gives_the_same_bytes():
@@ -148,7 +150,8 @@ def test_a_falling_clock_is_told():
     measured = measure(FakeDevice(clocks=(1.98e9, 1.2e9)), SMALL)
     assert all(point.slowed for point in measured.points)
     text = measured_yaml(measured, "h100-sxm", "2026-01-31")
-    assert "the clock fell meanwhile" in text
+    assert text.count("slowed: true") == len(measured.points)
+    assert "slowed" not in measured_yaml(measure(FakeDevice(), SMALL), "h100-sxm", "2026-01-31")
     assert not any(p.slowed for p in measure(FakeDevice(clocks=(None, None)), SMALL).points)
 
 
@@ -202,6 +205,60 @@ def test_a_time_that_makes_no_sense_is_refused():
             return Broken(self, step, implementation)
 
     device = Device()
-    with pytest.raises(InvariantError, match="took no time"):
+    with pytest.raises(ConfigError, match=r"no point could be measured.*took no time"):
         measure(device, SMALL)
     assert device.open == 0
+
+
+class FailsAt(FakeDevice):
+    """Raises an error instead of its third point."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.prepared = error, 0
+
+    def prepare(self, step, implementation):
+        self.prepared += 1
+        if self.prepared == 3:
+            raise self.error
+        return super().prepare(step, implementation)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error:\nout of memory"), InvariantError("not attention")]
+)
+def test_one_bad_point_does_not_lose_the_others(error):
+    measured = measure(FailsAt(error), SMALL)
+    assert len(measured.points) == 15
+    (reason,) = measured.left_out
+    assert reason.endswith(" ".join(str(error).split()))
+    assert not measured.interrupted
+
+
+def test_an_interruption_keeps_what_was_measured():
+    measured = measure(FailsAt(KeyboardInterrupt()), SMALL)
+    assert len(measured.points) == 2
+    assert measured.interrupted
+    assert measured.left_out == (
+        "interrupted: 14 points from sdpa, fp16, batch 64, window 128, warm on",
+    )
+
+
+def test_a_slowed_point_stays_in_its_series_and_two_files_are_two_series(tmp_path):
+    """The best batch is of the whole file, whether or not a clock fell; each file has its row."""
+    gpu = load_gpu("h100-sxm", measured=False)
+    paths = []
+    for name in ("a", "b"):
+        measured = measure(FakeDevice(), SMALL)
+        slow = tuple(
+            replace(p, clock_after_hz=1e9) if p.step.batch == 1 else p for p in measured.points
+        )
+        path = tmp_path / f"{name}.yaml"
+        text = measured_yaml(replace(measured, points=slow), "h100-sxm", "2026-01-31")
+        path.write_text(text, encoding="utf-8")
+        paths.append(path)
+    gpu = with_measured(gpu, "h100-sxm", [load_measured(path) for path in paths])
+    found = compare(FIGURES, [gpu], Request(("latency", "throughput"))).rows
+    ours = [row for row in found if "archsim baseline measure" in row.note]
+    assert [row.protocol for row in ours] == ["latency"] * 2 + ["throughput"] * 2
+    assert all(row.note.endswith("; the clock fell meanwhile") == (row.batch == 1) for row in ours)

@@ -17,7 +17,7 @@ from archsim.baseline.roofline import (
 from archsim.config.gpu import available_gpus, load_gpu
 from archsim.errors import ConfigError
 
-GPUS = {name: load_gpu(name) for name in available_gpus()}
+GPUS = {name: load_gpu(name, measured=False) for name in available_gpus()}
 SMALL = DecodeAttention(layers=1, heads=12, head_dim=64, window=1024)
 
 gpus = st.sampled_from(sorted(GPUS)).map(GPUS.__getitem__)

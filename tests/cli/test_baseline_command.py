@@ -11,6 +11,7 @@ from fake_gpu import FakeDevice
 
 from archsim.baseline import cuda
 from archsim.cli import application
+from archsim.config.gpu import load_measured
 from archsim.errors import ConfigError, MissingExtraError
 
 
@@ -90,3 +91,30 @@ def test_a_device_that_fails_leaves_no_file(
     result = run("baseline", "measure", "-o", str(tmp_path / "mine.yaml"), *FEW)
     assert isinstance(result.exception, ConfigError)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interruption_writes_what_was_measured(fake: FakeDevice, tmp_path: Path) -> None:
+    prepare, prepared = fake.prepare, []
+
+    def interrupt(step, implementation):  # type: ignore[no-untyped-def]
+        prepared.append(step)
+        if len(prepared) == 4:
+            raise KeyboardInterrupt
+        return prepare(step, implementation)
+
+    fake.prepare = interrupt  # type: ignore[method-assign]
+    path = tmp_path / "mine.yaml"
+    result = run("baseline", "measure", "-o", str(path), *FEW)
+    assert result.exit_code != 0
+    assert "3 points, 1 left out" in result.stdout
+    assert "the file has the points measured so far" in result.stderr
+    assert len(load_measured(path).measurements) == 3
+
+
+def test_help_is_whole_at_80_columns() -> None:
+    assert "Measure decode attention on an NVIDIA GPU.\n" in run("baseline", "--help").stdout
+    text = run("baseline", "measure", "-h").stdout
+    assert max(map(len, text.splitlines())) <= 80
+    for option in ("--heads", "--head-dim", "--replays", "--seconds"):
+        (line,) = [each for each in text.splitlines() if each.strip().startswith(f"{option} ")]
+        assert len(line.split()) > 3, option

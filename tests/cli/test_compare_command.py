@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from archsim.cli import application
 from archsim.config.gpu import available_gpus
 from archsim.errors import ConfigError
+from archsim.files import data_folder
 from archsim.report.comparison import energy_text, speed_text
 
 
@@ -66,7 +67,7 @@ def test_json_is_one_document_and_every_row_names_its_workload(document: dict[st
         assert row["precision"] in {"fp32", "fp16", "bf16"}
         assert row["batch"] >= 1
         assert row["cache"] in {"warm", "cold"}
-        assert row["layers"] == (1 if row["workload"] == "calibration" else row["layers"])
+        assert row["layers"] == 1  # whatever the trace has: ratios are of one layer
         assert row.keys() >= {
             "gpu", "protocol", "batch", "window", "precision", "latency_us", "energy_mj",
             "energy_bound_mj", "speedup", "energy_ratio", "kind", "source",
@@ -116,12 +117,15 @@ def test_window_is_full_on_both_sides(small_trace_folder: Path) -> None:
     found = json.loads(run("-t", str(small_trace_folder), *arguments).stdout)
     used = found["accelerators"]
     assert {name: (used[name]["window"], used[name]["heads"]) for name in used} == {
-        "window": (512, 12), "trace": (512, 2),
+        "window": (512, 12), "window, heads of the trace": (512, 2),
     }  # fmt: skip
     shapes = {
         row["source"]: (row["workload"], row["window"], row["heads"]) for row in found["rows"]
     }
-    assert shapes == {"measured": ("window", 512, 12), "model": ("trace", 512, 2)}
+    assert shapes == {
+        "measured": ("window", 512, 12),
+        "model": ("window, heads of the trace", 512, 2),
+    }
 
 
 def test_csv_has_every_row_and_its_capacity(small_trace_folder: Path, tmp_path: Path) -> None:
@@ -170,6 +174,36 @@ def test_fail_below(small_trace_folder: Path, ratio: str, code: int) -> None:
     assert result.exit_code == 1  # the modelled row is of 2 heads, far below either
 
 
+@pytest.mark.parametrize(("ratio", "code"), [("200", 0), ("300", 1)])
+def test_fail_below_is_exit_0_if_nothing_is_below(
+    small_trace_folder: Path, ratio: str, code: int
+) -> None:
+    result = run(
+        "-t", str(small_trace_folder), "--gpu", "rtx-4090", "--gpu", "jetson-nano",
+        "--protocol", "paper", "--fail-below", ratio,
+    )  # fmt: skip
+    assert result.exit_code == code
+    assert ("below 300x: RTX 4090, paper, model" in result.stderr) == bool(code)
+
+
+def test_the_same_gpu_by_name_and_by_path_is_one(small_trace_folder: Path) -> None:
+    path = data_folder("hwconfigs") / "gpus" / "rtx-4090.yaml"
+    result = run(
+        "-t", str(small_trace_folder), "--gpu", "rtx-4090", "--gpu", str(path), "--gpu",
+        "rtx-4090", "--protocol", "eager", "--json",
+    )  # fmt: skip
+    assert len(json.loads(result.stdout)["rows"]) == 1
+
+
+def test_the_protocol_says_how_the_batch_came_about(small_trace_folder: Path) -> None:
+    arguments = ("-t", str(small_trace_folder), "--gpu", "h100-sxm", "--protocol", "throughput")
+    flat = " ".join(run(*arguments).stdout.split())
+    assert "modelled, of 1 to 256 that fit the GPU's memory; measured, of those that were" in flat
+    asked = " ".join(run(*arguments, "--batch", "64").stdout.split())
+    assert "Batch 64, as asked for." in asked
+    assert "1 to 256" not in asked
+
+
 def test_scope_model_shows_both_shares_and_the_assumption() -> None:
     result = run("--scope", "model", "--gpu", "h100-sxm", "--protocol", "latency")
     assert result.exit_code == 0
@@ -207,6 +241,10 @@ def test_scope_model_as_json_and_with_another_engine() -> None:
         ("--window", "100000"),
         ("--scope", "model", "--protocol", "paper"),
         ("--scope", "model", "--plot", "x"),
+        ("--scope", "model", "--measured", "x.yaml"),
+        ("--plot", "x", "--protocol", "latency"),
+        ("--plot", "x", "--batch", "8"),
+        ("--protocol", "paper", "--cache", "cold"),
         ("--measured", "no-such-file.yaml"),
     ],
 )
