@@ -177,8 +177,8 @@ def roofline_chart(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Reques
     )
     shapes = alt.Shape("kind:N", title="point", sort=["one token", "batch 1", "batch 64"])
     # GPUs at batch 1 are all at their floor: rings of different sizes are told apart
-    sizes = [(8 + 6 * place) ** 2 for place in range(len(names))]
-    size = alt.Size("name:N", legend=None, sort=names).scale(domain=names, range=sizes)
+    sizes = [(8 + 4 * place) ** 2 for place in range(len(names))]
+    size = alt.Size("name:N", legend=None).scale(type="ordinal", domain=names, range=sizes)
     dots = (
         alt.Chart(alt.Data(values=marks))
         .mark_point(filled=False, strokeWidth=2, opacity=1)
