@@ -85,6 +85,10 @@ def adapt_model(
             f"{hardware.config.array.rows}; --set array.rows={base.config.head_dim}"
         )
     positions = base.config.n_positions
+    if set(plan.stages) & set(TRAINING):
+        from archsim.adaptation.attention import check_trainable
+
+        check_trainable(hardware.config, positions)
     recipes = {n: replace(r, tokens=min(r.tokens, positions)) for n, r in plan.recipes.items()}
     plan = replace(plan, recipes=recipes)
     ids, text_sha256 = _encode(folder, texts, base.config.n_positions)

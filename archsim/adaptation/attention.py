@@ -26,6 +26,9 @@ from archsim.evaluation.closed_loop import check_retention
 
 PANEL = 128
 
+LARGEST_EXPONENT = 60.0
+"""Factors of decay stay within float32 up to here."""
+
 
 def quantise(x: Tensor, quantiser: Quantiser) -> Tensor:
     """`Quantiser.values(codes(x))` in torch, in the same order of operations."""
@@ -42,6 +45,18 @@ def _passes(x: Tensor, quantiser: Quantiser) -> Tensor | None:
         return None
     half = 0.5 * (quantiser.high - quantiser.low) / (quantiser.levels - 1)
     return (x >= quantiser.low - half) & (x <= quantiser.high + half)
+
+
+def check_trainable(config: HardwareConfig, tokens: int) -> None:
+    """Raises ConfigError for a retention that this model does not have, or too fast for it."""
+    check_retention(config)
+    cell = Head(config).cell
+    powers = len(cell.coefficients) - 1
+    if cell.decay_per_token * powers * tokens > LARGEST_EXPONENT:
+        raise ConfigError(
+            f"retention: a decay of {cell.decay_per_token:g} a token is too fast to train over "
+            f"{tokens} tokens; direct needs no training"
+        )
 
 
 @dataclass(frozen=True)
@@ -95,10 +110,7 @@ class _Cells:
         cell = model.head.cell
         self.deviation = volts - cell.mid_rail
         tokens, rate, powers = volts.shape[1], cell.decay_per_token, len(cell.coefficients) - 1
-        if rate * powers * tokens > 60.0:
-            raise ConfigError(
-                f"retention.decay_per_token {rate:g}: too fast to train over {tokens} tokens"
-            )
+        check_trainable(model.config, tokens)
         time = torch.arange(tokens, dtype=volts.dtype)
         exponent = rate * time[:, None] * torch.arange(1, powers + 1, dtype=volts.dtype)
         self.grow = torch.exp(exponent)  # (tokens, powers)

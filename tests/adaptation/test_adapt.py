@@ -160,6 +160,15 @@ def test_no_stage_on_the_hardware_is_refused(
     assert not (tmp_path / "out" / "adaptation.json").exists()
 
 
+def test_a_decay_too_fast_to_train_is_refused_before_anything_runs(
+    tiny_folder: Path, tiny_hardware: Hardware, text: str, tmp_path: Path
+) -> None:
+    fast = tiny_hardware.changed({"retention.decay_per_token": 3})
+    with pytest.raises(ConfigError, match="too fast to train over 64 tokens"):
+        adapt_model(tiny_folder, fast, [text], tmp_path / "out", plan("direct,tune"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_result_in_the_way_is_kept(
     adapted_folder: Path, tiny_folder: Path, tiny_hardware: Hardware, text: str
 ) -> None:
