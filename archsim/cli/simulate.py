@@ -101,7 +101,7 @@ def command(
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.trace_loop import trace_in_loop
     from archsim.report.explain import check_place, explain
-    from archsim.report.files import check_folder, default_folder, write_result
+    from archsim.report.files import check_folder, default_folder, whole_document, write_result
     from archsim.simulation import known_tokens
     from archsim.workload.trace import default_trace_name, load_trace
 
@@ -133,12 +133,11 @@ def command(
             progress=progress,
         )
     explanation = None if explained is None else explain(result, explained, *place)
-    if folder is not None:
-        write_result(result, folder, force)
     loop = trace_in_loop(name, trace, hardware)
+    if folder is not None:
+        write_result(result, folder, force, loop)
     if as_json:
-        document = result.document()
-        document["function"]["in_loop"] = loop
+        document = whole_document(result, loop)
         if explanation is not None:
             document["explanation"] = explanation.document()
         click.echo(json.dumps(document, indent=2, allow_nan=False))

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from archsim.config.hardware import Hardware
 from archsim.config.showing import OPENING, show_config
 from archsim.datapath.attention import Precision
 from archsim.errors import ConfigError
+from archsim.evaluation.trace_loop import InLoop
 from archsim.files import atomic_path
 from archsim.result import PER_PICO, Result, grade
 from archsim.timing.analysis import attention_latency, queueing
@@ -84,7 +86,17 @@ def check_folder(folder: Path, force: bool = False) -> None:
             raise ConfigError(f"{path}: not written by archsim; use another folder or --force")
 
 
-def write_result(result: Result, folder: Path, force: bool = False) -> list[Path]:
+def whole_document(result: Result, loop: InLoop | None, wall: bool = True) -> dict[str, Any]:
+    """`Result.document` with what the hardware costs the model of the trace, if known."""
+    document = result.document(wall=wall)
+    if loop is None:
+        return document
+    return document | {"function": document["function"] | {"in_loop": loop}}
+
+
+def write_result(
+    result: Result, folder: Path, force: bool = False, loop: InLoop | None = None
+) -> list[Path]:
     """Write all files of a result into `folder`; returns their paths.
 
     ``result.json`` (without wall time), ``tokens.csv`` (one row a layer and token, ns and pJ),
@@ -94,13 +106,17 @@ def write_result(result: Result, folder: Path, force: bool = False) -> list[Path
     Raises ConfigError as `check_folder` does, or if the folder cannot be written.
     """
     check_folder(folder, force)
+    document = whole_document(result, loop, wall=False)
     texts = {
         "tokens.csv": csv_text(TOKEN_COLUMNS, _tokens(result)),
         "energy.csv": csv_text(ENERGY_COLUMNS, _energy(result)),
         "area.csv": csv_text(AREA_COLUMNS, _area(result)),
         "utilisation.csv": csv_text(UTILISATION_COLUMNS, _utilisation(result)),
         "config.yaml": show_config(result.simulation.hardware),
-        "result.json": json.dumps(result.document(wall=False), indent=2, allow_nan=False) + "\n",
+        "result.json": json.dumps(
+            whole_document(result, loop, wall=False), indent=2, allow_nan=False
+        )
+        + "\n",
     }
     with ExitStack() as stack:
         for name, text in texts.items():
