@@ -113,10 +113,7 @@ def write_result(
         "area.csv": csv_text(AREA_COLUMNS, _area(result)),
         "utilisation.csv": csv_text(UTILISATION_COLUMNS, _utilisation(result)),
         "config.yaml": show_config(result.simulation.hardware),
-        "result.json": json.dumps(
-            whole_document(result, loop, wall=False), indent=2, allow_nan=False
-        )
-        + "\n",
+        "result.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
     }
     with ExitStack() as stack:
         for name, text in texts.items():
