@@ -50,8 +50,10 @@ class Cluster:
         self._run = run
         self._local: Any = None
         self._kept: dict[Any, list[Job]] = {}
-        self._lost: dict[str, int] = {}
         self._draining = False
+        self._suspects: list[Job] = []
+        self._alone = ""
+        """Key of the suspect that runs, with nothing beside it."""
         if address == "local":
             one_retry = {"distributed.scheduler.allowed-failures": TRIES - 1}
             with one_thread_each(), without_interrupt(), dask.config.set(one_retry):
@@ -80,7 +82,8 @@ class Cluster:
 
     @property
     def wants(self) -> bool:
-        return not self._draining and len(self._kept) < AHEAD * self._threads
+        room = len(self._kept) < AHEAD * self._threads
+        return room and not self._draining and not self._suspects
 
     @property
     def last_group(self) -> str:
@@ -88,7 +91,7 @@ class Cluster:
 
     @property
     def running(self) -> int:
-        return sum(len(jobs) for jobs in self._kept.values())
+        return sum(len(jobs) for jobs in self._kept.values()) + len(self._suspects)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         future = self._client.submit(self._run, list(jobs), pure=False, retries=0)
@@ -97,6 +100,10 @@ class Cluster:
     def poll(self, timeout: float) -> list[Outcome]:
         from distributed import KilledWorker
 
+        if self._suspects and not self._kept:
+            job = self._suspects.pop()
+            self.submit([job])
+            self._alone = job.key
         until = time.monotonic() + timeout
         while not any(future.done() for future in self._kept):
             if time.monotonic() >= until:
@@ -112,9 +119,9 @@ class Cluster:
             error = future.exception()
             if error is None:
                 outcomes += future.result()
-            elif isinstance(error, KilledWorker) and len(jobs) > 1:
-                for job in jobs:
-                    self.submit([job])
+            elif isinstance(error, KilledWorker) and jobs[0].key != self._alone:
+                # Dask blames all that a dead worker had before it: tried again, one at a time
+                self._suspects += jobs
             elif isinstance(error, KilledWorker):
                 reason = f"its worker was lost, {TRIES} times or more"
                 outcomes.append(Outcome(jobs[0].key, "crashed", None, reason))
@@ -128,6 +135,7 @@ class Cluster:
         running = {key for keys in self._client.processing().values() for key in keys}
         waiting = [future for future in self._kept if future.key not in running]
         self._client.cancel(waiting)
+        self._suspects.clear()
         for future in waiting:
             del self._kept[future]
 

@@ -110,7 +110,7 @@ def test_workers_that_die_cost_their_own_point(tiny_trace: Path, tmp_path: Path)
     jobs = [preparation.job(p) for p in exploration.design(sweep)]
     with Store(tmp_path / "s.db") as store:
         answers = run_jobs(
-            jobs, store, lambda _: Pool(2, 1.5, partial(fragile, tmp_path)), workers=2
+            jobs, store, lambda _: Pool(2, LIMIT_S, partial(fragile, tmp_path)), workers=2
         )
         assert store.content().keys() == answers.keys() == {job.key for job in jobs}
     by_pulse: dict[object, set[str]] = {}
