@@ -93,14 +93,15 @@ def command(
     from archsim.config.hardware import load_hardware
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.accuracy import KNEE, evaluate_model, evaluate_sweep
-    from archsim.report.accuracy import charts, save_chart, summary, sweep_chart, sweep_summary
+    from archsim.report.accuracy import save_chart, summary, sweep_chart, sweep_summary
+    from archsim.report.charts import chart_tools
     from archsim.report.tables import show
     from archsim.workload.adapted import adapted_hardware, shipped_adapted, shipped_text
     from archsim.workload.record import read_text
 
     axes: dict[str, Sequence[Any]] = dict(KNEE) if knee else _axes(varied)
     if plot is not None:
-        charts()  # before the run, which takes longer
+        chart_tools()  # before the run, which takes longer
     folder = shipped_adapted() if model is None else model
     if curves:
         _show_curves(folder, plot)

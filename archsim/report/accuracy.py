@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsim.errors import MissingExtraError
 from archsim.evaluation.accuracy import Evaluation
 from archsim.evaluation.closed_loop import Row
+from archsim.report.charts import chart_tools
 from archsim.report.tables import note
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def sweep_chart(evaluation: Evaluation, axes: dict[str, Sequence[Any]]) -> Any:
 
     Raises MissingExtraError without Altair.
     """
-    altair = charts()
+    altair, _ = chart_tools()
     software, *rows = evaluation.rows
     points = []
     for row in rows:
@@ -191,16 +191,6 @@ def sweep_chart(evaluation: Evaluation, axes: dict[str, Sequence[Any]]) -> Any:
 
 def _escaped(name: str) -> str:
     return name.replace(".", "\\.")
-
-
-def charts() -> Any:
-    """The module `altair`. Raises MissingExtraError without it."""
-    try:
-        import altair
-        import vl_convert  # noqa: F401 (altair needs it to write a file)
-    except ImportError:
-        raise MissingExtraError("a plot needs Altair: pip install 'archsim[report]'") from None
-    return altair
 
 
 def save_chart(chart: Any, path: Path) -> None:

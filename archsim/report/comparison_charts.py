@@ -14,9 +14,9 @@ from archsim.baseline import AcceleratorFigures, Request, compare
 from archsim.baseline.protocols import BATCHES
 from archsim.baseline.roofline import estimate
 from archsim.config.gpu import Gpu, Precision
-from archsim.errors import MissingExtraError
 from archsim.evaluation.comparison import GpuComparison, window_figures
 from archsim.files import atomic_path
+from archsim.report.charts import chart_tools
 from archsim.report.comparison import energy_text, speed_text
 
 WINDOWS = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -41,13 +41,7 @@ def write_charts(comparison: GpuComparison, gpus: Sequence[Gpu], folder: Path) -
     show every batch, in the precision, cache and window that the comparison was asked for. Raises
     MissingExtraError without the extra ``report``, ConfigError if the folder cannot be written.
     """
-    try:
-        import altair  # noqa: F401
-        import vl_convert
-    except ImportError:
-        raise MissingExtraError(
-            "--plot needs altair and vl-convert-python: pip install 'archsim[report]'"
-        ) from None
+    _, vl_convert = chart_tools()
     own, request = comparison.full_window, comparison.request
     by_window = [window_figures(comparison.hardware, window) for window in WINDOWS]
     charts = {

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from archsim.errors import ConfigError, CorruptInputError
-from archsim.report.accuracy import charts
+from archsim.report.charts import chart_tools
 from archsim.workload.adapted import CURVES_FILE, AdaptedModel
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def curves_chart(adapted: AdaptedModel) -> Any:
 
     Raises MissingExtraError without Altair, ConfigError if nothing was trained or matched.
     """
-    altair = charts()
+    altair, _ = chart_tools()
     curves = read_curves(adapted)
     points = [
         {"stage": name, "step": step, "loss": loss}

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from archsim.errors import MissingExtraError
+from archsim.report.charts import chart_tools
 from archsim.report.sweep import axis_labels, design_text, is_paper, objective_unit
 from archsim.report.tables import number
 from archsim.sweep.analysis import pareto, valued
@@ -37,11 +37,7 @@ def charts(exploration: Exploration) -> dict[str, bytes]:
 
     Raises MissingExtraError without the extra ``report``.
     """
-    try:
-        import altair  # noqa: F401
-        import vl_convert
-    except ImportError:
-        raise MissingExtraError("charts need Altair: pip install 'archsim[report]'") from None
+    _, vl_convert = chart_tools()
     rows = _rows(exploration)
     if not rows:
         return {}

@@ -28,7 +28,7 @@ from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Resource
 
 def obstacle(declaration: Declaration) -> str | None:
     """Why the recurrence cannot be exact here, or None if it is."""
-    if longest_run(declaration) >= 2**62:
+    if declaration.longest_run >= 2**62:
         return "times beyond 64 bits"
     for resource in declaration.resources:
         if resource.heads == 1:
@@ -44,7 +44,7 @@ def obstacle(declaration: Declaration) -> str | None:
                 return (
                     f"{resource.name}: first come, first served depends on the next layer's buffer"
                 )
-            if longest_run(declaration) >= KERNEL_LIMIT:
+            if declaration.longest_run >= KERNEL_LIMIT:
                 return "the search for who is served first counts to 2^51 ps"
     for stage in declaration.stages:
         if sum(declaration.resource(name).heads > 1 for name in stage.takes) > 1:
@@ -55,15 +55,6 @@ def obstacle(declaration: Declaration) -> str | None:
 def searches(declaration: Declaration) -> bool:
     """Whether some block's order of service is found on the way."""
     return any(_order_follows(declaration, resource) for resource in declaration.resources)
-
-
-def longest_run(declaration: Declaration) -> int:
-    """No run of a declaration lasts longer, in ps: every phase in full, one after another."""
-    tokens, layers, heads = declaration.shape
-    period = declaration.period_ps
-    phases = sum(int(times.max()) + period for times in declaration.durations.values())
-    gaps = declaration.layer_gap_ps + declaration.token_gap_ps + 2 * period
-    return tokens * layers * (heads * phases + gaps)
 
 
 def _order_follows(declaration: Declaration, resource: Resource) -> bool:
@@ -93,7 +84,7 @@ def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule
     reason = obstacle(declaration)
     if reason is not None:
         raise ConfigError(f"the fast engine cannot run this: {reason}; use --engine simpy")
-    searching, short = searches(declaration), longest_run(declaration) < KERNEL_LIMIT
+    searching, short = searches(declaration), declaration.longest_run < KERNEL_LIMIT
     if compiled is None:
         compiled = short and pays(searching or int(np.prod(declaration.shape)) >= LARGE)
     if compiled and not short:

@@ -22,6 +22,7 @@ Array order is program order: the write of token t + 1 waits for the read of tok
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -104,6 +105,14 @@ class Declaration:
         """(tokens, layers, heads)."""
         tokens, layers, heads = self.durations[self.stages[0].name].shape
         return tokens, layers, heads
+
+    @cached_property
+    def longest_run(self) -> int:
+        """No run lasts longer, in ps: every phase in full, one after another."""
+        tokens, layers, heads = self.shape
+        phases = sum(int(times.max()) + self.period_ps for times in self.durations.values())
+        gaps = self.layer_gap_ps + self.token_gap_ps + 2 * self.period_ps
+        return tokens * layers * (heads * phases + gaps)
 
     def stage(self, name: str) -> Stage:
         return next(s for s in self.stages if s.name == name)

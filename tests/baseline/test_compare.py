@@ -7,26 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from archsim.baseline import AcceleratorFigures, Request, compare, protocols
+from archsim.baseline import Request, compare, protocols
 from archsim.baseline.capacity import memory_bytes
 from archsim.baseline.roofline import DecodeAttention
 from archsim.cli.compare import PROTOCOLS
 from archsim.config.gpu import available_gpus, load_gpu
 from archsim.errors import ConfigError, InvariantError
 
-PAPER = AcceleratorFigures(
-    name="gaincell",
-    workload="calibration",
-    attention_latency_s=65e-9,
-    energy_per_token_j=73.8e-9,
-    area_m2=6e-6,
-    boundary_bytes=2496,
-    layers=12,
-    heads=12,
-    head_dim=64,
-    window=1024,
-    protocol_note="the paper's figures",
-)
+from . import figures
+
+PAPER = replace(figures.PAPER, layers=12)
 ALL = [load_gpu(name, measured=False) for name in available_gpus()]
 
 

@@ -11,7 +11,7 @@ from fake_gpu import FakeDevice, FakeWork
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsim.baseline import AcceleratorFigures, Request, compare
+from archsim.baseline import Request, compare
 from archsim.baseline.measure import (
     Plan,
     device_bytes,
@@ -25,19 +25,8 @@ from archsim.baseline.roofline import DecodeAttention, estimate
 from archsim.config.gpu import available_gpus, load_gpu, load_measured, with_measured
 from archsim.errors import ConfigError, InvariantError
 
-FIGURES = AcceleratorFigures(
-    name="gaincell",
-    workload="calibration",
-    attention_latency_s=65e-9,
-    energy_per_token_j=73.8e-9,
-    area_m2=6e-6,
-    boundary_bytes=2496,
-    layers=1,
-    heads=12,
-    head_dim=64,
-    window=1024,
-    protocol_note="the paper's figures",
-)
+from .figures import PAPER
+
 SMALL = Plan(batches=(1, 64), windows=(128, 1024), precisions=("fp16",), replays=40, seconds=1)
 
 
@@ -114,7 +103,7 @@ def test_the_file_is_read_back_by_compare(tmp_path):
     gpu = with_measured(load_gpu("h100-sxm", measured=False), "h100-sxm", [file])
     ours = [
         row
-        for row in compare(FIGURES, [gpu], Request(("latency", "throughput", "eager"))).rows
+        for row in compare(PAPER, [gpu], Request(("latency", "throughput", "eager"))).rows
         if "archsim baseline measure" in row.note
     ]
     assert [(r.protocol, r.batch, r.precision, r.cache) for r in ours] == [
@@ -130,9 +119,9 @@ def test_the_file_is_read_back_by_compare(tmp_path):
         )
         assert row.energy_mj == pytest.approx(0.3 * row.latency_us, rel=1e-3)  # 300 W
         assert row.source == "measured"
-    nvidia = [r for r in compare(FIGURES, [gpu]).rows if "AIConfigurator" in r.note]
+    nvidia = [r for r in compare(PAPER, [gpu]).rows if "AIConfigurator" in r.note]
     assert len(nvidia) == 2
-    cold = compare(FIGURES, [gpu], Request(("latency",), cache="cold")).rows
+    cold = compare(PAPER, [gpu], Request(("latency",), cache="cold")).rows
     assert [r.latency_us for r in cold if r.source == "measured"] > [ours[0].latency_us]
     assert with_measured(load_gpu("h200-sxm", measured=False), "h200-sxm", [file]) == load_gpu(
         "h200-sxm", measured=False
@@ -258,7 +247,7 @@ def test_a_slowed_point_stays_in_its_series_and_two_files_are_two_series(tmp_pat
         path.write_text(text, encoding="utf-8")
         paths.append(path)
     gpu = with_measured(gpu, "h100-sxm", [load_measured(path) for path in paths])
-    found = compare(FIGURES, [gpu], Request(("latency", "throughput"))).rows
+    found = compare(PAPER, [gpu], Request(("latency", "throughput"))).rows
     ours = [row for row in found if "archsim baseline measure" in row.note]
     assert [row.protocol for row in ours] == ["latency"] * 2 + ["throughput"] * 2
     assert all(row.note.endswith("; the clock fell meanwhile") == (row.batch == 1) for row in ours)

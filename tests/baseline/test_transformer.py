@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from archsim.baseline import AcceleratorFigures, Request, protocols
+from archsim.baseline import Request, protocols
 from archsim.baseline.roofline import DecodeAttention
 from archsim.baseline.transformer import (
     GPT2_SMALL,
@@ -20,19 +20,8 @@ from archsim.config.gpu import load_gpu
 from archsim.config.hardware import load_hardware
 from archsim.errors import ConfigError
 
-PAPER = AcceleratorFigures(
-    name="gaincell",
-    workload="calibration",
-    attention_latency_s=65e-9,
-    energy_per_token_j=73.8e-9,
-    area_m2=6e-6,
-    boundary_bytes=2496,
-    layers=1,
-    heads=12,
-    head_dim=64,
-    window=1024,
-    protocol_note="the paper's figures",
-)
+from .figures import PAPER
+
 DIGITAL = load_hardware().config.digital
 H100 = load_gpu("h100-sxm", measured=False)
 LATENCY = next(p for p in protocols() if p.name == "latency")
