@@ -2,6 +2,13 @@
 
 The mean and standard deviation of every scaler's output, recorded in the linear model, are brought
 back in the polynomial one by changing nothing but the scalers, all layers together in each pass.
+
+Published is the statistic of *voltages*: ``a x + b`` of q, k, v and output. But equal voltages are
+not equal currents: the polynomial cell sends 0.52 uA at mid-rail, which adds a constant to every
+score and moves the HardSigmoid's threshold where no statistic of voltages sees it. So the statistic
+of *currents* takes for k and v what their cells send, in volts of the linear cell: the current of
+the clamped voltage over the linear slope. (Not of the quantised one: on a small batch its mean
+moves in steps larger than the tolerance.)
 """
 
 from __future__ import annotations
@@ -12,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.adaptation.recipe import Statistic
 from archsim.components.head import Head
 from archsim.datapath.attention import attend_layer
 from archsim.datapath.scalers import DEFAULT_SCALERS
@@ -29,7 +37,7 @@ FIRST_RATE, LAST_RATE, FALLING = 1.0, 0.1, 50
 """The published schedule: alpha falls linearly over the first 50 iterations, then stays."""
 
 Moments = dict[str, tuple[Array, Array]]
-"""For q, k, v and output: mean and standard deviation of ``a x + b``, each (layers, heads)."""
+"""For q, k, v and output: mean and standard deviation of the statistic, each (layers, heads)."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,16 @@ def default_scalers(layers: int, heads: int) -> dict[str, Scaler]:
 
 
 def moments(
-    model: Gpt2, head: Head, scalers: Mapping[str, Scaler], ids: NDArray[np.int64]
+    model: Gpt2,
+    head: Head,
+    scalers: Mapping[str, Scaler],
+    ids: NDArray[np.int64],
+    statistic: Statistic = "voltage",
 ) -> tuple[Moments, float]:
-    """Moments after every scaler, before the clamps, and the loss; ids (windows, tokens + 1)."""
+    """Moments after every scaler, and the loss; ids (windows, tokens + 1).
+
+    Voltages are taken before the clamps, currents after them.
+    """
     config = model.config
     shape = (config.n_layer, config.n_head)
     found: Moments = {name: (np.empty(shape), np.empty(shape)) for name in SCALED}
@@ -70,7 +85,9 @@ def moments(
         inputs = q.astype(np.float64), k.astype(np.float64), v.astype(np.float64)
         for name, x in zip("qkv", inputs, strict=True):
             a, b = (part[:, None, None] for part in pairs[name])
-            keep(name, layer, a * x + b)
+            scaled = a * x + b
+            sent = statistic == "current" and name in "kv"
+            keep(name, layer, _sent(head, scaled) if sent else scaled)
         y = attend_layer(*inputs, head, pairs).y
         keep("output", layer, y)
         return y
@@ -78,6 +95,13 @@ def moments(
     logp = log_probabilities(model.logits(ids[:, :-1], attention))
     loss = -float(np.take_along_axis(logp, ids[:, 1:, None], -1).mean())
     return found, loss
+
+
+def _sent(head: Head, volts: Array) -> Array:
+    """The current of cells written with `volts`, in volts of the linear cell's deviation."""
+    quantiser, cell = head.write_path.quantiser, head.cell
+    clamped = volts.clip(quantiser.low, quantiser.high) if quantiser.levels else volts
+    return cell.current(clamped - cell.mid_rail) / cell.linear_slope
 
 
 def rate(iteration: int) -> float:
@@ -92,14 +116,15 @@ def match_scalers(
     ids: NDArray[np.int64],
     start: Mapping[str, Scaler] | None = None,
     *,
+    statistic: Statistic = "voltage",
     iterations: int = ITERATIONS,
     tolerance: float = TOLERANCE,
     progress: Progress | None = None,
 ) -> Matched:
     """Scalers for `model` on `head` whose moments are `target`, by the published iteration.
 
-    From a = 1 and the default offsets unless `start` is given; on one fixed batch of ids
-    (windows, tokens + 1).
+    `target` must be of the same `statistic`. From a = 1 and the default offsets unless `start` is
+    given; on one fixed batch of ids (windows, tokens + 1).
     """
     report = progress or (lambda step, done, total: None)
     given = start or default_scalers(model.config.n_layer, model.config.n_head)
@@ -108,7 +133,7 @@ def match_scalers(
     losses: list[float] = []
     for iteration in range(iterations + 1):
         report("scaler matching", iteration, iterations)
-        found, loss = moments(model, head, scalers, ids)
+        found, loss = moments(model, head, scalers, ids, statistic)
         losses.append(loss)
         off = [np.abs(x - y) for n in SCALED for x, y in zip(found[n], target[n], strict=True)]
         deviations.append(float(np.max(off)))

@@ -11,6 +11,10 @@ Gradient = Literal["true", "surrogate"]
 or the constant slope of the linear cell."""
 
 
+Statistic = Literal["voltage", "current"]
+"""What scaler matching brings back for k and v: the published one, or their cells' currents."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a stage is trained.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from archsim.adaptation.matching import Matched, match_scalers, moments
 from archsim.adaptation.preparation import prepare
-from archsim.adaptation.recipe import Recipe
+from archsim.adaptation.recipe import Recipe, Statistic
 from archsim.components.head import Head
 from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError
@@ -51,6 +51,7 @@ TITLES = {
     "linear": "linear cell after the linear stage",
     "unadapted": "polynomial cell, the linear stage's scalers",
     "matched": "polynomial cell after scaler matching",
+    "matched_voltage": "polynomial cell after matching voltages, as published",
     "tuned": "polynomial cell after fine-tuning",
 }
 
@@ -65,6 +66,7 @@ class Plan:
     stages: tuple[str, ...]
     recipes: Mapping[str, Recipe]
     calibration_windows: int = 4
+    statistic: Statistic = "current"
     dtype: str = "float32"
     trained: str = "everything"
     trace_tokens: int = 1024
@@ -202,23 +204,36 @@ class Run:
         self.keep(state, "unadapted", "polynomial")
 
     def match(self, state: State) -> None:
-        target, loss = moments(state.model, self.head("linear"), state.scalers, self.calibration)
+        """By the plan's statistic; by the published one too, to show beside it."""
+        linear, chosen = dict(state.scalers), self.plan.statistic
+        if chosen != "voltage":
+            self._match(state, linear, "voltage", "matched_voltage", "matching_voltage")
+        self._match(state, linear, chosen, "matched", "matching")
+        state.history = fingerprint(state.history, "match", chosen)
+
+    def _match(
+        self, state: State, linear: Scalers, statistic: Statistic, stage: str, curve: str
+    ) -> None:
+        target, loss = moments(
+            state.model, self.head("linear"), linear, self.calibration, statistic
+        )
         found: Matched = match_scalers(
             state.model,
             self.head("polynomial"),
             target,
             self.calibration,
+            statistic=statistic,
             progress=self.report,
         )
         state.scalers = found.scalers
-        state.curves["matching"] = {
+        state.curves[curve] = {
+            "statistic": statistic,
             "deviation": found.deviations,
             "loss": found.losses,
             "linear_loss": loss,
             "converged": found.converged,
         }
-        state.history = fingerprint(state.history, "match")
-        self.keep(state, "matched", "polynomial", len(found.losses) - 1)
+        self.keep(state, stage, "polynomial", len(found.losses) - 1)
 
     def tune(self, state: State) -> None:
         self.start(state)

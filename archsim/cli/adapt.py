@@ -12,6 +12,7 @@ import click
 from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
+    from archsim.adaptation.recipe import Statistic
     from archsim.adaptation.stages import Plan
 
 DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
@@ -70,6 +71,14 @@ DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
     help="Learning rate of scalers, as a multiple of --rate.",
 )
 @click.option(
+    "--match",
+    "statistic",
+    type=click.Choice(["current", "voltage"]),
+    default="current",
+    show_default=True,
+    help="What matching brings back for k and v; published is voltage.",
+)
+@click.option(
     "--gradient",
     type=click.Choice(["surrogate", "true"]),
     default="surrogate",
@@ -110,6 +119,7 @@ def command(
     distillation: float,
     hidden: float,
     scaler_rate: float,
+    statistic: Literal["current", "voltage"],
     gradient: Literal["surrogate", "true"],
     batch: int,
     seed: int,
@@ -157,6 +167,7 @@ def command(
             "windows": batch,
             "seed": seed,
         },
+        statistic,
         dtype,
         trained,
     )
@@ -180,6 +191,7 @@ def _plan(
     stages: str,
     steps: dict[str, int],
     settings: dict[str, Any],
+    statistic: Statistic,
     dtype: str,
     trained: str,
 ) -> Plan:
@@ -210,7 +222,7 @@ def _plan(
     recipes["control"] = replace(
         recipes["linear"], steps=max(total, 1), distillation=0.0, hidden=0.0
     )
-    return Plan(chosen, recipes, dtype=dtype, trained=trained)
+    return Plan(chosen, recipes, statistic=statistic, dtype=dtype, trained=trained)
 
 
 def _read(paths: tuple[Path, ...]) -> list[str]:

@@ -32,6 +32,11 @@ def read_curves(adapted: AdaptedModel) -> dict[str, Any]:
     return found
 
 
+def _matchings(curves: dict[str, Any]) -> list[dict[str, Any]]:
+    """Scaler matching by the statistic that was chosen, then by the published one if apart."""
+    return [curves[name] for name in ("matching", "matching_voltage") if name in curves]
+
+
 def curves_table(adapted: AdaptedModel) -> RenderableType:
     """Every training stage in a few lines, and the passes of scaler matching."""
     from rich.console import Group
@@ -56,8 +61,7 @@ def curves_table(adapted: AdaptedModel) -> RenderableType:
         "others nats a token over the training mixture, in part replaced by distillation."
     )
     parts: list[RenderableType] = [stages, note]
-    matching = curves.get("matching")
-    if matching is not None:
+    for matching in _matchings(curves):
         passes = Table(box=None, pad_edge=False)
         for heading in ("matching, pass", "worst deviation", "loss", "published loss"):
             passes.add_column(heading, justify="right")
@@ -69,7 +73,8 @@ def curves_table(adapted: AdaptedModel) -> RenderableType:
             passes.add_row(str(place), f"{off:.2e}", f"{loss:.3f}", published)
         done = "converged" if matching["converged"] else "not converged"
         closing = (
-            f"  {done}; the linear model has {matching['linear_loss']:.3f} on this batch. "
+            f"  Statistic: {matching.get('statistic', 'voltage')}; {done}; the linear model has "
+            f"{matching['linear_loss']:.3f} on this batch. "
             f"Published: GPT-2 on OpenWebText, which stays at {PUBLISHED_MATCHED:.3f}."
         )
         parts += ["", passes, closing]
@@ -98,12 +103,12 @@ def curves_chart(adapted: AdaptedModel) -> Any:
                 color=altair.Color("stage:N", sort=list(TRAINING), title=None),
             ).properties(width=360, height=240, title="Training, mean of 20 steps")
         )
-    matching = curves.get("matching")
-    if matching is not None:
-        lines = (
-            ("here", matching["loss"], matching["linear_loss"]),
-            ("published", PUBLISHED_MATCHING, PUBLISHED_MATCHED),
-        )
+    if _matchings(curves):
+        lines = [
+            (f"here, {found.get('statistic', 'voltage')}", found["loss"], found["linear_loss"])
+            for found in _matchings(curves)
+        ]
+        lines.append(("published", PUBLISHED_MATCHING, PUBLISHED_MATCHED))
         values = [
             {"curve": name, "pass": place, "loss": loss - end}
             for name, losses, end in lines

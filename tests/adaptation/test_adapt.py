@@ -40,7 +40,16 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_result_folder_is_complete(adapted_folder: Path, tiny_folder: Path) -> None:
     adapted = load_adapted(adapted_folder)
     names = [stage.name for stage in adapted.manifest.stages]
-    assert names == ["software", "transfer", "linear", "unadapted", "matched", "tuned", "control"]
+    assert names == [
+        "software",
+        "transfer",
+        "linear",
+        "unadapted",
+        "matched_voltage",
+        "matched",
+        "tuned",
+        "control",
+    ]
     original = disassemble(load_gpt2(tiny_folder))
     for name, x in disassemble(adapted.software).items():
         np.testing.assert_array_equal(x, original[name], err_msg=name)

@@ -234,7 +234,16 @@ def test_all_shows_every_stage(adapted_folder: Path, text_file: Path) -> None:
     result = run(*words, "--probes", 0, "--all", "--json")
     assert result.exit_code == 0, result.output
     names = [row["name"] for row in json.loads(result.stdout)["rows"]]
-    assert names == ["software", "control", "transfer", "linear", "unadapted", "matched", "tuned"]
+    assert names == [
+        "software",
+        "control",
+        "transfer",
+        "linear",
+        "unadapted",
+        "matched_voltage",
+        "matched",
+        "tuned",
+    ]
     shown = run(*words, "--probes", 0, "--all")
     assert "matched: polynomial cell after scaler matching" in shown.output
     assert max(map(len, shown.output.splitlines())) <= 80

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from archsim.adaptation.matching import default_scalers, match_scalers, moments, rate
+from archsim.adaptation.recipe import Statistic
 from archsim.components.head import Head
 from archsim.config.hardware import Hardware
 from archsim.evaluation.accuracy import with_cell
@@ -53,15 +54,36 @@ def test_moments_are_those_of_every_scalers_output(
             assert found[name][1][0, h] == pytest.approx(scaled.std(), abs=1e-6)
 
 
-def test_it_converges_from_a_of_one(model: Gpt2, ids: np.ndarray, tiny_hardware: Hardware) -> None:
+def test_the_statistic_of_currents_is_what_the_cells_send(
+    model: Gpt2, ids: np.ndarray, tiny_hardware: Hardware
+) -> None:
+    """Of the keys of layer 0: the cubic law of FACTS 2 between the rails, over 19.3 uA/V."""
+    head = heads(tiny_hardware)[1]
+    scalers = search_scalers(model, head, ids[:, :-1], rounds=0).scalers
+    found, _ = moments(model, head, scalers, ids, "current")
+    seen: dict[int, tuple[np.ndarray, ...]] = {}
+    model.forward(ids[:, :-1], record=lambda layer, *x: seen.update({layer: x}))
+    a, b = scalers["k"]
+    for h in range(2):
+        volts = a[0, h] * seen[0][1].reshape(3, 2, -1)[:, h].astype(np.float64) + b[0, h]
+        y = volts.clip(0, 0.9) - 0.45
+        sent = 0.52136361 + 13.61226063 * y - 2.62044562 * y**2 + 46.05483778 * y**3
+        assert found["k"][0][0, h] == pytest.approx((sent / 19.3).mean(), abs=1e-6)
+        assert found["k"][1][0, h] == pytest.approx((sent / 19.3).std(), abs=1e-6)
+
+
+@pytest.mark.parametrize("statistic", ["voltage", "current"])
+def test_it_converges_from_a_of_one(
+    model: Gpt2, ids: np.ndarray, tiny_hardware: Hardware, statistic: Statistic
+) -> None:
     linear, polynomial = heads(tiny_hardware)
     scalers = search_scalers(model, linear, ids[:, :-1], rounds=1).scalers
-    target, _ = moments(model, linear, scalers, ids)
-    found = match_scalers(model, polynomial, target, ids)
+    target, _ = moments(model, linear, scalers, ids, statistic)
+    found = match_scalers(model, polynomial, target, ids, statistic=statistic)
     assert found.converged
     assert len(found.losses) - 1 < 100
     assert found.deviations[0] > 0.01
-    again, loss = moments(model, polynomial, found.scalers, ids)
+    again, loss = moments(model, polynomial, found.scalers, ids, statistic)
     for name, parts in target.items():
         for wanted, got in zip(parts, again[name], strict=True):
             assert np.abs(wanted - got).max() <= 1e-4
