@@ -47,6 +47,22 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def renew_marked(path: Path, opening: str, closing: str, text: str) -> None:
+    """Replace what stands between two marks of a page by `text`.
+
+    Raises ConfigError if the page is missing or has no such marks.
+    """
+    try:
+        page = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    before, found, rest = page.partition(opening)
+    _, ended, after = rest.partition(closing)
+    if not (found and ended):
+        raise ConfigError(f"{path}: nothing stands between {opening!r} and {closing!r}")
+    write_text(path, f"{before}{opening}\n\n{text.strip()}\n\n{closing}{after}")
+
+
 def sha256_of_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -92,17 +93,22 @@ def adapt_model(
     recipes = {n: replace(r, tokens=min(r.tokens, positions)) for n, r in plan.recipes.items()}
     plan = replace(plan, recipes=recipes)
     ids, text_sha256 = _encode(folder, texts, base.config.n_positions)
-    calibration = _calibration(ids, base.config.n_positions, plan.calibration_windows)
+    calibration = _calibration(ids, base.config.n_positions, plan.calibration_windows, plan.seed)
     base_sha256 = checkpoint_sha256(folder)
-    history = fingerprint(base_sha256, hardware.sha256, text_sha256, plan.dtype, plan.trained)
+    drawn = [plan.seed] if plan.seed else []
+    history = fingerprint(
+        base_sha256, hardware.sha256, text_sha256, plan.dtype, plan.trained, *drawn
+    )
     state = State(base, {}, history)
     _make(output / "checkpoints")
     run = Run(hardware, plan, ids, calibration, base, output / "checkpoints", report, history)
     for name in plan.stages:
         began = time.monotonic()
         before = len(state.stages)
+        run.seconds_before = 0.0
         getattr(run, name)(state)
-        minutes = round((time.monotonic() - began) / 60, 2)
+        spent = run.seconds_before + time.monotonic() - began
+        minutes = None if math.isnan(spent) else round(spent / 60, 2)
         for place in range(before, len(state.stages)):
             entry, model, scalers = state.stages[place]
             state.stages[place] = (entry.model_copy(update={"minutes": minutes}), model, scalers)
@@ -161,10 +167,14 @@ def _encode(folder: Path, texts: Sequence[str], positions: int) -> tuple[NDArray
     return np.asarray(stream, kind), digest.hexdigest()
 
 
-def _calibration(ids: NDArray[Any], positions: int, count: int) -> NDArray[np.int64]:
-    """`count` windows of positions + 1 tokens, evenly over the text."""
-    most = (len(ids) - 1) // positions
-    starts = np.linspace(0, len(ids) - positions - 1, min(count, most)).round().astype(int)
+def _calibration(ids: NDArray[Any], positions: int, count: int, seed: int) -> NDArray[np.int64]:
+    """`count` windows of positions + 1 tokens; evenly over the text for seed 0, else drawn."""
+    last = len(ids) - positions - 1
+    count = min(count, (len(ids) - 1) // positions)
+    if seed:
+        starts = np.random.default_rng(seed).integers(0, last + 1, count)
+    else:
+        starts = np.linspace(0, last, count).round().astype(int)
     return np.stack([ids[s : s + positions + 1] for s in starts]).astype(np.int64)
 
 

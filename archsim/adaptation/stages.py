@@ -60,7 +60,8 @@ TITLES = {
 class Plan:
     """Which stages run, and how; `recipes` for the stages that train.
 
-    `dtype` is how weights are stored, and what the next stage starts from.
+    `dtype` is how weights are stored, and what the next stage starts from; `seed` decides the basis
+    and where in the text the calibration windows lie (batches are drawn by the recipes' seeds).
     """
 
     stages: tuple[str, ...]
@@ -70,6 +71,7 @@ class Plan:
     dtype: str = "float32"
     trained: str = "everything"
     trace_tokens: int = 1024
+    seed: int = 0
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.stages if name not in STAGES]
@@ -119,6 +121,8 @@ class Run:
         self.hardware, self.plan, self.ids, self.calibration = hardware, plan, ids, calibration
         self.base, self.checkpoints, self.report = base, checkpoints, report
         self.origin = origin
+        self.seconds_before = 0.0
+        """What earlier sittings spent on the stage that runs; nan where that is not known."""
 
     def head(self, cell: str) -> Head:
         return Head(with_cell(self.hardware, cell).config)
@@ -151,7 +155,7 @@ class Run:
         state.curves["control"] = curve
 
     def basis(self, state: State) -> None:
-        state.model = prepare(state.model, self.calibration[:, :-1])
+        state.model = prepare(state.model, self.calibration[:, :-1], self.plan.seed)
         state.history = fingerprint(state.history, "basis")
 
     def direct(self, state: State) -> None:
@@ -278,7 +282,7 @@ class Run:
             kernel = AnalogKernel(attention, Trainable(scalers, torch.float32))
         language = Language(teacher, recipe.distillation, recipe.hidden)
         history = fingerprint(state.history, name, recipe.settings(), torch.get_num_threads())
-        curve = train(
+        trained = train(
             name,
             student,
             kernel,
@@ -289,12 +293,13 @@ class Run:
             checkpoint=Checkpoint(self.checkpoints / f"{name}.pt", history),
             progress=self.report,
         )
+        self.seconds_before += trained.seconds_before
         if name != "control":
             state.history = history
         tensors = {k: v.detach().numpy() for k, v in student.state_dict().items()}
         tuned = assemble(model.config, _as_stored(tensors, self.plan.dtype))
         found = kernel.scalers.arrays() if kernel is not None else {}
-        return tuned, found, curve
+        return tuned, found, trained.curve
 
 
 def _as_stored(tensors: Mapping[str, Any], dtype: str) -> dict[str, Any]:

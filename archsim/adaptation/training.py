@@ -9,6 +9,8 @@ Two objectives share the loop, the optimiser and the batches:
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -211,6 +213,14 @@ class Checkpoint:
             torch.save({"identity": self.identity, **state}, temporary)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The loss of every step, and the seconds that earlier sittings spent (nan: not known)."""
+
+    curve: Curve
+    seconds_before: float
+
+
 def train(
     name: str,
     model: Gpt2,
@@ -223,8 +233,8 @@ def train(
     checkpoint: Checkpoint | None = None,
     every: int = 100,
     progress: Progress | None = None,
-) -> Curve:
-    """Train `model` and the scalers of `kernel` in place; returns the loss of every step.
+) -> Trained:
+    """Train `model` and the scalers of `kernel` in place.
 
     The same inputs and thread count give the same weights, resumed from `checkpoint` or not.
     """
@@ -233,6 +243,7 @@ def train(
         parameter_groups(model, kernel, recipe, trained), lr=recipe.rate, betas=(0.9, 0.95)
     )
     curve: Curve = []
+    before, began = 0.0, time.monotonic()
     parts: dict[str, Any] = {"model": model, "optimiser": optimiser}
     if kernel is not None:
         parts["scalers"] = kernel.scalers
@@ -241,6 +252,7 @@ def train(
         for key, part in parts.items():
             part.load_state_dict(state[key])
         curve = [(int(step), float(loss)) for step, loss in state["curve"]]
+        before = float(state.get("seconds", math.nan))
     for step in range(len(curve), recipe.steps):
         report(name, step, recipe.steps)
         for group in optimiser.param_groups:
@@ -256,6 +268,8 @@ def train(
         curve.append((step + 1, float(loss.detach())))
         done = step + 1
         if checkpoint and (done % every == 0 or done == recipe.steps):
-            checkpoint.save({k: p.state_dict() for k, p in parts.items()} | {"curve": curve})
+            spent = before + time.monotonic() - began
+            states = {k: p.state_dict() for k, p in parts.items()}
+            checkpoint.save(states | {"curve": curve, "seconds": spent})
     model.requires_grad_(True)
-    return curve
+    return Trained(curve, before)

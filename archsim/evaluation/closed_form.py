@@ -20,7 +20,7 @@ import numpy as np
 from archsim.components import controller
 from archsim.config.hardware import Hardware, load_hardware
 from archsim.config.quantity import PICOSECOND
-from archsim.files import atomic_path
+from archsim.files import renew_marked
 from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import held_per_token
 from archsim.timing.fast import run_fast
@@ -200,8 +200,7 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-MARK = "<!-- made by: python -m archsim.evaluation.closed_form -->\n"
-END = "<!-- end -->\n"
+OPENING, CLOSING = "<!-- made by: python -m archsim.evaluation.closed_form -->", "<!-- end -->"
 
 
 def main(words: list[str] | None = None) -> None:
@@ -211,11 +210,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("-t", "--trace", default=default_trace_name())
     arguments = parser.parse_args(words)
     text = table(study(load_trace(arguments.trace), load_hardware()))
-    page = arguments.output.read_text(encoding="utf-8")
-    before, _, rest = page.partition(MARK)
-    _, _, after = rest.partition(END)
-    with atomic_path(arguments.output) as temporary:
-        temporary.write_text(f"{before}{MARK}\n{text}\n{END}{after}", encoding="utf-8")
+    renew_marked(arguments.output, OPENING, CLOSING, text)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ between the marks of their page. What the tables mean is written by hand around 
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from archsim.files import data_folder, write_text
+from archsim.files import data_folder, renew_marked
 from archsim.report.sweep import sweep_text
 from archsim.sweep.definition import available_sweeps, load_sweep
 from archsim.sweep.exploration import explore
@@ -31,11 +30,8 @@ def table(name: str) -> str:
 
 def renew(name: str, folder: Path) -> None:
     """Put the tables of one sweep into its page."""
-    page, opening = folder / f"{name}.md", OPENING.format(name)
-    text = page.read_text(encoding="utf-8")
-    block = re.compile(re.escape(opening) + ".*?" + re.escape(CLOSING), re.DOTALL)
-    made = f"{opening}\n\n```text\n{table(name)}\n```\n\n{CLOSING}"
-    write_text(page, block.sub(lambda _: made, text))
+    opening = OPENING.format(name)
+    renew_marked(folder / f"{name}.md", opening, CLOSING, f"```text\n{table(name)}\n```")
 
 
 if __name__ == "__main__":
