@@ -41,7 +41,15 @@ DEPENDS_ON = (
 """Parameters and sections that decide the function."""
 
 COUNTED_IN_EDGES = ("converter.t_max", "controller.clock")
-"""Two more where ``levels.output`` is null: a counter then counts clock edges."""
+"""Two more where the levels of a signed converter are null: a counter then counts clock edges."""
+
+WHERE_SPLIT = (
+    "array.rows",
+    "mapping.partial_levels",
+    "mapping.partial_saturation_current",
+    "mapping.pulse_levels",
+)
+"""Parameters more where dot products are split digitally."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,10 @@ def function_key(
     ages: Sequence[Ages] | None = None,
 ) -> str:
     """Hash of all that the function depends on: equal keys, equal results."""
-    depends = DEPENDS_ON + (COUNTED_IN_EDGES if config.levels.output is None else ())
+    split = config.splits_digitally(trace.head_dim)
+    counted = {config.levels.output, config.mapping.partial_levels if split else 0}
+    depends = DEPENDS_ON + (WHERE_SPLIT if split else ())
+    depends += COUNTED_IN_EDGES if None in counted else ()
     values: dict[str, Any] = {}
     for name in depends:
         value: Any = config
@@ -179,8 +190,9 @@ def run_function(
             LayerFunction(
                 output.activity,
                 {
-                    f.name: float(np.mean(getattr(output.saturation, f.name)))
+                    f.name: float(np.mean(rates))
                     for f in fields(output.saturation)
+                    if (rates := getattr(output.saturation, f.name)) is not None
                 },
                 float(output.ideal.signal.sum()),
                 float(output.ideal.error.sum()),

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components import accumulator, cell, controller, converter, pulse_generator, write_path
+from archsim.components import (
+    accumulator,
+    cell,
+    controller,
+    converter,
+    pulse_generator,
+    row_split,
+    write_path,
+)
 from archsim.components.action import Action
 from archsim.components.head import Head
 from archsim.components.quantiser import Quantiser
@@ -214,7 +222,16 @@ def post_energy(ledger: Ledger, head: Head, functions: Functions, schedule: Sche
 
     key_charge = by_layer("key_current") * (cell.MICROAMPERE * head.pulse_generator.t_max)
     post(cell.READ_KEYS, head.cell.read_energy(key_charge), columns * tiles.features)
-    post(converter.CONVERT_SCORE, head.score_converter.convert_energy(converting), converting)
+    if head.row_split is None:
+        post(converter.CONVERT_SCORE, head.score_converter.convert_energy(converting), converting)
+    else:
+        split, partials = head.row_split, head.row_split.partials(converting)
+        post(row_split.CONVERT_PARTIAL, split.converter.convert_energy(partials), partials)
+        counts = by_layer("partial_counts")
+        post(row_split.COUNT_PARTIAL, split.counters.count_energy(counts), counts)
+        post(row_split.ADD_PARTIAL, split.add_energy(partials), partials)
+        pulses = split.driven(by_layer("score_pulses"))
+        post(row_split.PULSE_VALUES, split.pulse_energy(pulses), pulses)
     value_charge = by_layer("value_current") * (cell.MICROAMPERE * head.score_converter.t_max)
     post(cell.READ_VALUES, head.cell.read_energy(value_charge), columns * tiles.features)
     conversions = sub_tiles * tiles.features
@@ -313,7 +330,6 @@ def implied_operations(
     exact: dict[Action, float] = {
         cell.READ_KEYS: heads * int(seen.sum()) * features,
         cell.READ_VALUES: heads * int(seen.sum()) * features,
-        converter.CONVERT_SCORE: heads * int(converting.sum()),
         converter.CONVERT_OUTPUT: conversions,
         write_path.CONVERT_KEYS: visits * features,
         write_path.CONVERT_VALUES: visits * features,
@@ -324,6 +340,16 @@ def implied_operations(
         controller.STATIC: heads,
         controller.REFRESH: 0,
     }
+    partial_counts = value_pulses = 0
+    if head.row_split is None:
+        exact[converter.CONVERT_SCORE] = heads * int(converting.sum())
+    else:  # every array of a stack converts, and every array beside another is driven
+        arrays = -(-features // simulation.hardware.config.array.rows)
+        partials = heads * int(converting.sum()) * arrays
+        exact[row_split.CONVERT_PARTIAL] = exact[row_split.ADD_PARTIAL] = partials
+        seen_partials = heads * int(seen.sum()) * arrays
+        partial_counts = seen_partials * head.row_split.counters.most
+        value_pulses = seen_partials
     # a head is busy at least as long as its slowest token would be alone
     alone = unloaded_latency(simulation.declaration).max(axis=0).sum() // control.period_ps
     at_least = {
@@ -336,4 +362,10 @@ def implied_operations(
         controller.CONTROL: float(cycles + visits),  # a started cycle counts, once a token
         controller.CLOCK: float(cycles + visits),
     }
+    if head.row_split is not None:
+        at_least |= {row_split.COUNT_PARTIAL: 0.0, row_split.PULSE_VALUES: 0.0}
+        at_most |= {
+            row_split.COUNT_PARTIAL: float(partial_counts),
+            row_split.PULSE_VALUES: float(value_pulses),
+        }
     return exact | at_least, exact | at_most

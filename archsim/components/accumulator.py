@@ -29,13 +29,18 @@ ADD = Action(
 
 
 class Counters:
-    """One counter a signed converter; a count is one clock edge inside an output pulse."""
+    """One counter for each of so many bit `lines`; a count is one clock edge inside a pulse.
 
-    def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
-        self.sub_tiles = sub_tiles
+    `levels`: of the signed converter before it.
+    """
+
+    def __init__(
+        self, config: HardwareConfig, levels: int | None, lines: int, component: str = "counters"
+    ) -> None:
         scale = config.calibration.digital_energy
         self._energy_per_count = scale * config.counter.energy_per_count
-        self._levels = config.levels.output
+        self._levels = levels
+        self._lines, self._component = lines, component
         period_ps = picoseconds(1 / config.controller.clock)
         self.edges = picoseconds(config.converter.t_max) / period_ps
         self._area = config.counter.area
@@ -57,8 +62,7 @@ class Counters:
         return self._energy_per_count * counts
 
     def footprint(self) -> Footprint:
-        instances = self.sub_tiles.count * self.sub_tiles.rows
-        return Footprint("counters", instances, self._area, ("counter.area",))
+        return Footprint(self._component, self._lines, self._area, ("counter.area",))
 
 
 class Accumulator:
@@ -71,7 +75,7 @@ class Accumulator:
         self.heads_per_adder = section.heads_per_adder
         self.arbitration = section.arbitration if self.heads_per_adder > 1 else "static"
         self._energy_per_add = config.calibration.digital_energy * section.energy_per_add
-        self._area = section.area
+        self.area_each = section.area
 
     @property
     def adds(self) -> int:
@@ -89,4 +93,4 @@ class Accumulator:
     def footprint(self, heads: int) -> Footprint:
         built = self.sub_tiles.count * self.sub_tiles.rows
         instances = shared_instances(built, self.heads_per_adder, heads)
-        return Footprint("adders", instances, self._area, ("accumulator.area",))
+        return Footprint("adders", instances, self.area_each, ("accumulator.area",))

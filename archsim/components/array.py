@@ -4,10 +4,14 @@ The K array's word lines are features and its bit lines token slots; the V array
 A sub-tile is one of each; a head has as many as its window needs.
 
 Arrays of another height than the head's dimension: rows beyond it are built and stay unused; where
-there are fewer, a sub-tile stacks as many K arrays as it takes, their bit lines joined into one
-converter, so that a column still holds one dot product, and has as many V arrays side by side, each
-with signed converters of its own. What a token does is the same; instances and areas are not. That
-longer bit lines load their converter more is not modelled.
+there are fewer, a sub-tile stacks as many K arrays as it takes, and has as many V arrays side by
+side, each with signed converters of its own. With ``mapping.row_split: charge`` the bit lines of
+stacked K arrays are joined into one converter, so that a column still holds one dot product: what a
+token does is the same; instances and areas are not. That longer bit lines load their converter more
+is not modelled. With ``digital`` each array converts its own part (`archsim.components.row_split`).
+
+V arrays need no such choice: their bit lines are features, so fewer rows are fewer bit lines, each
+of them whole. Their sums over token slots are digital already, sub-tile by sub-tile.
 """
 
 from __future__ import annotations
@@ -38,10 +42,21 @@ class SubTiles:
         self.features = config.array.rows if head_dim is None else head_dim
         self.stacked = -(-self.features // config.array.rows)
         self.rows = self.stacked * config.array.rows
+        self.parts = self._parts(config)
+        """Features whose products are summed on one bit line: all, or those of one array each."""
         self.columns = config.array.columns
         self.write_during_read = config.array.write_during_read
         self.window = config.window
         self.count = -(-self.window // self.columns)
+
+    def _parts(self, config: HardwareConfig) -> tuple[slice, ...]:
+        if not config.splits_digitally(self.features):
+            return (slice(0, self.features),)
+        each = config.array.rows
+        return tuple(
+            slice(first, min(first + each, self.features))
+            for first in range(0, self.features, each)
+        )
 
     @property
     def slots(self) -> int:

@@ -2,7 +2,8 @@
 
 A converter integrates the charge of one bit line, then discharges it at a constant current: the
 time that takes is the output pulse. The score converter's range makes it a HardSigmoid; its pulse
-is analog and drives the V array directly. The output converter is signed; its pulse is counted.
+is analog and drives the V array directly. A signed converter's pulse is counted: those of the V
+arrays, and those of partial sums (`archsim.components.row_split`).
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ class ScoreConverter:
         self.t_max_ps = picoseconds(section.t_max)
         self.buffers = section.buffers
         self.saturation = section.score.saturation_current / MICROAMPERE
-        self.energy_per_conversion = section.score.energy_per_conversion
-        self._area = section.score.area
+        self._section = section.score
 
     @property
     def t_max(self) -> float:
@@ -50,24 +50,34 @@ class ScoreConverter:
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""
-        return self.energy_per_conversion * conversions
+        return self._section.energy_per_conversion * conversions
 
     def footprint(self) -> Footprint:
         instances = self.sub_tiles.slots * self.buffers  # a second buffer is a second integrator
-        return Footprint("converters", instances, self._area, ("converter.score.area",))
+        return Footprint("converters", instances, self._section.area, ("converter.score.area",))
 
 
-class OutputConverter:
-    """Signed conversion of one V bit line: ``A = quant(clip(A_raw / A_sat, -1, 1))``."""
+class SignedConverter:
+    """Signed conversion of bit lines: ``A = quant(clip(A_raw / A_sat, -1, 1))``.
 
-    def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
+    `lines` of them, of so many `levels`, that saturate at a summed current in A.
+    """
+
+    def __init__(
+        self,
+        config: HardwareConfig,
+        levels: int | None,
+        saturation_current: float,
+        lines: int,
+        component: str = "signed converters",
+    ) -> None:
         section = config.converter
-        self.sub_tiles = sub_tiles
         self.t_max_ps = picoseconds(section.t_max)
         self.buffers = section.buffers
-        self.quantiser = Quantiser(config.levels.output, -1.0, 1.0)
-        self.saturation = section.output.saturation_current / MICROAMPERE
-        self.energy_per_conversion = section.output.energy_per_conversion
+        self.quantiser = Quantiser(levels, -1.0, 1.0)
+        self.saturation = saturation_current / MICROAMPERE
+        self._lines, self._component = lines, component
+        self._energy_per_conversion = section.output.energy_per_conversion
         self._area = section.output.area
 
     @property
@@ -77,8 +87,8 @@ class OutputConverter:
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""
-        return self.energy_per_conversion * conversions
+        return self._energy_per_conversion * conversions
 
     def footprint(self) -> Footprint:
-        instances = self.sub_tiles.count * self.sub_tiles.rows * self.buffers
-        return Footprint("signed converters", instances, self._area, ("converter.output.area",))
+        instances = self._lines * self.buffers
+        return Footprint(self._component, instances, self._area, ("converter.output.area",))

@@ -9,8 +9,9 @@ from archsim.components.action import Footprint
 from archsim.components.array import SubTiles
 from archsim.components.cell import Cell
 from archsim.components.controller import Controller
-from archsim.components.converter import OutputConverter, ScoreConverter
+from archsim.components.converter import ScoreConverter, SignedConverter
 from archsim.components.pulse_generator import PulseGenerator
+from archsim.components.row_split import RowSplit
 from archsim.components.write_path import WritePath
 from archsim.config.hardware import HardwareConfig
 
@@ -27,9 +28,21 @@ class Head:
         self.write_path = WritePath(config, self.cell, self.sub_tiles)
         self.pulse_generator = PulseGenerator(config, self.cell, self.sub_tiles)
         self.score_converter = ScoreConverter(config, self.sub_tiles)
-        self.output_converter = OutputConverter(config, self.sub_tiles)
-        self.counters = Counters(config, self.sub_tiles)
+        levels, lines = config.levels.output, self.sub_tiles.count * self.sub_tiles.rows
+        full_scale = config.converter.output.saturation_current
+        self.output_converter = SignedConverter(config, levels, full_scale, lines)
+        self.counters = Counters(config, levels, lines)
         self.accumulator = Accumulator(config, self.sub_tiles)
+        self.row_split: RowSplit | None = None
+        """What puts dot products together where an array holds a part of them alone."""
+        if len(self.sub_tiles.parts) > 1:
+            self.row_split = RowSplit(
+                config,
+                self.sub_tiles,
+                self.score_converter,
+                self.pulse_generator,
+                self.accumulator,
+            )
         self.controller = Controller(config)
         self._periphery_scale = config.calibration.periphery_area
 
@@ -38,8 +51,9 @@ class Head:
 
         All but the cells carry the fitted periphery factor.
         """
+        split = self.row_split
         periphery = [
-            self.score_converter.footprint(),
+            *(split.footprints() if split is not None else [self.score_converter.footprint()]),
             self.output_converter.footprint(),
             self.write_path.footprint(heads),
             self.pulse_generator.footprint(heads),

@@ -45,7 +45,7 @@ class PulseGenerator:
         self._energy_per_pulse = config.calibration.digital_energy * (
             section.energy_per_pulse + section.word_line_capacitance * cell.input_voltage**2
         )
-        self._area = section.area
+        self.area_each = section.area
 
     @property
     def t_max(self) -> float:
@@ -58,10 +58,10 @@ class PulseGenerator:
         return self.quantiser.values(codes, out=None if codes is scaled else codes)
 
     def pulse_energy(self, pulses: Array) -> Array:
-        """J of word-line pulses; `pulses` counts a pulse once for every sub-tile it drives."""
+        """J of word-line pulses; `pulses` counts a pulse once for every word line it drives."""
         return self._energy_per_pulse * pulses
 
     def footprint(self, heads: int) -> Footprint:
         lines = self.sub_tiles.count * self.sub_tiles.rows
         drivers = shared_instances(lines, self.heads_per_generator, heads)
-        return Footprint("pulse generators", drivers, self._area, ("pulse_generator.area",))
+        return Footprint("pulse generators", drivers, self.area_each, ("pulse_generator.area",))

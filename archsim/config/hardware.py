@@ -101,6 +101,29 @@ class ArrayConfig(Section):
     write_during_read: bool = False
 
 
+class MappingConfig(Section):
+    """How vectors longer than an array has rows are put together from several arrays.
+
+    ``charge``: bit lines joined into one converter add the partial sums up as charge; ``digital``:
+    each array converts its own, they are added digitally, and the result is made a pulse again.
+    """
+
+    row_split: Literal["charge", "digital"] = "charge"
+    partial_levels: Levels = Field(default=32, description="digital: of a signed partial sum")
+    partial_saturation_current: Amperes = Field(
+        default=80e-6,
+        description="digital: summed current x pulse/T_max of one array at full scale",
+    )
+    add_time: Phase = Field(default=10e-9, description="digital: sign, latch, add, HardSigmoid")
+    pulse_levels: Levels = Field(
+        default=16, description="digital: of the pulses that drive the V arrays"
+    )
+
+    def inactive(self) -> frozenset[str]:
+        used = frozenset(type(self).model_fields) - {"row_split"}
+        return frozenset() if self.row_split == "digital" else used
+
+
 class RetentionConfig(Section):
     """How stored deviations fade.
 
@@ -240,6 +263,7 @@ class HardwareConfig(Section):
     window: Annotated[int, Field(ge=1, le=1 << 20)]
     cell: CellConfig
     array: ArrayConfig
+    mapping: MappingConfig = Field(default_factory=MappingConfig)
     retention: RetentionConfig
     levels: LevelsConfig
     write_path: WritePathConfig
@@ -254,6 +278,13 @@ class HardwareConfig(Section):
 
     def inactive(self) -> frozenset[str]:
         return frozenset({"description", "digital"})  # digital: outside what is simulated
+
+    def splits_digitally(self, head_dim: int) -> bool:
+        """Whether dot products of `head_dim` features are put together from digital partial sums.
+
+        An array that holds them all has nothing to split, whatever `mapping.row_split` says.
+        """
+        return self.mapping.row_split == "digital" and head_dim > self.array.rows
 
     @model_validator(mode="after")
     def _clock_law(self) -> HardwareConfig:
@@ -270,14 +301,28 @@ class HardwareConfig(Section):
         if t_max == "auto":
             if levels is None:
                 raise ValueError("pulse_generator.t_max: auto needs levels.query to be a number")
-        elif levels is not None and picoseconds(t_max) % ((levels - 1) * period):
-            step = t_max / (levels - 1) * 1e9
+        elif fault := _uneven_step(t_max, levels, period):
             raise ValueError(
-                f"pulse_generator.t_max: a pulse step of {step:.6g} ns ({levels} levels) is not a "
-                f"whole number of clock edges of {period / 1000:.6g} ns; change controller.clock "
+                f"pulse_generator.t_max: {fault}; change controller.clock "
                 "or levels.query, or set pulse_generator.t_max to auto"
             )
+        levels, t_max = self.mapping.pulse_levels, self.converter.t_max
+        if self.mapping.row_split == "digital" and (fault := _uneven_step(t_max, levels, period)):
+            raise ValueError(
+                f"mapping.pulse_levels: {fault}; change it, controller.clock or converter.t_max"
+            )
         return self
+
+
+def _uneven_step(t_max: float, levels: int | None, period: int) -> str:
+    """What is wrong with the steps of pulses of so many levels; empty if they fit the clock."""
+    if levels is None or picoseconds(t_max) % ((levels - 1) * period) == 0:
+        return ""
+    step = t_max / (levels - 1) * 1e9
+    return (
+        f"a pulse step of {step:.6g} ns ({levels} levels) is not a "
+        f"whole number of clock edges of {period / 1000:.6g} ns"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +353,10 @@ class Hardware:
     @cached_property
     def sha256(self) -> str:
         """Hash of the resolved values in SI units: the same hardware, however it was written."""
-        values = self.config.model_dump(exclude={"description"})
+        left_out = {"description"}
+        if self.config.mapping.row_split == "charge":
+            left_out.add("mapping")  # keeps the hash of configs from before there was a choice
+        values = self.config.model_dump(exclude=left_out)
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

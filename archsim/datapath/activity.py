@@ -15,7 +15,8 @@ class Activity:
     """What the blocks did, per head and token: arrays of shape (heads, tokens).
 
     Widths are fractions of T_max; `key_current` and `value_current` are sums of |I| x width / T_max
-    over cells in uA; `stored_keys` and `stored_values` are sums of written voltages in V.
+    over cells in uA; `stored_keys` and `stored_values` are sums of written voltages in V. The last
+    three are of dot products split digitally, and else 0.
     """
 
     query_pulses: Array
@@ -29,6 +30,9 @@ class Activity:
     written_sub_tiles: Array
     stored_keys: Array
     stored_values: Array
+    longest_partial: Array
+    partial_counts: Array
+    score_pulses: Array
 
     @classmethod
     def busiest(cls, heads: int, tokens: int) -> Activity:
@@ -38,7 +42,10 @@ class Activity:
 
 @dataclass(frozen=True)
 class Saturation:
-    """Shares (0 to 1) of values beyond a range, per head (heads,)."""
+    """Shares (0 to 1) of values beyond a range, per head (heads,).
+
+    `partial`: of partial sums, where dot products are split digitally.
+    """
 
     query: Array
     key: Array
@@ -46,6 +53,7 @@ class Saturation:
     score_low: Array
     score_high: Array
     output: Array
+    partial: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ class AttentionOutput:
     `y` (heads, tokens, head_dim); `ideal` if it was asked for. With details: `scores` S_raw in uA
     and `pulse_widths` P, both (heads, tokens, tokens) and 0 outside the window, and `codes`
     (heads, tokens, sub-tiles, head_dim), the counters' signed codes (the values themselves where
-    ``levels.output`` is null).
+    ``levels.output`` is null). Where dot products are split digitally, `scores` are what partial
+    sums add up to as they were counted, and `partials` their codes (heads, tokens, arrays, tokens).
     """
 
     y: Array
@@ -76,3 +85,4 @@ class AttentionOutput:
     scores: Array | None = None
     pulse_widths: Array | None = None
     codes: Array | None = None
+    partials: Array | None = None

@@ -150,7 +150,8 @@ Part = TypeVar("Part", Activity, Saturation, IdealError)
 def _stack(outputs: list[AttentionOutput]) -> AttentionOutput:
     def gather(kind: type[Part], name: str) -> Part:
         parts = [getattr(output, name) for output in outputs]
-        return kind(**{f.name: np.stack([getattr(p, f.name) for p in parts]) for f in fields(kind)})
+        found = {f.name: [getattr(p, f.name) for p in parts] for f in fields(kind)}
+        return kind(**{n: np.stack(values) for n, values in found.items() if values[0] is not None})
 
     def optional(name: str) -> NDArray[np.float64] | None:
         parts = [getattr(output, name) for output in outputs]
@@ -164,4 +165,5 @@ def _stack(outputs: list[AttentionOutput]) -> AttentionOutput:
         optional("scores"),
         optional("pulse_widths"),
         optional("codes"),
+        optional("partials"),
     )

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compiled import jit
-from archsim.components.head import Head
+from archsim.components.accumulator import Counters
+from archsim.components.converter import SignedConverter
 from archsim.datapath.passes import MOST
 from archsim.datapath.products import PANEL, Layout, Real, second_product
 from archsim.datapath.workspace import Workspace
@@ -22,14 +23,6 @@ class CompiledPasses:
     """`Passes` compiled."""
 
     name = "compiled"
-
-    def __init__(self, head: Head) -> None:
-        quantiser = head.output_converter.quantiser
-        self.ideal = quantiser.levels is None
-        # the range is 2 wide, a power of two: one multiplication rounds as two operations do
-        span = quantiser.high - quantiser.low
-        self.scale = 0.0 if quantiser.levels is None else (quantiser.levels - 1) / span
-        self.edges = head.counters.edges
 
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
         low, high = _pulses(score, longest)
@@ -57,10 +50,21 @@ class CompiledPasses:
         else:
             _charge(blocks, rest, fade, out, drawn)
 
-    def convert(self, current: Real, total: Array, longest: Array, counts: Array) -> int:
-        if self.ideal:
-            return int(_count_edges(current, self.edges, total, longest, counts))
-        return int(_convert(current, self.scale, total, longest, counts))
+    def convert(
+        self,
+        current: Real,
+        total: Array,
+        longest: Array,
+        counts: Array,
+        converter: SignedConverter,
+        counters: Counters,
+    ) -> int:
+        quantiser = converter.quantiser
+        if quantiser.levels is None:
+            return int(_count_edges(current, counters.edges, total, longest, counts))
+        # the range is 2 wide, a power of two: one multiplication rounds as two operations do
+        scale = (quantiser.levels - 1) / (quantiser.high - quantiser.low)
+        return int(_convert(current, scale, total, longest, counts))
 
 
 @jit

@@ -64,23 +64,28 @@ class DirectProducts:
 
     def __init__(self, problem: HeadProblem) -> None:
         self.problem, self.pulses = problem, problem.pulses
-        self.keys = _Stored(problem, problem.key_deviation, problem.ages.keys)
+        self.keys = [
+            _Stored(problem, problem.key_deviation[:, part], problem.ages.keys)
+            for part in problem.parts
+        ]
         self.values = _Stored(problem, problem.value_deviation, problem.ages.values)
         self.key_current = np.zeros(len(problem.query))
 
-    def scores(self, view: View, panels: slice, out: Real | None) -> None:
-        """S_raw / full scale into `out` (panels, columns, PANEL).
+    def scores(self, view: View, panels: slice, part: int, out: Real | None) -> None:
+        """S_raw / full scale of a part of the features into `out` (panels, columns, PANEL).
 
         Adds what the seen columns draw to `key_current`.
         """
-        run, rows = view.run, self._rows(panels)
-        at_levels = None if self.keys.levels is None else self.keys.at_levels(run)
+        run, rows, keys = view.run, self._rows(panels), self.keys[part]
+        features = self.problem.parts[part]
+        query, pulses = self.problem.query[:, features], self.pulses[:, features]
+        at_levels = None if keys.levels is None else keys.at_levels(run)
         scores, drawn = [], []
-        for part in self.keys.parts(run, rows):
-            current = self.keys.currents(run, part)
+        for some in keys.parts(run, rows):
+            current = keys.currents(run, some)
             if out is not None:
-                scores.append(_charge(self.problem.query[part], current, at_levels))
-            drawn.append(_charge(self.pulses[part], np.abs(current, out=current), at_levels))
+                scores.append(_charge(query[some], current, at_levels))
+            drawn.append(_charge(pulses[some], np.abs(current, out=current), at_levels))
         if out is not None:
             out[...] = in_panels(np.concatenate(scores)) / self.problem.score_full_scale
         seen = in_panels(np.concatenate(drawn))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from archsim.components.array import Run
 from archsim.components.head import Head
+from archsim.components.row_split import RowSplit
 from archsim.datapath.activity import Activity, AttentionOutput, Saturation
 from archsim.datapath.ages import Ages
 from archsim.datapath.direct import DirectProducts
@@ -55,16 +56,23 @@ class Engine:
 class _Collected:
     """What one head's rows add up to, sub-tile after sub-tile, in panels of rows."""
 
-    def __init__(self, tokens: int, features: int, sub_tiles: int, details: bool) -> None:
+    def __init__(
+        self, tokens: int, features: int, sub_tiles: int, parts: int, details: bool
+    ) -> None:
         panels = -(-tokens // PANEL)
         self.total = np.zeros((panels, features, PANEL))
         self.longest_score, self.longest_output, self.counts, self.value_current = (
             np.zeros((panels, PANEL)) for _ in range(4)
         )
-        self.low = self.high = self.clipped = 0
+        self.longest_partial, self.partial_counts, self.score_pulses = (
+            np.zeros((panels, PANEL)) for _ in range(3)
+        )
+        self.low = self.high = self.clipped = self.clipped_partials = 0
         self.scores = np.zeros((tokens, tokens)) if details else None
         self.pulse_widths = np.zeros((tokens, tokens)) if details else None
         self.codes = np.zeros((tokens, sub_tiles, features)) if details else None
+        split = details and parts > 1
+        self.partials = np.zeros((tokens, parts, tokens)) if split else None
 
 
 def attend_head(
@@ -80,7 +88,7 @@ def attend_head(
     Raises ConfigError if one of them, scaled, is not finite.
     """
     head = engine.head
-    tiles, mid_rail = head.sub_tiles, head.cell.mid_rail
+    tiles, mid_rail, split = head.sub_tiles, head.cell.mid_rail, head.row_split
     tokens, features = q.shape
     scaled = {}
     for name, x in (("q", q), ("k", k), ("v", v)):  # 2.2
@@ -100,11 +108,13 @@ def attend_head(
         engine.retention,
         ages,
         tiles.window,
-        head.score_converter.saturation,
+        (head.score_converter if split is None else split.converter).saturation,
         head.output_converter.saturation,
+        tiles.parts,
     )
     products = engine.products(problem)
-    collected = _Collected(tokens, features, tiles.count, engine.details)
+    parts = len(tiles.parts)
+    collected = _Collected(tokens, features, tiles.count, parts, engine.details)
     earlier: dict[int, Run] = {}
     runs: list[tuple[Run, Run | None]] = []
     for run in tiles.runs(0, tokens):
@@ -132,6 +142,9 @@ def attend_head(
         written_sub_tiles=np.ceil(seen / tiles.columns),
         stored_keys=np.clip(key_volts, 0, head.cell.supply).sum(axis=1),
         stored_values=np.clip(value_volts, 0, head.cell.supply).sum(axis=1),
+        longest_partial=in_rows(collected.longest_partial, tokens),
+        partial_counts=in_rows(collected.partial_counts, tokens),
+        score_pulses=in_rows(collected.score_pulses, tokens),
     )
     pairs = float(seen.sum())
     saturation = Saturation(
@@ -141,6 +154,7 @@ def attend_head(
         score_low=np.asarray(collected.low / pairs),
         score_high=np.asarray(collected.high / pairs),
         output=np.asarray(collected.clipped / (float(activity.written_sub_tiles.sum()) * features)),
+        partial=None if split is None else np.asarray(collected.clipped_partials / (pairs * parts)),
     )
     return AttentionOutput(
         y,
@@ -152,6 +166,7 @@ def attend_head(
         collected.scores,
         collected.pulse_widths,
         collected.codes,
+        collected.partials,
     )
 
 
@@ -190,6 +205,8 @@ def _read_run(
         collected.total[now],
         collected.longest_output[now],
         collected.counts[now],
+        engine.head.output_converter,
+        engine.head.counters,
     )
     if collected.codes is not None:
         _add_rows(collected.codes[:, run.sub_tile], now, current)
@@ -204,21 +221,61 @@ def _add_run(
     out: NDArray[Any],
 ) -> None:
     """Both products of some panels with one run; A_raw / full scale goes into `out`."""
-    count, run = panels.stop - panels.start, view.run
+    count, run, split = panels.stop - panels.start, view.run, engine.head.row_split
     columns = slice(run.first, run.stop)
     shape = (MOST, run.stop - run.first, PANEL)
     score = engine.workspace.array("score", shape, engine.dtype)[:count]
-    products.scores(view, panels, score)  # 2.5
-    view.clear(score, panels.start)
+    if split is None:
+        products.scores(view, panels, 0, score)  # 2.5
+        view.clear(score, panels.start)
+    else:
+        _add_partials(engine, split, products, collected, view, panels, score)
     if collected.scores is not None:
         full_scale = engine.head.score_converter.saturation
         _add_rows(collected.scores[:, columns], panels, score * full_scale)
-    low, high = engine.passes.pulses(score, collected.longest_score[panels])  # 2.6
+    longest = collected.longest_score[panels]
+    low, high = engine.passes.pulses(score, longest if split is None else longest.copy())  # 2.6
     collected.low += low
     collected.high += high
+    if split is not None:
+        split.widths(score)
+        np.maximum(longest, score.max(axis=1), out=longest)
+        collected.score_pulses[panels] += np.count_nonzero(score, axis=1)
     if collected.pulse_widths is not None:
         _add_rows(collected.pulse_widths[:, columns], panels, score)
     products.currents(view, panels, score, out[:count], collected.value_current[panels])  # 2.7
+
+
+def _add_partials(
+    engine: Engine,
+    split: RowSplit,
+    products: Products,
+    collected: _Collected,
+    view: View,
+    panels: slice,
+    score: NDArray[Any],
+) -> None:
+    """First product of some panels with one run, array by array of the stacks; S / S_sat into
+    `score`, 0 where rows do not see.
+    """
+    run = view.run
+    shape = (MOST, run.stop - run.first, PANEL)
+    total = engine.workspace.array("partials", shape, np.dtype(np.float64))[: len(score)]
+    total[...] = 0.0
+    for part in range(split.parts):
+        products.scores(view, panels, part, score)
+        view.clear(score, panels.start)
+        collected.clipped_partials += engine.passes.convert(
+            score,
+            total,
+            collected.longest_partial[panels],
+            collected.partial_counts[panels],
+            split.converter,
+            split.counters,
+        )
+        if collected.partials is not None:
+            _add_rows(collected.partials[:, part, run.first : run.stop], panels, score)
+    split.score(total, score)
 
 
 def _add_rows(kept: Array, panels: slice, stack: NDArray[Any]) -> None:

@@ -55,22 +55,34 @@ class PanelProducts:
         cell = problem.polynomial if problem.fades else None
         powers = 1 if cell is None else len(cell.coefficients) - 1
         self.layout = layout = Layout(features, powers, problem.fades)
+        self.layouts = [
+            Layout(part.stop - part.start, powers, problem.fades) for part in problem.parts
+        ]
         self.query = in_panels(problem.query)
         limit = _RANGE[dtype.name] / powers
         parts = self._parts(tokens, limit)
         self.origins = [first for first, _ in parts]
         self.alone = len(parts) == 1
         kept = len(self.query) if self.alone else MOST
-        self.queries = workspace.array("queries", (kept, layout.width, PANEL), dtype)
-        self.keys = workspace.array("keys", (tokens, layout.width), dtype)
+        self.queries = [
+            workspace.array(f"queries {part}", (kept, each.width, PANEL), dtype)
+            for part, each in enumerate(self.layouts)
+        ]
+        self.keys = [
+            workspace.array(f"keys {part}", (tokens, each.width), dtype)
+            for part, each in enumerate(self.layouts)
+        ]
         self.values = workspace.array("values", (layout.value_width, tokens), dtype)
         self.fade: Real | None = None
         if self.alone:
             panels = slice(0, len(self.query))
-            self._fill_queries(panels, 0)
+            for part in range(len(self.layouts)):
+                self._fill_queries(panels, part, 0)
             self.fade = self._row_factors(panels, 0)
         z = self._grown(problem.key_deviation, problem.ages.keys, parts)
-        key_operand(*_scaled(z, cell, problem.score_full_scale), layout, self.keys)
+        deviations, coefficients = _scaled(z, cell, problem.score_full_scale)
+        for columns, each, keys in zip(problem.parts, self.layouts, self.keys, strict=True):
+            key_operand(deviations[:, columns], coefficients, each, keys)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
         self.drawn: DirectProducts | None = None
         signs: Array | None = None
@@ -126,11 +138,12 @@ class PanelProducts:
         spread[...] = fade
         return spread
 
-    def _fill_queries(self, panels: slice, origin: int) -> None:
-        """The query operand of some panels, at the start of `queries`."""
+    def _fill_queries(self, panels: slice, part: int, origin: int) -> None:
+        """The query operand of some panels and a part of the features, at the start of its own."""
         fade = self._fade(self.problem.ages.keys, panels, origin)
         count = panels.stop - panels.start
-        query_operand(self.query[panels], fade, self.layout, self.queries[:count])
+        query = self.query[panels, self.problem.parts[part]]
+        query_operand(query, fade, self.layouts[part], self.queries[part][:count])
 
     def _grown(self, deviation: Array, times: CellTimes, parts: list[tuple[int, int]]) -> Array:
         """Deviations times their columns' factors; without decay, currents (tokens, features)."""
@@ -140,21 +153,21 @@ class PanelProducts:
         grown: Array = deviation * growth[:, None]
         return grown
 
-    def scores(self, view: View, panels: slice, out: Real) -> None:
-        """S_raw / full scale into `out` (panels, columns, PANEL); what is not seen may be anything
-        finite.
+    def scores(self, view: View, panels: slice, part: int, out: Real) -> None:
+        """S_raw / full scale of a part of the features into `out` (panels, columns, PANEL); what is
+        not seen may be anything finite.
         """
-        run = view.run
+        run, keys, queries = view.run, self.keys[part], self.queries[part]
         if self.alone:
-            first_product(self.keys[run.first : run.stop], self.queries[panels], out)
+            first_product(keys[run.first : run.stop], queries[panels], out)
         else:
             for first, stop, origin in self._within(run):
-                self._fill_queries(panels, origin)
-                query = self.queries[: panels.stop - panels.start]
+                self._fill_queries(panels, part, origin)
+                query = queries[: panels.stop - panels.start]
                 lines = slice(first - run.first, stop - run.first)
-                out[:, lines] = first_product(self.keys[first:stop], query)
+                out[:, lines] = first_product(keys[first:stop], query)
         if self.drawn is not None:
-            self.drawn.scores(view, panels, None)
+            self.drawn.scores(view, panels, part, None)
 
     def currents(self, view: View, panels: slice, pulse: Real, out: Real, drawn: Array) -> None:
         """A_raw / full scale into `out` (panels, features, PANEL) from pulses (panels, columns,

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compiled import pays
+from archsim.components.accumulator import Counters
+from archsim.components.converter import SignedConverter
 from archsim.components.head import Head
 from archsim.datapath.products import PANEL, Layout, Real, second_product
 from archsim.datapath.workspace import Workspace
@@ -55,8 +57,16 @@ class Passes(Protocol):
         """
         ...
 
-    def convert(self, current: Real, total: Array, longest: Array, counts: Array) -> int:
-        """Turn A_raw / full scale (panels, features, PANEL) of a sub-tile into codes (FACTS 2.8).
+    def convert(
+        self,
+        current: Real,
+        total: Array,
+        longest: Array,
+        counts: Array,
+        converter: SignedConverter,
+        counters: Counters,
+    ) -> int:
+        """Turn currents / full scale (panels, bit lines, PANEL) of an array into codes (FACTS 2.8).
 
         Adds the codes to `total`, raises `longest` to each row's longest pulse, adds each row's
         counts to `counts`; returns how many were clipped.
@@ -112,13 +122,20 @@ class NumpyPasses:
         unsigned += rest[:, 1]
         drawn += unsigned
 
-    def convert(self, current: Real, total: Array, longest: Array, counts: Array) -> int:
+    def convert(
+        self,
+        current: Real,
+        total: Array,
+        longest: Array,
+        counts: Array,
+        converter: SignedConverter,
+        counters: Counters,
+    ) -> int:
         magnitude = np.abs(current)
         widest = magnitude.max(axis=1)
         clipped = int(np.count_nonzero(magnitude > 1)) if (widest > 1).any() else 0
         np.maximum(longest, np.minimum(widest, 1.0), out=longest)
-        counters, quantiser = self.head.counters, self.head.output_converter.quantiser
-        codes = quantiser.codes(current, out=current)
+        codes = converter.quantiser.codes(current, out=current)
         total += codes
         # a product with ones, which is faster than a sum, and exact: counts are whole numbers
         ones = np.ones((1, current.shape[1]), current.dtype)
@@ -132,4 +149,4 @@ def choose_passes(head: Head, work: int) -> Passes:
         return NumpyPasses(head)
     from archsim.datapath.compiled import CompiledPasses
 
-    return CompiledPasses(head)
+    return CompiledPasses()

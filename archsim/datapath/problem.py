@@ -36,6 +36,7 @@ class HeadProblem:
 
     Without a `retention` law a deviation fades by ``exp(-rate x age)``. The full scales are the
     summed currents, in uA, that the converters turn into T_max: the products are in their units.
+    `parts` are the features that one converter of a K column sums up: all, or a part each.
     """
 
     query: Array
@@ -47,6 +48,7 @@ class HeadProblem:
     window: int
     score_full_scale: float
     output_full_scale: float
+    parts: tuple[slice, ...]
 
     @property
     def fades(self) -> bool:

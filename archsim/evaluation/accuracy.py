@@ -130,7 +130,10 @@ def load_subject(
         model = load_gpt2(folder)
         found = {
             cell: search_scalers(
-                model, Head(with_cell(hardware, cell).config), calibration, progress=progress
+                model,
+                Head(with_cell(hardware, cell).config, model.config.head_dim),
+                calibration,
+                progress=progress,
             ).scalers
             for cell in ("linear", "polynomial")
         }

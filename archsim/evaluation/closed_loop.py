@@ -51,11 +51,9 @@ class AnalogLoop:
     config: HardwareConfig
     scalers: Mapping[str, Scaler]
     ideal: bool = False
-    head: Head = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_retention(self.config)
-        object.__setattr__(self, "head", Head(self.config))
 
     def __call__(self, layer: int, q: Array, k: Array, v: Array) -> Array:
         """y (windows x heads, tokens, head_dim)."""
@@ -66,9 +64,10 @@ class AnalogLoop:
             for name, (a, b) in self.scalers.items()
         }
         wide = q.astype(np.float64), k.astype(np.float64), v.astype(np.float64)
+        head = Head(self.config, q.shape[2])
         if self.ideal:
-            return ideal_attention(*wide, self.head, pairs)
-        return attend_layer(*wide, self.head, pairs).y
+            return ideal_attention(*wide, head, pairs)
+        return attend_layer(*wide, head, pairs).y
 
 
 @dataclass(frozen=True)

@@ -142,16 +142,29 @@ def _pulses(result: Result, token: int, layer: int, head: int) -> dict[str, Arra
     assert output.codes is not None
     a, b = scalers["q"]
     query = np.clip(blocks.pulse_generator.widths(a * q[0, token] + b), 0.0, 1.0)
-    longest = float(output.activity.longest_output[0, token])
     counted = np.abs(blocks.output_converter.quantiser.values(output.codes[0, token])).ravel()
-    counted = np.minimum(counted, longest)
-    if longest > 0:
-        counted[counted.argmax()] = longest
+    counted = _with_longest(counted, float(output.activity.longest_output[0, token]))
+    partial: dict[str, Array] = {}
+    if blocks.row_split is not None:
+        assert output.partials is not None
+        converter = blocks.row_split.converter
+        widths = np.abs(converter.quantiser.values(output.partials[0, token])).ravel()
+        widths = _with_longest(widths, float(output.activity.longest_partial[0, token]))
+        partial["count_partial"] = widths * (converter.t_max_ps / 1000)
     return {
         "read_key": query * (blocks.pulse_generator.t_max_ps / 1000),
+        **partial,
         "read_value": output.pulse_widths[0, token] * (blocks.score_converter.t_max_ps / 1000),
         "count": counted * (blocks.output_converter.t_max_ps / 1000),
     }
+
+
+def _with_longest(counted: Array, longest: float) -> Array:
+    """Pulse widths known to a count, the longest of them as it was."""
+    widths: Array = np.minimum(counted, longest)
+    if longest > 0:
+        widths[widths.argmax()] = longest
+    return widths
 
 
 def _held(declaration: Declaration, stage: Stage) -> tuple[str, ...]:

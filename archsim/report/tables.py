@@ -298,12 +298,18 @@ def function(result: Result, loop: InLoop | None = None) -> Group:
     if len(found["layers"]) > 1:
         table.add_row("all", *_function_cells(found), style="bold")
     beside: list[RenderableType] = [] if loop is None else [Text(""), _in_loop(loop)]
+    partial = found["saturation"].get("partial")
+    split = (
+        ""
+        if partial is None
+        else f" Of the partial sums that S is put together from, {percent(partial)}."
+    )
     return Group(
         table,
         note(
             "Error of y against ideal: same scaled inputs, linear cells, no quantiser, no output "
             "clip, no decay. Then % of values beyond range: q, k, v after scaling; scores "
-            "S below 0 and above full scale; sub-tile outputs A. "
+            f"S below 0 and above full scale; sub-tile outputs A.{split} "
             f"Analog products in {found['precision']}."
         ),
         *beside,

@@ -141,8 +141,10 @@ def unloaded_latency(declaration: Declaration) -> Picoseconds:
         return -(-time // period) * period
 
     d = declaration.durations
-    read_key_end = aligned(d["write_key"]) + d["read_key"]
-    read_value = aligned(np.maximum(read_key_end, d["write_value"])) + d["read_value"]
+    scored = aligned(d["write_key"]) + d["read_key"]
+    if "count_partial" in d:
+        scored = aligned(aligned(scored) + d["count_partial"]) + d["add_partial"]
+    read_value = aligned(np.maximum(scored, d["write_value"])) + d["read_value"]
     count = aligned(read_value) + d["count"]
     return aligned(count) + d["accumulate"]
 

@@ -193,9 +193,12 @@ class Simulation:
             [
                 [self._server(name, layer, head, unit) for unit in range(resource.units)]
                 for name, resource in ((name, declaration.resource(name)) for name in names)
-                if phase is None or resource.units == 1
+                if not by_sub_tiles or resource.units == 1
             ]
-            for names in (stage.gives_at_start, stage.gives_at_end)
+            for names, by_sub_tiles in (
+                (stage.gives_at_start, False),  # they all start at once
+                (stage.gives_at_end, phase is not None),
+            )
         )
 
         def release(given: list[list[Server]], token: int) -> None:

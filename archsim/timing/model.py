@@ -16,6 +16,16 @@ stage                   starts after                                holds
 ``accumulate``          ``count``; a place in the layer buffer      adder tree
 ======================  ==========================================  ===========================
 
+Where dot products are split digitally, ``read_key`` takes partial converters, and two stages come
+between it and ``read_value``, which then also holds value pulse generators:
+
+======================  ==========================================  ===========================
+``count_partial``       ``read_key``                                partial converters and
+                                                                    counters
+``add_partial``         ``count_partial``                           partial adders (to the start
+                                                                    of ``read_value``)
+======================  ==========================================  ===========================
+
 Array order is program order: the write of token t + 1 waits for the read of token t.
 """
 
@@ -200,6 +210,11 @@ def declare(head: Head, activities: list[Activity], prompt: int) -> Declaration:
         "count": controller.phase(by_layer("longest_output"), head.output_converter.t_max_ps),
         "accumulate": np.full(shape, head.accumulator.time_ps, np.int64),
     }
+    split = head.row_split
+    if split is not None:
+        longest = by_layer("longest_partial")
+        durations["count_partial"] = controller.phase(longest, split.converter.t_max_ps)
+        durations["add_partial"] = np.full(shape, split.add_ps, np.int64)
     stages, resources = structure(head, shape[2])
     return Declaration(
         stages,
@@ -217,6 +232,8 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
     """Stages and resources of a hardware; `heads` a layer bounds every kind of sharing."""
     controller, write = head.controller, head.write_path
     generator, adder = head.pulse_generator, head.accumulator
+    split, sub_tiles = head.row_split, head.sub_tiles.count
+    converters = "converters" if split is None else "partial converters"
     resources = [
         Resource("K arrays", units=head.sub_tiles.count),
         Resource("V arrays", units=head.sub_tiles.count),
@@ -225,11 +242,14 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
         Resource(
             "pulse generators", 1, min(generator.heads_per_generator, heads), generator.arbitration
         ),
-        Resource("converters", head.score_converter.buffers, units=head.sub_tiles.count),
+        Resource(converters, head.score_converter.buffers, units=sub_tiles),
         Resource("signed converters", head.output_converter.buffers, units=head.sub_tiles.count),
         Resource("counters", units=head.sub_tiles.count),
         Resource("adder tree", 1, min(adder.heads_per_adder, heads), adder.arbitration),
     ]
+    if split is not None:
+        named = ("partial counters", "partial adders", "value pulse generators")
+        resources += [Resource(name, units=sub_tiles) for name in named]
     entry: tuple[str, ...] = ()
     if controller.pipelining == "none":
         resources.append(Resource("token in flight"))
@@ -265,6 +285,41 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
     if controller.layer_buffer is not None:
         # the latched output goes into a buffer that the next layer empties by writing the token
         accumulate += (After(FIRST, "start", lag=controller.layer_buffer, next_layer=True),)
+    if split is None:
+        read_value: tuple[Stage, ...] = (
+            Stage(
+                "read_value",
+                (After("read_key"), After("write_value")),
+                ("V arrays", "signed converters"),
+                gives_at_end=("V arrays", converters),
+                rests_on=("converter.t_max",),
+            ),
+        )
+    else:
+        read_value = (
+            Stage(
+                "count_partial",
+                (After("read_key"),),
+                ("partial counters",),
+                gives_at_end=(converters,),
+                rests_on=("converter.t_max",),
+            ),
+            Stage(
+                "add_partial",
+                (After("count_partial"),),
+                ("partial adders",),
+                gives_at_start=("partial counters",),  # the adders latch the counts
+                rests_on=("mapping.add_time",),
+            ),
+            Stage(
+                "read_value",
+                (After("add_partial"), After("write_value")),
+                ("V arrays", "signed converters", "value pulse generators"),
+                gives_at_start=("partial adders",),  # the generators latch the sums
+                gives_at_end=("V arrays", "value pulse generators"),
+                rests_on=("converter.t_max",),
+            ),
+        )
     stages = (
         Stage(
             "write_key",
@@ -285,17 +340,11 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
         Stage(
             "read_key",
             (After("write_key"),),
-            own_first("K arrays", "converters", "pulse generators"),
+            own_first("K arrays", converters, "pulse generators"),
             gives_at_end=("K arrays", "pulse generators"),
             rests_on=("pulse_generator.t_max",),
         ),
-        Stage(
-            "read_value",
-            (After("read_key"), After("write_value")),
-            ("V arrays", "signed converters"),
-            gives_at_end=("V arrays", "converters"),
-            rests_on=("converter.t_max",),
-        ),
+        *read_value,
         Stage(
             "count",
             (After("read_value"),),

@@ -26,7 +26,9 @@ class Parameters:
     """What the oracle needs to know of the hardware.
 
     `decay_form` is "deviation" (the model: power p of V - 0.45 decays as delta^p), or "current"
-    (the older model of the golden vectors: the whole current, p = 0 too, decays as delta).
+    (the older model of the golden vectors: the whole current, p = 0 too, decays as delta). With
+    `rows`, fewer than the features, each array converts the sum over its own rows, the codes are
+    added, and the HardSigmoid of their sum is quantised again.
     """
 
     window: int
@@ -41,6 +43,10 @@ class Parameters:
     output_clip: bool = True
     coefficients: tuple[float, float, float, float] | None = None  # None: those of `cell`
     decay_form: str = "deviation"
+    rows: int | None = None
+    levels_partial: int | None = 32
+    saturation_partial: float = 80.0
+    levels_pulse: int | None = 16
 
     def __post_init__(self) -> None:
         if self.window < 1 or self.columns < 1:
@@ -86,7 +92,10 @@ class Result:
     key_codes: np.ndarray | None
     value_codes: np.ndarray | None
     slot_tokens: np.ndarray  # (n, window): the token each slot holds at that token's read, or -1
-    # "query", "key", "value" (h, n, d), "output" (h, n, t, d): see `edge_distance`
+    partials: np.ndarray  # (h, n, arrays, n): partial sums / full scale, before the clamp
+    partial_codes: np.ndarray  # of the same shape; 0 where not stored, or without levels
+    # "query", "key", "value" (h, n, d), "output" (h, n, t, d), "partial" (h, n, arrays, n),
+    # "pulse" (h, n, n): see `edge_distance`
     edge_distance: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -209,6 +218,12 @@ def attend(
     slot_tokens = np.full((tokens, par.window), -1, dtype=np.int64)
     edges = {n: np.full((heads, tokens, d), np.inf) for n in ("query", "key", "value")}
     edges["output"] = np.full((heads, tokens, subtiles, d), np.inf)
+    rows = d if par.rows is None else min(par.rows, d)
+    arrays = math.ceil(d / rows)
+    partials = np.zeros((heads, tokens, arrays, tokens))
+    partial_codes = np.zeros(partials.shape, dtype=np.int64)
+    edges["partial"] = np.full(partials.shape, np.inf)
+    edges["pulse"] = np.full(widths.shape, np.inf)
 
     for h in range(heads):
         slots: list[Slot | None] = [None] * par.window  # nothing written yet
@@ -246,9 +261,34 @@ def attend(
                 age, value_age = (i - j, i - j) if ages is None else (x[h, i, j] for x in ages)
                 delta[s] = math.exp(-par.decay_per_token * age)
                 value_delta[s] = math.exp(-par.decay_per_token * value_age)
-                score = cell_currents(par, token["query"], slot.key, [delta[s]] * d)
+                if arrays == 1:
+                    score = cell_currents(par, token["query"], slot.key, [delta[s]] * d)
+                    scores[h, i, j] = score
+                    widths[h, i, j] = clip(score / par.saturation_score, 0.0, 1.0)
+                    continue
+
+                # Split: array by array, then digitally.
+                total = 0.0
+                for a in range(arrays):
+                    first, stop = a * rows, min(a * rows + rows, d)
+                    drives, volts = token["query"][first:stop], slot.key[first:stop]
+                    current = cell_currents(par, drives, volts, [delta[s]] * (stop - first))
+                    part = current / par.saturation_partial
+                    partials[h, i, a, j] = part
+                    if par.levels_partial is not None:
+                        n = par.levels_partial
+                        partial_codes[h, i, a, j] = quant_code(part, n, -1.0, 1.0)
+                        edges["partial"][h, i, a, j] = edge_distance(part, n, -1.0, 1.0)
+                        part = quant(part, n, -1.0, 1.0)
+                    total += part
+                score = total * par.saturation_partial
                 scores[h, i, j] = score
-                widths[h, i, j] = clip(score / par.saturation_score, 0.0, 1.0)
+                width = clip(score / par.saturation_score, 0.0, 1.0)
+                if par.levels_pulse is not None:
+                    n = par.levels_pulse
+                    edges["pulse"][h, i, j] = edge_distance(width, n, 0.0, 1.0)
+                    width = quant(width, n, 0.0, 1.0)
+                widths[h, i, j] = width
 
             # Second product, clip and quantise, sub-tile by sub-tile.
             for t in range(subtiles):
@@ -291,6 +331,8 @@ def attend(
         key_codes=None if par.levels_key_value is None else codes["key"],
         value_codes=None if par.levels_key_value is None else codes["value"],
         slot_tokens=slot_tokens,
+        partials=partials,
+        partial_codes=partial_codes,
         edge_distance=edges,
     )
 

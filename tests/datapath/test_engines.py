@@ -255,9 +255,9 @@ def test_float32_survives_fast_decay_too() -> None:
 
 
 def everything(output: AttentionOutput) -> list[bytes]:
-    arrays = [output.y, output.codes, output.pulse_widths, output.scores]
+    arrays = [output.y, output.codes, output.pulse_widths, output.scores, output.partials]
     arrays += [*vars(output.activity).values(), *vars(output.saturation).values()]
-    return [np.ascontiguousarray(x).tobytes() for x in arrays]
+    return [np.ascontiguousarray(x).tobytes() for x in arrays if x is not None]
 
 
 @pytest.mark.parametrize("threads", [2, 5])

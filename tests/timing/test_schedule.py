@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,11 @@ from archsim.timing.analysis import (
 from archsim.timing.des_full import Simulation
 from archsim.timing.model import Declaration, Schedule, declare
 
+HEAD_DIM = 64
+"""Of the declarations: more than an array of `SPLIT` has rows."""
+
+SPLIT = {"mapping.row_split": "digital", "array.rows": 24}
+
 
 def activity(rng: np.random.Generator, heads: int, tokens: int) -> Activity:
     """Random activity; a fifth of the pulses have no length."""
@@ -31,7 +37,7 @@ def activity(rng: np.random.Generator, heads: int, tokens: int) -> Activity:
     def widths() -> np.ndarray:
         return rng.uniform(0, 1, (heads, tokens)) * (rng.random((heads, tokens)) > 0.2)
 
-    return Activity(*(widths() for _ in range(11)))
+    return Activity(*(widths() for _ in fields(Activity)))
 
 
 def declaration(
@@ -43,7 +49,7 @@ def declaration(
     seed: int = 0,
 ) -> Declaration:
     rng = np.random.default_rng(seed)
-    head = Head(load_hardware(overrides=overrides).config)
+    head = Head(load_hardware(overrides=overrides).config, HEAD_DIM)
     return declare(head, [activity(rng, heads, tokens) for _ in range(layers)], prompt)
 
 
@@ -137,6 +143,10 @@ SHARING = st.fixed_dictionaries(
         "array.write_during_read": st.booleans(),
         "window": st.sampled_from([1024, 5, 200]),
         "array.columns": st.sampled_from([64, 2]),
+        "mapping.row_split": st.sampled_from(["charge", "digital"]),
+        "array.rows": st.sampled_from([64, 24, 24]),
+        "mapping.add_time": st.sampled_from(["10 ns", "3.3 ns", "40 ns"]),
+        "mapping.pulse_levels": st.none(),  # whose steps need not fit the clock
     }
 )
 
@@ -165,8 +175,7 @@ def test_heads_in_parallel_holds_back_the_others(
 
 def test_latency_and_queue_are_those_of_the_slowest_head() -> None:
     """Two heads a driver: head 1 waits 10 ns, head 0 counts longer; the two do not mix."""
-    ones = np.ones((2, 1))
-    act = Activity(ones, ones, ones, ones, ones, np.array([[1.0], [0.2]]), *(ones,) * 5)
+    act = replace(Activity.busiest(2, 1), longest_output=np.array([[1.0], [0.2]]))
     hardware = load_hardware(
         overrides={"write_path.heads_per_driver": 2, "controller.phases": "early_end"}
     )
@@ -200,16 +209,18 @@ def test_every_schedule_is_legal_and_independent_of_construction_order(
     pipelining=st.sampled_from(["none", "stages"]),
     pulse=st.integers(1, 40_000),
     add=st.integers(1, 40_000),
+    split=st.sampled_from([{}, {**SPLIT, "mapping.add_time": "7.3 ns"}]),
     seed=st.integers(0, 1000),
 )
 def test_without_contention_every_latency_equals_the_formula(
-    phases: str, pipelining: str, pulse: int, add: int, seed: int
+    phases: str, pipelining: str, pulse: int, add: int, split: dict[str, Any], seed: int
 ) -> None:
     overrides = {
         "controller.phases": phases,
         "controller.pipelining": pipelining,
         "write_path.pulse": f"{pulse} ps",
         "accumulator.time": f"{add} ps",
+        **split,
     }
     d = declaration(overrides, seed=seed)
     s = Simulation(d).run()
@@ -240,6 +251,45 @@ def test_phases_of_the_published_design() -> None:
     }
 
 
+def test_phases_of_a_dot_product_that_is_split_digitally() -> None:
+    """Counted, added and made a pulse again before V is read: 25 ns more."""
+    d = declaration(SPLIT, tokens=1, layers=1, heads=1)
+    s = Simulation(d).run()
+    spans = {n: (int(s.start[n][0, 0, 0]), int(s.end[n][0, 0, 0])) for n in s.start}
+    assert spans == {
+        "write_key": (0, 10_000),
+        "write_value": (0, 10_000),
+        "read_key": (10_000, 25_000),
+        "count_partial": (25_000, 40_000),
+        "add_partial": (40_000, 50_000),
+        "read_value": (50_000, 65_000),
+        "count": (65_000, 80_000),
+        "accumulate": (80_000, 90_000),
+    }
+
+
+def test_a_slow_adder_of_partial_sums_pushes_back_on_the_counters() -> None:
+    """An adder holds its sum until the pulse generators take it, a counter its count until then."""
+    overrides = {"controller.pipelining": "stages", "mapping.add_time": "50 ns"}
+    s = Simulation(declaration({**SPLIT, **overrides}, tokens=6, heads=1, prompt=6)).run()
+    adds, reads = s.start["add_partial"][:, 0, 0], s.start["read_value"][:, 0, 0]
+    assert (np.diff(adds) == 50_000).all()
+    assert (adds[1:] == reads[:-1]).all()
+    assert (s.start["count_partial"][1:, 0, 0] >= adds[:-1]).all()
+
+
+def test_phases_of_partial_sums_end_early_with_their_own_longest_pulse() -> None:
+    act = replace(
+        Activity.busiest(1, 1),
+        longest_partial=np.array([[0.31]]),  # 4.65 ns
+        longest_score=np.array([[7 / 15]]),
+    )
+    hardware = load_hardware(overrides={**SPLIT, "controller.phases": "early_end"})
+    d = declare(Head(hardware.config, HEAD_DIM), [act], 1)
+    assert d.durations["count_partial"].ravel().tolist() == [5_000]
+    assert d.durations["read_value"].ravel().tolist() == [7_000]
+
+
 @pytest.mark.parametrize(
     ("overrides", "interval"),
     [
@@ -247,6 +297,9 @@ def test_phases_of_the_published_design() -> None:
         ({"controller.pipelining": "stages"}, 30_000),
         ({"controller.pipelining": "stages", "converter.buffers": 2}, 25_000),
         ({"controller.pipelining": "stages", "accumulator.time": "40 ns"}, 40_000),
+        ({**SPLIT, "controller.pipelining": "none"}, 90_000),
+        ({**SPLIT, "controller.pipelining": "stages"}, 30_000),  # converters: K read and count
+        ({**SPLIT, "controller.pipelining": "stages", "converter.buffers": 2}, 25_000),
     ],
 )
 def test_initiation_interval_in_prefill(overrides: dict[str, Any], interval: int) -> None:
@@ -283,9 +336,8 @@ def test_first_come_serves_the_earlier_request_and_breaks_ties_by_head() -> None
                 }
             ).config
         )
-        ones = np.ones((3, 1))
         late = np.array([[1.0], [0.2], [0.2]])  # head 0 counts longest
-        act = Activity(ones, ones, ones, ones, ones, late, ones, ones, ones, ones, ones)
+        act = replace(Activity.busiest(3, 1), longest_output=late)
         s = Simulation(declare(head, [act], 1), reverse=True).run()
         times[arbitration] = s.start["accumulate"].ravel().tolist()
     assert times["static"] == [55_000, 65_000, 75_000]
