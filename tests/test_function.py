@@ -15,7 +15,14 @@ from archsim.config.hardware import Hardware, HardwareConfig
 from archsim.config.loading import leaf_paths
 from archsim.datapath.activity import Activity
 from archsim.errors import InvariantError
-from archsim.function import CACHE, COUNTED_IN_EDGES, DEPENDS_ON, FunctionCache, function_key
+from archsim.function import (
+    CACHE,
+    COUNTED_IN_EDGES,
+    DEPENDS_ON,
+    WHERE_SPLIT,
+    FunctionCache,
+    function_key,
+)
 from archsim.function import run_function as compute
 from archsim.simulation import simulate_trace
 from archsim.timing.model import Schedule
@@ -41,6 +48,9 @@ OTHER: dict[str, Any] = {
     "controller.gate_unwritten": True,
     "controller.clock": "2 GHz",
     "description": "other",
+    "mapping.row_split": "charge",
+    "mapping.partial_levels": 3,
+    "mapping.pulse_levels": 4,
     "digital.weights": "resident",
 }
 """Another value of parameters that are no plain quantity."""
@@ -70,13 +80,24 @@ def changed(hardware: Hardware, key: str) -> Hardware | None:
 
 
 def decides(key: str, config: HardwareConfig) -> bool:
-    depends = DEPENDS_ON + (COUNTED_IN_EDGES if config.levels.output is None else ())
+    split = config.mapping.row_split == "digital"
+    counted = config.levels.output is None or (split and config.mapping.partial_levels is None)
+    depends = DEPENDS_ON + (COUNTED_IN_EDGES if counted else ())
+    depends += (*WHERE_SPLIT, "mapping.row_split") if split else ()
     return any(key == name or key.startswith(name + ".") for name in depends)
 
 
-@pytest.mark.parametrize("counted", [False, True])
-def test_only_what_is_listed_decides_the_function(small_trace: Trace, counted: bool) -> None:
-    overrides = {"levels.output": None} if counted else {}
+SPLIT = {"mapping.row_split": "digital", "array.rows": 24}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"levels.output": None}, SPLIT, {**SPLIT, "mapping.partial_levels": None}],
+    ids=["usual", "ideal counter", "split", "split, ideal counter"],
+)
+def test_only_what_is_listed_decides_the_function(
+    small_trace: Trace, overrides: dict[str, Any]
+) -> None:
     hardware = archsim.load_hardware(overrides=overrides)
     trace = small_trace.select(tokens=20, layers=slice(0, 1))
     reference = compute(trace, Head(hardware.config, trace.head_dim), hardware.config, cache=None)

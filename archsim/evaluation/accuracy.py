@@ -280,11 +280,6 @@ def _prepare(
     from archsim.workload.huggingface import read_config
 
     config = read_config(folder)
-    if config.head_dim != hardware.config.array.rows:
-        raise ConfigError(
-            f"{folder}: head_dim {config.head_dim} does not fit array.rows "
-            f"{hardware.config.array.rows}; --set array.rows={config.head_dim}"
-        )
     material = cut_windows(folder, text, text_name, config, windows, length)
     subject = load_subject(folder, hardware, material.windows[:CALIBRATION_WINDOWS, :-1], progress)
     return material, subject

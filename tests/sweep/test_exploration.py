@@ -71,6 +71,24 @@ def test_points_equal_single_simulations_to_the_last_bit(tiny_trace: Path, tmp_p
     assert done.paper.results == figures(simulate(trace, load_hardware()))
 
 
+def test_dot_products_split_over_arrays_of_any_height(tiny_trace: Path, tmp_path: Path) -> None:
+    """``digital`` costs time, energy and area on fewer rows than the head's 64 features."""
+    axes = [
+        axis_from_text("array.rows=16,32,64"),
+        axis_from_text("mapping.row_split=charge,digital"),
+    ]
+    done = explore(quick_sweep(axes, trace=str(tiny_trace)), tmp_path / "s.db", workers=2)
+    assert [point.status for point in done.points] == ["ok"] * 6
+    found = {tuple(point.parameters.values()): point.results for point in done.points}
+    for key in ("attention_ns", "energy_pj", "area_mm2"):
+        values = {place: results[key] for place, results in found.items() if results is not None}
+        assert len({values[rows, "charge"] for rows in (16, 32, 64)}) == 1
+        assert values[64, "digital"] == values[64, "charge"]
+        assert values[32, "digital"] > values[32, "charge"]
+        if key != "attention_ns":  # twice as many partial sums
+            assert values[16, "digital"] > values[32, "digital"]
+
+
 def test_the_same_point_is_never_run_twice(tiny_trace: Path, tmp_path: Path) -> None:
     store, ran = tmp_path / "s.db", []
 
