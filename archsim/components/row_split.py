@@ -33,7 +33,12 @@ from archsim.config.quantity import picoseconds
 Array = NDArray[np.float64]
 
 CONVERT_PARTIAL = Action(
-    "partial converters", "convert", "qk", "count_partial", CONVERT_OUTPUT.rests_on
+    "partial converters",
+    "convert",
+    "qk",
+    "count_partial",
+    # fitted at another full scale: that it holds at this one is assumed
+    (*CONVERT_OUTPUT.rests_on, "mapping.partial_saturation_current"),
 )
 COUNT_PARTIAL = Action("partial counters", "count", "digital", "count_partial", COUNT.rests_on)
 ADD_PARTIAL = Action("partial adders", "sign, latch, add", "digital", "add_partial", ADD.rests_on)
