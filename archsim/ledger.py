@@ -44,7 +44,7 @@ class Ledger:
         """
         if action in self._postings:
             raise InvariantError(f"{action.label}: posted twice")
-        if not np.isfinite(energy).all() or (energy < 0).any():
+        if not (energy.min(initial=0.0) >= 0 and energy.max(initial=0.0) < np.inf):  # nor NaN
             raise InvariantError(f"{action.label}: an energy is negative or not finite")
         self._postings[action] = Posting(action, energy, operations)
 

@@ -331,18 +331,32 @@ def peak_power(simulation: Simulation) -> float:
     for stage, energy in energies.items():
         start = schedule.start[FIRST if stage == "head" else stage]
         end = np.maximum(schedule.end[LAST if stage == "head" else stage], start + period)
-        watts = energy / ((end - start) / PER_PICO)
+        watts = energy * PER_PICO / (end - start)
         for when, step in ((start, watts), (end, -watts)):
             if (when == when[..., :1]).all():  # all heads of a layer at once
                 when, step = when[..., 0], step.sum(axis=-1)
             times.append(when.ravel())
             steps.append(step.ravel())
-    when, step = np.concatenate(times), np.concatenate(steps)
-    beyond = when % period
-    unit = math.gcd(period, *np.unique(beyond[beyond > 0]).tolist())  # most lie on clock edges
-    if when.max() // unit < SLOTS:
-        return float(np.cumsum(np.bincount(when // unit, weights=step)).max()) + floor
+    ticks = _ticks(times, period)
+    instants = max(int(tick.max()) for tick in ticks) + 1
+    if instants <= SLOTS:
+        power = np.zeros(instants)
+        for tick, step in zip(ticks, steps, strict=True):
+            np.add.at(power, tick, step)
+        return float(np.cumsum(power, out=power).max()) + floor
+    when, step = np.concatenate(ticks), np.concatenate(steps)
     order = np.argsort(when, kind="stable")  # made of sorted stretches, which it makes use of
     when, power = when[order], np.cumsum(step[order])
     settled = np.append(when[1:] != when[:-1], True)  # after everything at one instant
     return float(power[settled].max()) + floor
+
+
+def _ticks(times: list[NDArray[np.int64]], period: int) -> list[NDArray[np.int64]]:
+    """Times in the coarsest unit that counts them all: clock periods, if all lie on clock edges."""
+    ticks = [when // period for when in times]
+    unit = period
+    for when, tick in zip(times, ticks, strict=True):
+        beyond = when - tick * period
+        if beyond.any():
+            unit = math.gcd(unit, *np.unique(beyond[beyond > 0]).tolist())
+    return ticks if unit == period else [when // unit for when in times]

@@ -280,10 +280,11 @@ def check(simulation: Simulation, head_area: float) -> None:
     if (schedule.start[FIRST][1:] < schedule.end[FIRST][:-1]).any():
         raise InvariantError("write_key: a head wrote two tokens at once")
     latency = schedule.end[LAST] - schedule.start[FIRST]
-    if (latency < unloaded_latency(simulation.declaration)).any():
+    alone = unloaded_latency(simulation.declaration)
+    if (latency < alone).any():
         raise InvariantError("a token was faster than its own phases")
     issued = {posting.action: posting.operations for posting in simulation.ledger}
-    lowest, highest = implied_operations(simulation)
+    lowest, highest = implied_operations(simulation, alone)
     if issued.keys() != lowest.keys():
         differ = sorted(action.label for action in issued.keys() ^ lowest.keys())
         raise InvariantError(f"ledger: {', '.join(differ)} posted or implied, not both")
@@ -309,7 +310,7 @@ def pulsed_features(trace: Trace, levels: int | None) -> NDArray[np.int64]:
 
 
 def implied_operations(
-    simulation: Simulation,
+    simulation: Simulation, unloaded: NDArray[np.int64]
 ) -> tuple[dict[Action, float], dict[Action, float]]:
     """How many operations of each action trace and hardware imply: at least, at most.
 
@@ -351,7 +352,7 @@ def implied_operations(
         partial_counts = seen_partials * head.row_split.counters.most
         value_pulses = seen_partials
     # a head is busy at least as long as its slowest token would be alone
-    alone = unloaded_latency(simulation.declaration).max(axis=0).sum() // control.period_ps
+    alone = unloaded.max(axis=0).sum() // control.period_ps
     at_least = {
         accumulator.COUNT: 0.0,
         controller.CONTROL: float(alone),

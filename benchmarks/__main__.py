@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from archsim.files import atomic_path
-from benchmarks import end_to_end, engines, function, start
+from benchmarks import end_to_end, engines, function, start, sweep
 from benchmarks.measure import Part
 
 PARTS: dict[str, Part] = {
@@ -28,6 +28,7 @@ PARTS: dict[str, Part] = {
     "function": function.measure,
     "end-to-end": end_to_end.measure,
     "scaling": end_to_end.scaling,
+    "sweep": sweep.measure,
     "start": start.measure,
 }
 OUTPUT = Path("reports/benchmarks")

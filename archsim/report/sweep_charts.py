@@ -42,25 +42,45 @@ def charts(exploration: Exploration) -> dict[str, bytes]:
     if not rows:
         return {}
     drawn: dict[str, tuple[str, Any]] = {}
+    data = _Datasets()
     objectives = _varying(exploration, rows)
     if len(objectives) > 1:
-        drawn["pareto"] = ("Pareto front", pareto_chart(rows, objectives))
-    parallel = parallel_chart(exploration, rows, objectives)
+        drawn["pareto"] = ("Pareto front", pareto_chart(rows, objectives, data))
+    parallel = parallel_chart(exploration, rows, objectives, data)
     if parallel is not None:
         drawn["parallel"] = ("Every point, axis by axis", parallel)
-    heat = heat_chart(exploration, rows, objectives)
+    heat = heat_chart(exploration, rows, objectives, data)
     if heat is not None:
         drawn["heat-map"] = ("Two axes", heat)
     files: dict[str, bytes] = {}
     sections = []
     for name, (title, chart) in drawn.items():
-        specification = chart.to_json()
-        picture = with_titles(vl_convert.vegalite_to_svg(specification))
+        picture = with_titles(vl_convert.vegalite_to_svg(data.specification(chart)))
         files[f"{name}.svg"] = picture.encode()
-        files[f"{name}.png"] = vl_convert.vegalite_to_png(specification, scale=PNG_SCALE)
+        files[f"{name}.png"] = vl_convert.svg_to_png(picture, scale=PNG_SCALE)
         sections.append((title, picture))
     files["sweep.html"] = _page(exploration, sections).encode()
     return files
+
+
+class _Datasets:
+    """Rows of charts by name: Altair checks all it is given against a schema, row by row."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Sequence[Row]] = {}
+
+    def named(self, rows: Sequence[Row]) -> Any:
+        """What a chart takes instead of the rows."""
+        import altair as alt
+
+        name = f"rows-{len(self._rows)}"
+        self._rows[name] = rows
+        return alt.NamedData(name)
+
+    def specification(self, chart: Any) -> dict[str, Any]:
+        """A chart in Vega-Lite, with the rows."""
+        found: dict[str, Any] = chart.to_dict()
+        return found | {"datasets": self._rows}
 
 
 def _rows(exploration: Exploration) -> list[Row]:
@@ -115,7 +135,7 @@ def with_titles(svg: str) -> str:
     )
 
 
-def pareto_chart(rows: Sequence[Row], objectives: Sequence[Objective]) -> Any:
+def pareto_chart(rows: Sequence[Row], objectives: Sequence[Objective], data: _Datasets) -> Any:
     """Each pair of objectives that vary, the front and the published design marked."""
     import altair as alt
 
@@ -131,7 +151,7 @@ def pareto_chart(rows: Sequence[Row], objectives: Sequence[Objective]) -> Any:
             {"x": r[x.name], "y": r[y.name], "kind": r["kind"], "text": r["text"]} for r in ordered
         ]
         panels.append(
-            alt.Chart(alt.Data(values=values))
+            alt.Chart(data.named(values))
             .mark_point(filled=True, opacity=0.9)
             .encode(
                 x=alt.X("x:Q", title=_axis_title(x)).scale(zero=False),
@@ -172,7 +192,10 @@ def _places(key: str, values: Sequence[Value]) -> tuple[list[float], str, str]:
 
 
 def parallel_chart(
-    exploration: Exploration, rows: Sequence[Row], objectives: Sequence[Objective]
+    exploration: Exploration,
+    rows: Sequence[Row],
+    objectives: Sequence[Objective],
+    data: _Datasets,
 ) -> Any:
     """A line a point through every axis and objective; None where there is nothing to compare."""
     import altair as alt
@@ -211,7 +234,7 @@ def parallel_chart(
     )
     y = alt.Y("y:Q", axis=None)
     lines = (
-        alt.Chart(alt.Data(values=values))
+        alt.Chart(data.named(values))
         .mark_line(strokeWidth=1)
         .encode(
             x=x,
@@ -220,11 +243,14 @@ def parallel_chart(
             color=alt.Color("kind:N", title=None).scale(
                 domain=KINDS, range=[FRONT, OTHER, PUBLISHED]
             ),
-            opacity=alt.Opacity("kind:N", title=None).scale(domain=KINDS, range=[0.9, 0.35, 1]),
+            # not opacity: that draws every line on a canvas of its own
+            strokeOpacity=alt.StrokeOpacity("kind:N", title=None).scale(
+                domain=KINDS, range=[0.9, 0.35, 1]
+            ),
             description="text:N",
         )
     )
-    marks = alt.Chart(alt.Data(values=ticks))
+    marks = alt.Chart(data.named(ticks))
     above = marks.transform_filter("datum.y == 1").mark_text(dy=-9, fontSize=10)
     below = marks.transform_filter("datum.y == 0").mark_text(dy=11, fontSize=10)
     texts = [part.encode(x=x, y=y, text="text:N") for part in (above, below)]
@@ -240,7 +266,10 @@ def _lines(label: str, places: Sequence[float], rows: Sequence[Row]) -> list[Row
 
 
 def heat_chart(
-    exploration: Exploration, rows: Sequence[Row], objectives: Sequence[Objective]
+    exploration: Exploration,
+    rows: Sequence[Row],
+    objectives: Sequence[Objective],
+    data: _Datasets,
 ) -> Any:
     """The two axes with the most values, one map an objective: the best over all other axes."""
     import altair as alt
@@ -271,7 +300,7 @@ def heat_chart(
         ]
         x = alt.X("x:N", sort=[str(v) for v in across.values or ()], title=labels[across.key])
         y = alt.Y("y:N", sort=[str(v) for v in down.values or ()], title=labels[down.key])
-        base = alt.Chart(alt.Data(values=values)).encode(x=x.axis(labelAngle=0), y=y)
+        base = alt.Chart(data.named(values)).encode(x=x.axis(labelAngle=0), y=y)
         scheme = alt.Color("value:Q", title=None, legend=None).scale(
             scheme="yellowgreenblue", reverse=o.direction == "maximise"
         )

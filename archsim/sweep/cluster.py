@@ -12,7 +12,7 @@ from typing import Any
 
 from archsim.errors import ConfigError, MissingExtraError, one_line
 from archsim.sweep.point import Job, Outcome, run_job
-from archsim.sweep.pool import TRIES, one_thread_each, without_interrupt
+from archsim.sweep.pool import TRIES, without_interrupt, worker_environment
 
 CONNECT_S = 15.0
 AHEAD = 2
@@ -56,7 +56,7 @@ class Cluster:
         """Key of the suspect that runs, with nothing beside it."""
         if address == "local":
             one_retry = {"distributed.scheduler.allowed-failures": TRIES - 1}
-            with one_thread_each(), without_interrupt(), dask.config.set(one_retry):
+            with worker_environment(0), without_interrupt(), dask.config.set(one_retry):
                 self._local = distributed.LocalCluster(
                     n_workers=workers, threads_per_worker=1, processes=True,
                     dashboard_address=None, silence_logs=50,

@@ -142,7 +142,8 @@ def explore(
 
             place = Cluster(cluster, count)
         else:
-            place = Pool(count if searching else min(count, waiting), sweep.time_limit)
+            here = count if searching else min(count, waiting)
+            place = Pool(here, sweep.time_limit, points=waiting)
         if searching:
             open_.append(place)
         return place

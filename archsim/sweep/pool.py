@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any, Protocol
 
+from archsim.compiled import SWITCH, available
 from archsim.parallel import CORES
 from archsim.sweep.point import Job, Outcome, run_job
 
@@ -29,6 +30,9 @@ WORKER_VARIABLES = {
     # glibc keeps what was freed: a point asks for the same megabytes again and again
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
 }  # fmt: skip
+
+COMPILE_FROM = 100
+"""Points a worker from which on loading numba in it pays, where that is installed."""
 
 READY = "ready"
 """First message of a worker: its imports are done, so that time limits are of points alone."""
@@ -66,10 +70,16 @@ class Executor(Protocol):
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Variables that libraries read on import, for children started inside."""
-    before = {name: os.environ.get(name) for name in WORKER_VARIABLES}
-    os.environ.update(WORKER_VARIABLES)
+def worker_environment(points: float) -> Iterator[None]:
+    """Variables that libraries read on import, for children started inside.
+
+    `points` is about how many each of them is to run. What the user says of numba stands.
+    """
+    variables = dict(WORKER_VARIABLES)
+    if points >= COMPILE_FROM and available() and not os.environ.get(SWITCH):
+        variables[SWITCH] = "1"
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -96,6 +106,8 @@ def without_interrupt() -> Iterator[None]:
 
 def work(pipe: connection.Connection, run: Run) -> None:
     """A worker: points in, outcomes out, until the pipe is closed."""
+    if os.environ.get(SWITCH) == "1":
+        import archsim.timing.kernel  # noqa: F401
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
@@ -129,9 +141,16 @@ class _Worker:
 class Pool:
     """Spawned worker processes on this machine."""
 
-    def __init__(self, workers: int, time_limit: float | None = None, run: Run = run_job) -> None:
+    def __init__(
+        self,
+        workers: int,
+        time_limit: float | None = None,
+        run: Run = run_job,
+        points: int = 0,
+    ) -> None:
+        """Start `workers`; about `points` are to be run, each at most `time_limit` seconds."""
         self._context = multiprocessing.get_context("spawn")
-        self._run, self._limit = run, time_limit
+        self._run, self._limit, self._points = run, time_limit, points / workers
         self._lost: dict[str, int] = {}
         self._again: deque[Job] = deque()
         self._draining = False
@@ -140,7 +159,7 @@ class Pool:
     def _start(self) -> _Worker:
         here, there = self._context.Pipe()
         process = self._context.Process(target=work, args=(there, self._run), daemon=True)
-        with one_thread_each(), without_interrupt():
+        with worker_environment(self._points), without_interrupt():
             process.start()
         there.close()
         return _Worker(process, here)

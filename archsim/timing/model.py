@@ -184,7 +184,7 @@ class Schedule:
             for name in mine
         )
 
-    @property
+    @cached_property
     def makespan(self) -> int:
         """From time 0 to the last output, in ps."""
         return max(int(times.max()) for times in self.end.values())
