@@ -75,14 +75,9 @@ Functions = tuple[LayerFunction, ...]
 """One a layer."""
 
 
-def function_key(
-    trace: Trace,
-    config: HardwareConfig,
-    precision: Precision = "float64",
-    ages: Sequence[Ages] | None = None,
-) -> str:
-    """Hash of all that the function depends on: equal keys, equal results."""
-    split = config.splits_digitally(trace.head_dim)
+def functional_values(config: HardwareConfig, head_dim: int) -> dict[str, Any]:
+    """The parameters and sections of a config that decide the function of heads of some size."""
+    split = config.splits_digitally(head_dim)
     counted = {config.levels.output, config.mapping.partial_levels if split else 0}
     depends = DEPENDS_ON + (WHERE_SPLIT if split else ())
     depends += COUNTED_IN_EDGES if None in counted else ()
@@ -92,9 +87,18 @@ def function_key(
         for part in name.split("."):
             value = value.__dict__[part]
         values[name] = value.model_dump() if hasattr(value, "model_dump") else value
-    digest = hashlib.sha256(
-        json.dumps([trace.sha256, values, precision], sort_keys=True).encode("utf-8")
-    )
+    return values
+
+
+def function_key(
+    trace: Trace,
+    config: HardwareConfig,
+    precision: Precision = "float64",
+    ages: Sequence[Ages] | None = None,
+) -> str:
+    """Hash of all that the function depends on: equal keys, equal results."""
+    parts = [trace.sha256, functional_values(config, trace.head_dim), precision]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8"))
     for layer in ages or ():
         for times in (layer.keys, layer.values):
             digest.update(repr(times.rate).encode())

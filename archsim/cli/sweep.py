@@ -68,6 +68,9 @@ def command() -> None:
 )
 @click.option("--best", metavar="NAME", help="Show the best point by an objective or figure.")
 @click.option("--where", multiple=True, metavar="CONDITION", help="Budget: 'area_mm2<0.6', ...")
+@click.option(
+    "--windows", type=click.IntRange(1, 10_000), metavar="N", help="Of text, for objective loss."
+)
 @click.option("--store", metavar="FILE", help="SQLite file (default: reports/sweeps.db).")
 @click.option("--resume", is_flag=True, help="Go on with a sweep begun before (FILE: the last).")
 @click.option("--retry", is_flag=True, help="Run points again that crashed, failed or took long.")
@@ -111,7 +114,9 @@ def run_command(**given: Any) -> None:
     sweep = _sweep(given, store)
     shard = parse_shard(given["shard"]) if given["shard"] is not None else None
     if given["best"] is not None:
-        _check_best(sweep, given["best"], given["where"])
+        sweep = _with_goal(sweep, given["best"], given["where"])
+    if given["windows"] is not None and not sweep.measures_loss:
+        raise click.UsageError("--windows is of the loss, which is no objective here")
     stop = Stop()
     with stop.on_signals(), _progress(sweep, given["quiet"]) as report:
         exploration = explore(
@@ -164,15 +169,17 @@ def run_command(**given: Any) -> None:
         click.echo(f"without charts: {missing}", err=True)
 
 
-def _check_best(sweep: Sweep, goal: str, where: Sequence[str]) -> None:
-    """Refuse an unknown name before the sweep, not after it."""
+def _with_goal(sweep: Sweep, goal: str, where: Sequence[str]) -> Sweep:
+    """The sweep with what ``--best`` needs; an unknown name is refused before it, not after."""
+    from dataclasses import replace
+
     from archsim.sweep.analysis import goal_objective
     from archsim.sweep.expression import parse_expression
-    from archsim.sweep.figures import figure_names
+    from archsim.sweep.figures import LOSS, figure_names
 
-    for text in where:
-        parse_expression(text, figure_names())
-    goal_objective(sweep, goal)
+    needed = [parse_expression(text, figure_names()) for text in where]
+    needed.append(goal_objective(sweep, goal).expression)
+    return replace(sweep, loss=True) if any(LOSS in each.names for each in needed) else sweep
 
 
 def _sweep(given: dict[str, Any], store: Path) -> Sweep:
@@ -204,6 +211,8 @@ def _sweep(given: dict[str, Any], store: Path) -> Sweep:
             raise click.UsageError("--time-limit: 0.1 s to 1,000,000 s")
     if given["objective"]:
         limits["objectives"] = _objectives(given["objective"])
+    if given["windows"] is not None:
+        limits["windows"] = given["windows"]
     if name is not None and vary:
         raise click.UsageError("give a FILE or --vary, not both")
     if vary:
@@ -258,6 +267,7 @@ def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
         return
     first = sweep.objectives[0]
     best: list[float] = []
+    what = "points and losses" if sweep.measures_loss else "points"
 
     def watch(new: Sequence[Outcome]) -> None:
         values = [first.value(o.results) for o in new if o.results is not None]
@@ -268,7 +278,7 @@ def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
     def text(tally: Tally) -> str:
         left = tally.seconds_left
         parts = [
-            f"{tally.done:,} of {tally.total:,} points",
+            f"{tally.done:,} of {tally.total:,} {what}",
             f"{tally.failed:,} failed" if tally.failed else "",
             f"{tally.rate:.3g}/s" if tally.ran else "",
             f"{_duration(left)} left" if left is not None and tally.done < tally.total else "",
@@ -325,8 +335,9 @@ def list_sweeps(store: str | None) -> None:
     with Store(store, create=False) as kept:
         for begun in kept.sweeps():
             members = kept.members(begun.id)
-            done = len(kept.known(m.key for m in members))
-            click.echo(f"{begun.name}: {done:,} of {len({m.key for m in members}):,} points")
+            keys = {key for member in members for key in (member.key, member.loss) if key}
+            what = "points and losses" if any(m.loss for m in members) else "points"
+            click.echo(f"{begun.name}: {len(kept.known(keys)):,} of {len(keys):,} {what}")
 
 
 @command.command("export")

@@ -125,7 +125,6 @@ def load_subject(
 
     Raises ConfigError or CorruptInputError as the readers of such folders do.
     """
-    name = folder.resolve().name
     if not is_adapted(folder):
         model = load_gpt2(folder)
         found = {
@@ -138,16 +137,22 @@ def load_subject(
             for cell in ("linear", "polynomial")
         }
         return Subject(
-            name,
+            folder.resolve().name,
             model,
             (model, found["linear"]),
             (model, found["polynomial"]),
             f"direct search on the first {calibration.size} tokens of the text (not adapted)",
         )
+    return adapted_subject(folder)
+
+
+def adapted_subject(folder: Path) -> Subject:
+    """A result of ``archsim adapt``. Raises ConfigError or CorruptInputError as its readers do."""
     adapted = load_adapted(folder)
     stage = adapted.stage("linear")
     final = (adapted.model, adapted.scalers)
     linear = final if stage is None or stage.scalers is None else (stage.model, stage.scalers)
+    name = folder.resolve().name
     return Subject(name, adapted.software, linear, final, "adapted", adapted)
 
 
@@ -163,16 +168,21 @@ def ladder(subject: Subject, hardware: Hardware) -> list[Variant]:
     def loop(cell: str, scalers: dict[str, Scaler], ideal: bool = False) -> AnalogLoop:
         return AnalogLoop(with_cell(hardware, cell).config, scalers, ideal)
 
-    model, scalers = (
-        subject.linear if hardware.config.cell.model == "linear" else subject.polynomial
-    )
-    as_configured = AnalogLoop(hardware.config, scalers)
     return [
         Variant("ideal", linear_model, loop("linear", linear_scalers, ideal=True)),
         Variant("linear", linear_model, loop("linear", linear_scalers)),
         Variant("polynomial", final_model, loop("polynomial", final_scalers)),
-        Variant("hardware", model, as_configured),
+        configured(subject, hardware),
     ]
+
+
+def configured(subject: Subject, hardware: Hardware) -> Variant:
+    """The hardware as configured, with the weights made for its cell."""
+    model, scalers = (
+        subject.linear if hardware.config.cell.model == "linear" else subject.polynomial
+    )
+    loop = AnalogLoop(hardware.config, scalers)
+    return Variant("hardware", model, loop)
 
 
 def stages(adapted: AdaptedModel, hardware: Hardware) -> list[Variant]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.report.tables import note, number, percent
-from archsim.sweep.analysis import Effect, hypervolume, pareto, sensitivity
+from archsim.sweep.analysis import Effect, hypervolume, paper_beaten, pareto, sensitivity
 from archsim.sweep.axes import RUN_KEYS
 from archsim.sweep.definition import Sweep
 from archsim.sweep.exploration import Exploration, Point
@@ -127,8 +127,7 @@ def _front(exploration: Exploration) -> Iterable[RenderableType]:
             design, marked = f"{design}  (published)", True
         table.add_row(*_objective_cells(point, sweep), design)
     if not marked and exploration.paper.status == "ok":
-        where = {p.key: i for i, p in enumerate(exploration.points)}.get(exploration.paper.key)
-        text = "published design, " + ("on the front" if where in front else "not on the front")
+        text = "published design, " + ("beaten" if paper_beaten(exploration) else "not beaten")
         table.add_row(*_objective_cells(exploration.paper, sweep), Text(text, style="dim"))
     yield table
     notes = []
@@ -217,11 +216,26 @@ def simulate_command(sweep: Sweep, parameters: Mapping[str, Value]) -> str:
             words += [f"--{key}", str(run[key])]
     if sweep.layers is not None:
         words += ["--layers", f"0:{sweep.layers}"]
-    settings = {**sweep.fixed, **parameters}
-    for key, value in settings.items():
-        if key not in RUN_KEYS:
-            words += ["--set", f"{key}={value_json(value)}"]
+    return shlex.join([*words, *_settings(sweep, parameters)])
+
+
+def evaluate_command(sweep: Sweep, parameters: Mapping[str, Value]) -> str:
+    """The ``archsim evaluate`` command whose row ``hardware`` is the loss of one point."""
+    words = ["archsim", "evaluate", "-c", str(parameters.get("hardware", sweep.hardware))]
+    for option, value in (("--model", sweep.model), ("--text", sweep.text)):
+        words += [] if value is None else [option, value]
+    words += ["--windows", str(sweep.windows), "--probes", "0", *_settings(sweep, parameters)]
     return shlex.join(words)
+
+
+def _settings(sweep: Sweep, parameters: Mapping[str, Value]) -> list[str]:
+    settings = {**sweep.fixed, **parameters}
+    return [
+        word
+        for key, value in settings.items()
+        if key not in RUN_KEYS
+        for word in ("--set", f"{key}={value_json(value)}")
+    ]
 
 
 def value_json(value: Value) -> str:
@@ -247,11 +261,11 @@ def best_text(exploration: Exploration, goal: str, where: Sequence[str], point: 
         value = point.figure(name)
         if isinstance(value, int | float):
             table.add_row(Text(name, style="bold"), number(value), unit_of_figure(name))
-    return Group(
-        Text(f"Best {goal}{condition}", style="bold"),
-        table,
-        note(simulate_command(exploration.sweep, point.parameters)),
-    )
+    sweep = exploration.sweep
+    commands = [simulate_command(sweep, point.parameters)]
+    if sweep.measures_loss:
+        commands.append(evaluate_command(sweep, point.parameters))
+    return Group(Text(f"Best {goal}{condition}", style="bold"), table, *map(note, commands))
 
 
 def sweep_document(exploration: Exploration) -> dict[str, Any]:

@@ -67,6 +67,17 @@ def pareto(exploration: Exploration) -> list[int]:
     return [indices[i] for i in chosen]
 
 
+def paper_beaten(exploration: Exploration) -> bool:
+    """Whether some point is better than the published design in one objective, worse in none."""
+    objectives = exploration.sweep.objectives
+    ours = [o.value(exploration.paper.results or {}) for o in objectives]
+    if any(value is None for value in ours):
+        return False
+    signs = np.array([o.sign for o in objectives])
+    costs, paper = valued(exploration, objectives)[1] * signs, np.array(ours, float) * signs
+    return bool((np.all(costs <= paper, axis=1) & np.any(costs < paper, axis=1)).any())
+
+
 @dataclass(frozen=True)
 class Hypervolume:
     """Share of the box between the best and the worst of each objective that the front dominates.

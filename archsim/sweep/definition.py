@@ -18,7 +18,8 @@ from archsim.errors import ConfigError
 from archsim.files import data_folder
 from archsim.sweep.axes import RUN_KEYS, Axis, axis_from_file, check_key, known_keys, si_value
 from archsim.sweep.expression import Expression, Value, parse_expression
-from archsim.sweep.figures import DEFAULT_OBJECTIVES, Objective, objectives
+from archsim.sweep.figures import DEFAULT_OBJECTIVES, LOSS, Objective, objectives
+from archsim.sweep.loss import DEFAULT_WINDOWS
 from archsim.workload.trace import default_trace_name
 
 Method = Literal["grid", "random", "sobol", "search"]
@@ -93,6 +94,14 @@ class SweepFile(Section):
     batch: Annotated[int, Field(ge=1, le=4096)] = Field(
         16, description="points that a search asks for at once"
     )
+    loss: bool = Field(False, description="measure the loss though it is no objective")
+    model: str | None = Field(
+        None, description="folder of the model whose loss is measured (default: the shipped one)"
+    )
+    text: str | None = Field(None, description="unseen text (default: the shipped one)")
+    windows: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        DEFAULT_WINDOWS, description="windows of the text that a loss is measured on"
+    )
     time_limit: Annotated[float, Quantity("s", ge=0.1, le=1e6)] | None = Field(
         None, description="longest that one point may take"
     )
@@ -121,6 +130,15 @@ class Sweep:
     sampler: Sampler = "nsga2"
     batch: int = 16
     time_limit: float | None = None
+    loss: bool = False
+    model: str | None = None
+    text: str | None = None
+    windows: int = DEFAULT_WINDOWS
+
+    @property
+    def measures_loss(self) -> bool:
+        """Whether every point's loss is wanted."""
+        return self.loss or any(LOSS in o.expression.names for o in self.objectives)
 
     def document(self) -> dict[str, Any]:
         """The sweep as a sweep file would say it; `sweep_from_values` reads it back."""
@@ -150,6 +168,9 @@ class Sweep:
         }
         if self.method == "grid":
             del values["points"]
+        if self.measures_loss:
+            values |= {"model": self.model, "text": self.text, "windows": self.windows}
+            values |= {"loss": True} if self.loss else {}
         return {key: value for key, value in values.items() if value not in (None, {}, [], "")}
 
     @property
@@ -159,6 +180,8 @@ class Sweep:
         kept = ("objectives",) if self.method == "search" else ()
         for key in {"name", "description", "objectives", "time_limit"}.difference(kept):
             decides.pop(key, None)
+        if self.measures_loss:  # wherever it is asked for
+            decides["loss"] = True
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -249,7 +272,11 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
     trace = file.trace
     if not Path(trace).is_absolute() and len(Path(trace).parts) > 1 and (folder / trace).is_dir():
         trace = str(folder / trace)
-    return Sweep(
+    model, text = (
+        str(folder / given) if given is not None and (folder / given).exists() else given
+        for given in (file.model, file.text)
+    )
+    sweep = Sweep(
         name=file.name,
         description=" ".join(file.description.split()),
         hardware=hardware,
@@ -269,7 +296,15 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
         sampler=file.sampler,
         batch=file.batch,
         time_limit=file.time_limit,
+        loss=file.loss,
+        model=model,
+        text=text,
+        windows=file.windows,
     )
+    for key in {"model", "text", "windows"} & file.model_fields_set:
+        if not sweep.measures_loss:
+            raise ConfigError(f"{place(key)}: {key} is of the loss, which is no objective here")
+    return sweep
 
 
 def _check_fixed(key: str, value: object, taken: set[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Shard:
     of: int
 
     def has(self, key: str) -> bool:
-        """Whether a point is of this part."""
+        """Whether a point, or a loss, is of this part."""
         return int(key[:15], 16) % self.of == self.index - 1
 
 
@@ -154,8 +154,10 @@ def explore(
         if members and _answered(kept, members, retry, shard):
             # noted again as the sweep used last, with its objectives of today
             kept.begin(mine, sweep.name, sweep.document())
-            return _exploration(sweep, members, kept.known(m.key for m in members))
-        runner = _Runner(kept, executor, report, stop, retry, only_stored, count, searching)
+            return _exploration(sweep, members, kept)
+        runner = _Runner(
+            kept, executor, preparation, report, stop, shard, retry, only_stored, count, searching
+        )
         if searching:
             from archsim.sweep.search import search
 
@@ -169,16 +171,14 @@ def explore(
         paper = preparation.paper()
         number = kept.begin(mine, sweep.name, sweep.document())
         members = note(kept, number, paper, jobs)
-        wanted = [j for j in (paper, *jobs) if shard is None or shard.has(j.key)]
-        answers = runner.run(wanted)
-        answers |= kept.known(job.key for job in jobs if job.key not in answers)
-        return _exploration(sweep, members, answers)
+        runner.run([paper, *jobs])
+        return _exploration(sweep, members, kept)
 
 
 def note(store: Store, number: int, paper: Job, jobs: Sequence[Job]) -> list[Member]:
     """Keep which points a sweep has; the published design goes first."""
-    members = [Member(PAPER, paper.key, {})]
-    members += [Member(i, job.key, job.parameters) for i, job in enumerate(jobs)]
+    members = [Member(PAPER, paper.key, {}, paper.loss)]
+    members += [Member(i, job.key, job.parameters, job.loss) for i, job in enumerate(jobs)]
     store.add_members(number, members)
     return members
 
@@ -187,8 +187,10 @@ def note(store: Store, number: int, paper: Job, jobs: Sequence[Job]) -> list[Mem
 class _Runner:
     store: Store
     executor: Callable[[int], Executor]
+    preparation: Preparation
     report: Report | None
     stop: Stop
+    shard: Shard | None
     retry: bool
     only_stored: bool
     workers: int
@@ -196,10 +198,12 @@ class _Runner:
 
     def run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
         """Outcomes by key; nothing is run where only stored ones are wanted."""
+        losses = {job.key: job.loss for job in jobs}
+        wanted = [*jobs, *self.preparation.loss_jobs(jobs)]
         if self.only_stored:
-            return self.store.known(job.key for job in jobs)
-        return run_jobs(
-            jobs,
+            return _joined(self.store.known(job.key for job in wanted), losses)
+        answers = run_jobs(
+            [job for job in wanted if self.shard is None or self.shard.has(job.key)],
             self.store,
             self.executor,
             report=self.report,
@@ -208,6 +212,20 @@ class _Runner:
             workers=self.workers,
             keep_open=self.keep_open,
         )
+        return _joined(answers, losses)
+
+
+def _joined(answers: Mapping[str, Outcome], losses: Mapping[str, str]) -> dict[str, Outcome]:
+    """Outcomes of points with their losses; a point that needs one has none before its loss has."""
+    joined = {}
+    for key, loss in losses.items():
+        outcome = answers.get(key)
+        if outcome is not None and loss and outcome.results is not None:
+            measured = answers.get(loss)
+            outcome = None if measured is None else outcome.with_loss(measured)
+        if outcome is not None:
+            joined[key] = outcome
+    return joined
 
 
 def _begun(store: Store, sha256: str) -> list[Member]:
@@ -216,17 +234,23 @@ def _begun(store: Store, sha256: str) -> list[Member]:
 
 
 def _answered(store: Store, members: Sequence[Member], retry: bool, shard: Shard | None) -> bool:
-    known = store.known(m.key for m in members)
+    keys = _keys(members)
+    known = store.known(keys)
     return all(
-        m.key in known and (not retry or known[m.key].status in LASTING)
-        for m in members
-        if shard is None or shard.has(m.key)
+        key in known and (not retry or known[key].status in LASTING)
+        for key in keys
+        if shard is None or shard.has(key)
     )
 
 
-def _exploration(
-    sweep: Sweep, members: Sequence[Member], answers: dict[str, Outcome]
-) -> Exploration:
+def _keys(members: Sequence[Member]) -> list[str]:
+    return [key for member in members for key in (member.key, member.loss) if key]
+
+
+def _exploration(sweep: Sweep, members: Sequence[Member], store: Store) -> Exploration:
+    """What the store has of a sweep."""
+    answers = _joined(store.known(_keys(members)), {m.key: m.loss for m in members})
+
     def point(member: Member) -> Point:
         found = answers.get(member.key)
         if found is None:
@@ -253,5 +277,5 @@ def stored_explorations(store: Store, name: str | None = None) -> list[Explorati
         members = store.members(stored.id)
         if members:
             sweep = sweep_from_values(stored.definition)
-            found.append(_exploration(sweep, members, store.known(m.key for m in members)))
+            found.append(_exploration(sweep, members, store))
     return found

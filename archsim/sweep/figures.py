@@ -55,6 +55,9 @@ PATHS = {
 ``energy_pj`` is of one token in one head, ``area_mm2`` of one head; ``*_assumed`` are shares.
 """
 
+LOSS = "loss"
+"""Nats a token of a model whose attention runs on the point's hardware (`archsim.sweep.loss`)."""
+
 COMPUTED = {
     "edp_pj_ns": ("energy_pj", "attention_ns"),
     "tokens_per_s_per_mm2": ("tokens_per_s", "chip_area_mm2"),
@@ -69,7 +72,7 @@ _UNITS = {
     "tokens_per_s_per_mm2": "tokens/s/mm^2", "tokens_per_s": "tokens/s",
     "tops_per_mm2": "TOPS/mm^2", "tops_per_w": "TOPS/W", "tops": "TOPS",
     "_pj_ns": "pJ ns", "_ns": "ns", "_pj": "pJ",
-    "_mw": "mW", "_mm2": "mm^2", "_db": "dB",
+    "_mw": "mW", "_mm2": "mm^2", "_db": "dB", "_loss": "nats",
 }  # fmt: skip
 
 
@@ -80,7 +83,7 @@ def unit_of_figure(name: str) -> str:
 
 def figure_names() -> list[str]:
     """Every figure of a point, in order."""
-    return [*PATHS, *COMPUTED]
+    return [*PATHS, *COMPUTED, LOSS]
 
 
 def figures(result: Result) -> Figures:
@@ -135,6 +138,7 @@ NAMED: dict[str, tuple[str, Direction]] = {
     "efficiency": ("tops_per_w", "maximise"),
     "power": ("average_power_mw", "minimise"),
     "sqnr": ("sqnr_db", "maximise"),
+    "loss": (LOSS, "minimise"),
 }
 """Objectives by the words people use."""
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,8 @@ from archsim.simulation import known_tokens, simulate_trace
 from archsim.sweep.definition import Sweep
 from archsim.sweep.design import Parameters, overrides
 from archsim.sweep.expression import Value
-from archsim.sweep.figures import Figures, figures
+from archsim.sweep.figures import LOSS, Figures, figures
+from archsim.sweep.loss import Loop, loop_of, measure_loss
 from archsim.workload.trace import Trace, load_trace
 
 Status = Literal["ok", "invalid", "failed", "crashed", "timeout"]
@@ -32,13 +34,30 @@ _MODEL_FILES = ("compiled.py", "function.py", "ledger.py", "simulation.py", "res
 _MODEL_OWN = ("figures.py", "point.py")
 
 
+_LOSS = ("config", "components", "datapath")
+_LOSS_FILES = (
+    "compiled.py", "function.py", "evaluation/accuracy.py", "evaluation/closed_loop.py",
+    "evaluation/direct_search.py", "workload/adapted.py", "workload/gpt2.py",
+    "workload/huggingface.py", "workload/tokenizer.py", "sweep/loss.py",
+)  # fmt: skip
+
+
 @functools.cache
 def model_version() -> str:
     """A hash of the code that decides a result: results of other code are not reused."""
+    return _code_sha256(_MODEL, (*_MODEL_FILES, *(f"sweep/{name}" for name in _MODEL_OWN)))
+
+
+@functools.cache
+def loss_version() -> str:
+    """The same of a loss."""
+    return _code_sha256(_LOSS, _LOSS_FILES)
+
+
+def _code_sha256(folders: Sequence[str], names: Sequence[str]) -> str:
     root = Path(__file__).resolve().parents[1]
-    files = [path for folder in _MODEL for path in (root / folder).glob("*.py")]
-    files += [root / name for name in _MODEL_FILES if (root / name).is_file()]
-    files += [root / "sweep" / name for name in _MODEL_OWN]
+    files = [path for folder in folders for path in (root / folder).glob("*.py")]
+    files += [root / name for name in names]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
@@ -62,7 +81,8 @@ class Job:
     """What a worker needs to run a point; `hardware` None where validation refused it.
 
     `base` and `fixed` load the hardware that `changes` change; `hardware` and `trace` are the
-    hashes that it must come to. `group` is equal where the functional result is.
+    hashes that it must come to. `group` is equal where the functional result is. `loss`: key of the
+    point's loss, where that is wanted; with a `loop` the job is to measure such a loss.
     """
 
     key: str
@@ -75,6 +95,8 @@ class Job:
     trace: str
     group: str
     reason: str = ""
+    loss: str = ""
+    loop: Loop | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,14 @@ class Outcome:
     results: Figures | None = None
     reason: str = ""
     wall_s: float = 0.0
+
+    def with_loss(self, loss: Outcome) -> Outcome:
+        """A point's own outcome and that of its loss as one; without either it has no results."""
+        if self.results is None:
+            return self
+        if loss.results is None:
+            return replace(self, status=loss.status, results=None, reason=f"loss: {loss.reason}")
+        return replace(self, results=self.results | loss.results)
 
 
 @functools.lru_cache(maxsize=4)
@@ -105,8 +135,9 @@ def _base(name: str, fixed: str) -> Hardware:
     return load_hardware(name, json.loads(fixed))
 
 
-def _content_key(parts: list[object]) -> str:
-    text = json.dumps([*parts, model_version()], sort_keys=True, separators=(",", ":"))
+def _content_key(parts: list[object], version: str | None = None) -> str:
+    parts = [*parts, model_version() if version is None else version]
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -115,12 +146,13 @@ class Preparation:
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
+        self.loop = loop_of(sweep) if sweep.measures_loss else None
 
     def _hardware(self, name: str) -> Hardware:
         return _base(name, json.dumps(dict(self.sweep.fixed)))
 
     def contents(self) -> list[str]:
-        """Hashes of every hardware and trace the sweep names.
+        """Hashes of every file the sweep names.
 
         Raises ConfigError or CorruptInputError if one cannot be read.
         """
@@ -131,6 +163,7 @@ class Preparation:
         return [
             *(self._hardware(str(name)).sha256 for name in hardware),
             *(_whole_trace(str(name)).sha256 for name in traces),
+            *((self.loop.model_sha256, self.loop.text_sha256) if self.loop else ()),
         ]
 
     def job(self, parameters: Parameters) -> Job:
@@ -159,9 +192,21 @@ class Preparation:
             return Job(key, parameters, base, fixed, changes, workload, None, "", "", reason)
         key = _content_key([hardware.sha256, trace.sha256, known])
         group = function_key(trace, hardware.config)
-        return Job(
-            key, parameters, base, fixed, changes, workload, hardware.sha256, trace.sha256, group
+        loss = (
+            "" if self.loop is None else _content_key(self.loop.key_parts(hardware), loss_version())
         )
+        return Job(
+            key, parameters, base, fixed, changes, workload, hardware.sha256, trace.sha256, group,
+            loss=loss,
+        )  # fmt: skip
+
+    def loss_jobs(self, jobs: Sequence[Job]) -> list[Job]:
+        """The losses that points need, each once."""
+        needed = {job.loss: job for job in jobs if job.loss}
+        return [
+            replace(job, key=key, loss="", group="loss", loop=self.loop)
+            for key, job in needed.items()
+        ]
 
     def paper(self) -> Job:
         """The published design, unchanged, on the sweep's own trace."""
@@ -180,6 +225,8 @@ def run_job(job: Job) -> Outcome:
         return outcome("invalid", reason=job.reason)
     try:
         hardware = _base(job.base, json.dumps(job.fixed)).changed(job.changes)
+        if job.loop is not None:
+            return outcome("ok", {LOSS: measure_loss(job.loop, hardware)})
         work = job.workload
         trace = open_trace(work.trace, work.tokens, work.layers)
         if (hardware.sha256, trace.sha256) != (job.hardware, job.trace):

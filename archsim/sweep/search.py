@@ -45,7 +45,7 @@ def search(
     study = _study(sweep)
     space = Space(sweep)
     paper = preparation.paper()
-    answers = run([paper])
+    run([paper])
     jobs: dict[str, Job] = {}
     asked = 0
     while len(jobs) < sweep.points and asked < ASKED_PER_POINT * sweep.points and not stop.asked:
@@ -60,13 +60,13 @@ def search(
                 jobs.setdefault(job.key, job)
             batch.append((trial, job))
         note(store, number, paper, list(jobs.values()))
-        answers |= run([job for _, job in batch if job is not None])
+        answers = run([job for _, job in batch if job is not None])
         for trial, job in batch:
             _tell(study, sweep, trial, None if job is None else answers.get(job.key))
     if not jobs and not stop.asked:
         raise space.nothing_left(asked)
     members = note(store, number, paper, list(jobs.values()))
-    return _exploration(sweep, members, answers)
+    return _exploration(sweep, members, store)
 
 
 def _study(sweep: Sweep) -> optuna.Study:

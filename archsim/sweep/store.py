@@ -22,7 +22,7 @@ from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.sweep.design import Parameters
 from archsim.sweep.point import LASTING, Outcome, Status, model_version
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x61726373  # "arcs"
 BUSY_S = 120.0
 
@@ -41,18 +41,22 @@ CREATE TABLE sweeps (
 );
 CREATE TABLE members (
     sweep INTEGER NOT NULL, position INTEGER NOT NULL, key TEXT NOT NULL, parameters TEXT NOT NULL,
-    PRIMARY KEY (sweep, position)
+    loss TEXT NOT NULL DEFAULT '', PRIMARY KEY (sweep, position)
 ) WITHOUT ROWID;
 """
 
 
 @dataclass(frozen=True)
 class Member:
-    """A point of one sweep: its place, its content key and its parameters."""
+    """A point of one sweep: its place, its content key and its parameters.
+
+    `loss`: key of its loss, where the sweep measures that.
+    """
 
     position: int
     key: str
     parameters: Parameters
+    loss: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,9 @@ class Store:
             self._base.execute(f"PRAGMA user_version={FORMAT}")
         elif application != APPLICATION_ID:
             raise ConfigError(f"{self.path}: a SQLite file, but no store of archsim sweep")
+        elif version == 1:  # before there were losses
+            self._base.execute("ALTER TABLE members ADD COLUMN loss TEXT NOT NULL DEFAULT ''")
+            self._base.execute(f"PRAGMA user_version={FORMAT}")
         elif version != FORMAT:
             raise ConfigError(f"{self.path}: store format {version}, this archsim has {FORMAT}")
 
@@ -245,18 +252,19 @@ class Store:
         """Note which points a sweep has."""
         with self._faults(), self._transaction():
             self._base.executemany(
-                "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)",
-                [(sweep, m.position, m.key, _json(m.parameters)) for m in members],
+                "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?)",
+                [(sweep, m.position, m.key, _json(m.parameters), m.loss) for m in members],
             )
 
     def members(self, sweep: int) -> list[Member]:
         """The points of a sweep in order."""
         with self._faults():
             rows = self._base.execute(
-                "SELECT position, key, parameters FROM members WHERE sweep = ? ORDER BY position",
+                "SELECT position, key, parameters, loss FROM members WHERE sweep = ? "
+                "ORDER BY position",
                 (sweep,),
             ).fetchall()
-        return [Member(position, key, json.loads(text)) for position, key, text in rows]
+        return [Member(position, key, json.loads(text), loss) for position, key, text, loss in rows]
 
     def sweeps(self) -> list[StoredSweep]:
         """All sweeps of the store, the one used last at the end."""

@@ -35,7 +35,7 @@ def test_quick_form_tables_files_and_json(archsim: Archsim, tiny: Path, tmp_path
     assert run.code == 0, run.err
     assert "4 points (4 ok)" in run.out
     assert "Best energy where area_mm2 < 0.6" in run.out
-    assert "published design, not on the front" in run.out
+    assert "published design, beaten" in run.out
     assert max(map(len, run.out.splitlines())) <= 80
     assert "5 of 5 points" in run.err or "4 of 4 points" in run.err
     (folder,) = (tmp_path / "reports").glob("sweep-quick-*")

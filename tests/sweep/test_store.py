@@ -85,3 +85,18 @@ def test_files_that_are_no_store(tmp_path: Path) -> None:
         Store(tmp_path / "none.db", create=False)
     with pytest.raises(ConfigError, match="cannot be"):
         Store(text / "below.db")
+
+
+def test_a_store_from_before_losses_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with Store(path) as store:
+        store.add_members(store.begin("a", "old", {}), [Member(0, "k", {"window": 4})])
+    with sqlite3.connect(path) as base:
+        base.execute("ALTER TABLE members DROP COLUMN loss")
+        base.execute("PRAGMA user_version=1")
+    base.close()
+    with Store(path) as store:
+        assert store.members(1) == [Member(0, "k", {"window": 4})]
+        store.add_members(1, [Member(1, "m", {}, "loss")])
+    with Store(path) as store:
+        assert store.members(1)[1].loss == "loss"

@@ -1,0 +1,127 @@
+"""The loss of a model whose attention runs on a point's hardware: a figure beside a simulation's.
+
+It is measured as ``archsim evaluate`` measures its row ``hardware``, and kept by what it depends
+on: model, text, windows and the functional part of a config. Points that differ in timing or
+energy alone share it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archsim.config.hardware import Hardware
+from archsim.errors import ConfigError, CorruptInputError
+from archsim.files import sha256_of_file
+from archsim.function import functional_values
+
+if TYPE_CHECKING:
+    from archsim.evaluation.accuracy import Material, Subject
+    from archsim.sweep.definition import Sweep
+
+DEFAULT_WINDOWS = 4
+"""Windows of text where a sweep does not say: some seconds a point with the shipped model."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A model folder, an unseen text and how many windows of it; hashes of what they hold."""
+
+    model: str
+    text: str
+    windows: int
+    model_sha256: str
+    text_sha256: str
+    head_dim: int
+
+    def key_parts(self, hardware: Hardware) -> list[object]:
+        """What a loss on some hardware depends on, apart from the code."""
+        parts = [self.model_sha256, self.text_sha256, self.windows]
+        return ["loss", *parts, functional_values(hardware.config, self.head_dim)]
+
+
+def loop_of(sweep: Sweep) -> Loop:
+    """What the losses of a sweep are measured on.
+
+    Raises ConfigError, CorruptInputError or MissingExtraError if that cannot be read.
+    """
+    from archsim.workload.adapted import shipped_adapted, shipped_text
+    from archsim.workload.huggingface import read_config
+
+    model = str(shipped_adapted()) if sweep.model is None else sweep.model
+    text = str(shipped_text()) if sweep.text is None else sweep.text
+    if not Path(model).is_dir():
+        raise ConfigError(f"model {model[:80]}: no such folder")
+    material = _material(model, text, sweep.windows)
+    have = len(material.windows)
+    if have < sweep.windows:
+        raise ConfigError(f"windows {sweep.windows}: the text {text[:80]} has only {have}")
+    hashes = _model_sha256(model), sha256_of_file(Path(text))
+    return Loop(model, text, sweep.windows, *hashes, read_config(Path(model)).head_dim)
+
+
+def measure_loss(loop: Loop, hardware: Hardware) -> float:
+    """Closed-loop loss in nats a token.
+
+    Raises ConfigError if model and hardware do not fit, CorruptInputError if a file is damaged or
+    was changed since `loop` was made.
+    """
+    from archsim.evaluation.accuracy import configured
+    from archsim.evaluation.closed_loop import check_retention, measure
+
+    check_retention(hardware.config)
+    if _hashes(loop.model, loop.text) != (loop.model_sha256, loop.text_sha256):
+        raise CorruptInputError("model or text file changed while the sweep ran")
+    windows = _material(loop.model, loop.text, loop.windows).windows
+    variant = configured(_subject(loop, hardware), hardware)
+    return measure(variant, [], windows)[0].loss
+
+
+@functools.lru_cache(maxsize=4)
+def _hashes(model: str, text: str) -> tuple[str, str]:
+    return _model_sha256(model), sha256_of_file(Path(text))
+
+
+def _model_sha256(model: str) -> str:
+    from archsim.workload.adapted import ADAPTATION_FILE, is_adapted
+    from archsim.workload.huggingface import checkpoint_sha256
+    from archsim.workload.tokenizer import tokenizer_files
+
+    folder = Path(model)
+    if is_adapted(folder):  # it has the hash of every other file, compared when they are read
+        return sha256_of_file(folder / ADAPTATION_FILE)
+    files = [folder / "config.json", *tokenizer_files(folder)]
+    hashes = [checkpoint_sha256(folder), *(sha256_of_file(path) for path in files)]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=4)
+def _material(model: str, text: str, windows: int) -> Material:
+    from archsim.evaluation.accuracy import cut_windows
+    from archsim.workload.huggingface import read_config
+    from archsim.workload.record import read_text
+
+    folder, path = Path(model), Path(text)
+    words = read_text(path)
+    return cut_windows(folder, words, path.name, read_config(folder), windows, None)
+
+
+def _subject(loop: Loop, hardware: Hardware) -> Subject:
+    from archsim.evaluation.accuracy import CALIBRATION_WINDOWS, load_subject
+    from archsim.workload.adapted import is_adapted
+
+    if is_adapted(loop.model):
+        return _adapted(loop.model)
+    windows = _material(loop.model, loop.text, loop.windows).windows
+    return load_subject(Path(loop.model), hardware, windows[:CALIBRATION_WINDOWS, :-1], None)
+
+
+@functools.lru_cache(maxsize=2)
+def _adapted(model: str) -> Subject:
+    from archsim.evaluation.accuracy import adapted_subject
+
+    return adapted_subject(Path(model))
