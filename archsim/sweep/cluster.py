@@ -1,30 +1,58 @@
 """Points on a Dask distributed cluster: the same runs, the same outcomes; only the driver stores.
 
 A task is one batch. The scheduler hands the tasks of a lost worker to another; a batch that loses
-its worker again is taken apart, so that only the point at fault counts as crashed.
+its worker again is taken apart, so that only the point at fault counts as crashed. With a time
+limit workers say which point they begin, and the driver has the worker of a late one restarted.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from archsim.errors import ConfigError, MissingExtraError, one_line
 from archsim.sweep.point import Job, Outcome, run_job
-from archsim.sweep.pool import TRIES, without_interrupt, worker_environment
+from archsim.sweep.pool import TRIES, Run, without_interrupt, worker_environment
 
 CONNECT_S = 15.0
 AHEAD = 2
 """Batches handed to the scheduler for every thread of the cluster: one runs, one waits."""
 
 
-def run_batch(jobs: Sequence[Job]) -> list[Outcome]:
-    """Run points one after another in a worker of the cluster, its libraries on one thread."""
+RESTART_S = 60.0
+"""How long a worker may take to come back."""
+
+
+def run_batch(run: Run, topic: str, jobs: Sequence[Job]) -> list[Outcome]:
+    """Run points one after another in a worker of the cluster, its libraries on one thread.
+
+    Under `topic`, unless that is empty, the driver hears which point is begun where.
+    """
+    from distributed import get_worker
     from threadpoolctl import threadpool_limits
 
+    outcomes = []
     with threadpool_limits(limits=1):
-        return [run_job(job) for job in jobs]
+        for job in jobs:
+            if topic:
+                worker = get_worker()
+                begun = {"task": worker.get_current_task(), "at": worker.address, "key": job.key}
+                worker.log_event(topic, begun)
+            outcomes.append(run(job))
+    return outcomes
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """The point that a task is at, the worker's address, and since when by our clock."""
+
+    key: str
+    at: str
+    since: float
 
 
 class Cluster:
@@ -34,9 +62,10 @@ class Cluster:
         self,
         address: str,
         workers: int,
-        run: Callable[[Sequence[Job]], list[Outcome]] = run_batch,
+        time_limit: float | None = None,
+        run: Run = run_job,
     ) -> None:
-        """Connect.
+        """Connect; no point may take longer than `time_limit` seconds.
 
         Raises MissingExtraError without distributed, ConfigError if no scheduler answers.
         """
@@ -47,7 +76,9 @@ class Cluster:
             raise MissingExtraError(
                 "--cluster needs Dask: pip install 'archsim[cluster]'"
             ) from None
-        self._run = run
+        self._run, self._limit = run, time_limit
+        self._topic = "" if time_limit is None else f"archsim-{uuid.uuid4().hex}"
+        self._begun: dict[str, _Begun] = {}
         self._local: Any = None
         self._kept: dict[Any, list[Job]] = {}
         self._draining = False
@@ -70,6 +101,13 @@ class Cluster:
             raise ConfigError(
                 f"--cluster {address[:80]}: no scheduler answers ({one_line(error, 120)})"
             ) from None
+
+        if self._topic:
+            self._client.subscribe_topic(self._topic, self._hear)
+
+    def _hear(self, event: tuple[float, dict[str, str]]) -> None:
+        _, said = event
+        self._begun[said["task"]] = _Begun(said["key"], said["at"], time.monotonic())
 
     @property
     def processes(self) -> list[int]:
@@ -94,7 +132,9 @@ class Cluster:
         return sum(len(jobs) for jobs in self._kept.values()) + len(self._suspects)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        future = self._client.submit(self._run, list(jobs), pure=False, retries=0)
+        future = self._client.submit(
+            run_batch, self._run, self._topic, list(jobs), pure=False, retries=0
+        )
         self._kept[future] = list(jobs)
 
     def poll(self, timeout: float) -> list[Outcome]:
@@ -105,13 +145,12 @@ class Cluster:
             self.submit([job])
             self._alone = job.key
         until = time.monotonic() + timeout
-        while not any(future.done() for future in self._kept):
-            if time.monotonic() >= until:
-                return []
+        while not any(future.done() for future in self._kept) and time.monotonic() < until:
             time.sleep(0.01)
-        outcomes: list[Outcome] = []
+        outcomes = self._end_late()
         for future in [future for future in self._kept if future.done()]:
             jobs = self._kept.pop(future)
+            self._begun.pop(future.key, None)
             if future.status == "cancelled":
                 if not self._draining:  # the scheduler was restarted
                     self.submit(jobs)
@@ -128,6 +167,34 @@ class Cluster:
             else:
                 reason = f"{type(error).__name__}: {one_line(error)}"
                 outcomes += [Outcome(job.key, "failed", None, reason) for job in jobs]
+        return outcomes
+
+    def _end_late(self) -> list[Outcome]:
+        """End the workers of points that took too long; what was with such a point goes again."""
+        if self._limit is None:
+            return []
+        outcomes, late = [], set()
+        for future in list(self._kept):
+            begun = self._begun.get(future.key)
+            if begun is None or time.monotonic() - begun.since <= self._limit or future.done():
+                continue
+            del self._begun[future.key]
+            if future.key not in self._client.processing().get(begun.at, ()):
+                continue  # that worker was lost meanwhile: another will begin the task anew
+            jobs = self._kept.pop(future)
+            self._client.cancel([future])
+            late.add(begun.at)
+            reason = f"took longer than {self._limit:g} s"
+            outcomes.append(Outcome(begun.key, "timeout", None, reason, self._limit))
+            others = [job for job in jobs if job.key != begun.key]
+            if others and not self._draining:
+                self.submit(others)
+        for future in self._kept:  # a worker's other tasks begin anew
+            if (begun := self._begun.get(future.key)) is not None and begun.at in late:
+                del self._begun[future.key]
+        if late:
+            with suppress(Exception):  # without a nanny nobody can: it goes on to its end
+                self._client.restart_workers(sorted(late), timeout=RESTART_S)
         return outcomes
 
     def drain(self) -> None:

@@ -140,7 +140,7 @@ def explore(
         if cluster is not None:
             from archsim.sweep.cluster import Cluster
 
-            place = Cluster(cluster, count)
+            place = Cluster(cluster, count, sweep.time_limit)
         else:
             here = count if searching else min(count, waiting)
             place = Pool(here, sweep.time_limit, points=waiting)

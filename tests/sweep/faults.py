@@ -60,11 +60,6 @@ def fragile(folder: Path, job: Job) -> Outcome:
     return run_job(job)
 
 
-def fragile_batch(folder: Path, jobs: list[Job]) -> list[Outcome]:
-    """`fragile` in a cluster's worker."""
-    return [fragile(folder, job) for job in jobs]
-
-
 def drive(store: Path, trace: Path, log: Path, workers: int, commit: int) -> None:
     """A driver that acknowledges, and may kill itself before a commit."""
     saves = 0

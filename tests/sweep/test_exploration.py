@@ -30,7 +30,7 @@ from archsim.sweep.store import Store
 from archsim.workload.trace import load_trace
 
 from . import faults
-from .faults import fragile, fragile_batch, small_sweep
+from .faults import fragile, small_sweep
 
 LIMIT_S = 4.0
 """Long enough for any point on a busy machine."""
@@ -281,15 +281,15 @@ def exploration_constraint(text: str) -> object:
 def test_a_cluster_gives_the_same_store_and_survives_a_worker(
     tiny_trace: Path, tmp_path: Path
 ) -> None:
-    """One point always kills its worker, and one worker is killed from outside."""
-    pulses = ",".join(f"{n} ns" for n in (1, 2, 3, *range(10, 50)))
+    """One point always kills its worker, one takes too long, one worker is killed from outside."""
+    pulses = ",".join(f"{n} ns" for n in (1, 2, 3, 6, *range(10, 50)))
     sweep = quick_sweep([axis_from_text(f"write_path.pulse={pulses}")], trace=str(tiny_trace))
     preparation = Preparation(sweep)
     jobs = [preparation.job(p) for p in exploration.design(sweep)]
     killed: list[int] = []
 
     def cluster(_: int) -> Cluster:
-        place = Cluster("local", 2, partial(fragile_batch, tmp_path))
+        place = Cluster("local", 2, LIMIT_S, partial(fragile, tmp_path))
 
         def kill() -> None:
             time.sleep(0.5)
@@ -307,9 +307,13 @@ def test_a_cluster_gives_the_same_store_and_survives_a_worker(
         run_jobs(jobs, store, lambda _: Pool(2), workers=2)
         theirs = store.content()
     assert ours.keys() == theirs.keys()
-    lost = {job.key for job in jobs if job.parameters["write_path.pulse"] == "3 ns"}
-    assert {key for key, found in ours.items() if found[0] == "crashed"} == lost
-    assert all(ours[key] == theirs[key] for key in theirs.keys() - lost)
+    lost = {
+        job.key: {"3 ns": "crashed", "6 ns": "timeout"}[str(pulse)]
+        for job in jobs
+        if (pulse := job.parameters["write_path.pulse"]) in {"3 ns", "6 ns"}
+    }
+    assert {key: found[0] for key, found in ours.items() if found[0] != "ok"} == lost
+    assert all(ours[key] == theirs[key] for key in theirs.keys() - lost.keys())
 
 
 def test_no_scheduler_answers(tiny_trace: Path, tmp_path: Path) -> None:
