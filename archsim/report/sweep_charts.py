@@ -21,13 +21,18 @@ from archsim.sweep.exploration import Exploration
 from archsim.sweep.expression import Value
 from archsim.sweep.figures import Objective
 
+FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
+"""Fonts of equal width, so that text takes the room it was given."""
 WIDTH, HEIGHT, PNG_SCALE = 260, 220, 2
 MOST_PANELS, MOST_LINES = 6, 2000
-MOST_TICKS = 24
-"""Values of an axis that a heat map can still label."""
+MOST_TICKS, MOST_NUMBERS = 24, 64
+"""Values of an axis that a heat map can still label, and fields that it can still write in."""
+MOST_LETTERS = 40
+"""How many letters fit below a heat map side by side."""
 
-FRONT, OTHER, PUBLISHED = "#1f5fa8", "#b5bcc4", "#d1495b"
 KINDS = ["on the front", "beaten", "published design"]
+COLOURS = dict(zip(KINDS, ("#1f5fa8", "#b5bcc4", "#d1495b"), strict=True))
+_DRAWN = [KINDS[1], KINDS[0], KINDS[2]]
 
 Row = dict[str, Any]
 
@@ -79,7 +84,14 @@ class _Datasets:
 
     def specification(self, chart: Any) -> dict[str, Any]:
         """A chart in Vega-Lite, with the rows."""
-        found: dict[str, Any] = chart.to_dict()
+        # room on the right for letters that are wider in a reader's browser than measured here
+        wide = chart.configure(
+            font=FONT,
+            axisX={"labelSeparation": 8},
+            axisY={"titlePadding": 14},
+            padding={"left": 5, "top": 5, "bottom": 5, "right": 40},
+        )
+        found: dict[str, Any] = wide.to_dict()
         return found | {"datasets": self._rows}
 
 
@@ -139,12 +151,14 @@ def pareto_chart(rows: Sequence[Row], objectives: Sequence[Objective], data: _Da
     """Each pair of objectives that vary, the front and the published design marked."""
     import altair as alt
 
-    ordered = sorted(rows, key=lambda row: {KINDS[1]: 0, KINDS[0]: 1, KINDS[2]: 2}[row["kind"]])
-    colour = alt.Color("kind:N", title=None).scale(domain=KINDS, range=[FRONT, OTHER, PUBLISHED])
+    ordered = sorted(rows, key=lambda row: _DRAWN.index(row["kind"]))
+    colour = alt.Color("kind:N", title=None).scale(domain=KINDS, range=[*COLOURS.values()])
     shape = alt.Shape("kind:N", title=None).scale(
         domain=KINDS, range=["circle", "circle", "diamond"]
     )
-    size = alt.Size("kind:N", title=None).scale(domain=KINDS, range=[60, 30, 160])
+    size = alt.Size("kind:N", title=None).scale(  # not of points, Vega-Lite's choice: ends alone
+        type="ordinal", domain=KINDS, range=[60, 30, 160]
+    )
     panels = []
     for x, y in list(itertools.combinations(objectives, 2))[:MOST_PANELS]:
         values = [
@@ -200,7 +214,10 @@ def parallel_chart(
     """A line a point through every axis and objective; None where there is nothing to compare."""
     import altair as alt
 
-    inside = [row for row in rows if row["parameters"] is not None][:MOST_LINES]
+    inside = [row for row in rows if row["parameters"] is not None]
+    # drawn in this order: what stands out last
+    inside = sorted(inside, key=lambda row: _DRAWN.index(row["kind"]))[-MOST_LINES:]
+    kinds = [kind for kind in KINDS if kind in {row["kind"] for row in inside}]
     keys = [
         key
         for key in (inside[0]["parameters"] if inside else ())
@@ -239,23 +256,24 @@ def parallel_chart(
         .encode(
             x=x,
             y=y,
-            detail="point:Q",
+            detail="point:N",
             color=alt.Color("kind:N", title=None).scale(
-                domain=KINDS, range=[FRONT, OTHER, PUBLISHED]
+                domain=kinds, range=[COLOURS[kind] for kind in kinds]
             ),
             # not opacity: that draws every line on a canvas of its own
             strokeOpacity=alt.StrokeOpacity("kind:N", title=None).scale(
-                domain=KINDS, range=[0.9, 0.35, 1]
+                domain=kinds, range=[0.35 if kind == KINDS[1] else 1 for kind in kinds]
             ),
             description="text:N",
         )
     )
     marks = alt.Chart(data.named(ticks))
+    rules = marks.mark_rule(color="#888").transform_filter("datum.y == 0").encode(x=x)
     above = marks.transform_filter("datum.y == 1").mark_text(dy=-9, fontSize=10)
     below = marks.transform_filter("datum.y == 0").mark_text(dy=11, fontSize=10)
     texts = [part.encode(x=x, y=y, text="text:N") for part in (above, below)]
     width = max(2 * WIDTH, 110 * len(order))
-    return alt.layer(lines, *texts).properties(width=width, height=HEIGHT)
+    return alt.layer(rules, lines, *texts).properties(width=width, height=HEIGHT)
 
 
 def _lines(label: str, places: Sequence[float], rows: Sequence[Row]) -> list[Row]:
@@ -279,6 +297,8 @@ def heat_chart(
         return None
     across, down = sorted(axes, key=lambda axis: -len(axis.values or ()))[:2]
     labels = axis_labels([axis.key for axis in exploration.sweep.axes])
+    written = sum(len(str(value)) + 1 for value in across.values or ())
+    angle = 0 if written <= MOST_LETTERS else -45
     panels = []
     for o in objectives:
         best: dict[tuple[str, str], Row] = {}
@@ -300,15 +320,17 @@ def heat_chart(
         ]
         x = alt.X("x:N", sort=[str(v) for v in across.values or ()], title=labels[across.key])
         y = alt.Y("y:N", sort=[str(v) for v in down.values or ()], title=labels[down.key])
-        base = alt.Chart(data.named(values)).encode(x=x.axis(labelAngle=0), y=y)
-        scheme = alt.Color("value:Q", title=None, legend=None).scale(
+        base = alt.Chart(data.named(values)).encode(x=x.axis(labelAngle=angle), y=y)
+        numbered = len(values) <= MOST_NUMBERS
+        legend = None if numbered else alt.Legend(title=None, gradientLength=HEIGHT)
+        scheme = alt.Color("value:Q", title=None, legend=legend).scale(
             scheme="yellowgreenblue", reverse=o.direction == "maximise"
         )
         middle = (min(v["value"] for v in values) + max(v["value"] for v in values)) / 2
         dark = f"datum.value {'>' if o.direction == 'minimise' else '<'} {middle!r}"
         text = alt.condition(dark, alt.value("white"), alt.value("black"))
         layers = [base.mark_rect().encode(color=scheme, description="text:N")]
-        if len(values) <= 64:
+        if numbered:
             layers.append(base.mark_text(fontSize=10).encode(text="shown:N", color=text))
         unit = objective_unit(o)
         others = "best " if len(exploration.sweep.axes) > 2 else ""
@@ -346,17 +368,18 @@ def _page(exploration: Exploration, sections: Sequence[tuple[str, str]]) -> str:
 body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; background: #fff; }}
 figure {{ margin: 0; overflow-x: auto; }}
+svg {{ overflow: visible; }}
 div {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: 13px; }}
 th, td {{ text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #ddd; }}
-.published {{ color: {PUBLISHED}; }}
+.published {{ color: {COLOURS[KINDS[2]]}; }}
 </style></head><body>
 <h1>Sweep {html.escape(sweep.name)}</h1>
 <p>{html.escape(sweep.description)}</p>
 <p>{len(exploration.points):,} points: {html.escape(counts)}. Energy is of one token in one head,
 area of one head. Point at a mark to read what it is.</p>
 {figures}
-<h2>Pareto front</h2>
+<h2>Points on the front</h2>
 <div><table><tr>{"".join(f"<th>{html.escape(head)}</th>" for head in heads)}</tr>
 {table}
 </table></div>
