@@ -24,7 +24,7 @@ from archsim.sweep.figures import Objective
 FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
 """Fonts of equal width, so that text takes the room it was given."""
 WIDTH, HEIGHT, PNG_SCALE = 260, 220, 2
-MOST_PANELS, MOST_LINES = 6, 2000
+MOST_PANELS, MOST_LINES = 6, 200
 MOST_TICKS, MOST_NUMBERS = 24, 64
 """Values of an axis that a heat map can still label, and fields that it can still write in."""
 MOST_LETTERS = 40
@@ -47,20 +47,22 @@ def charts(exploration: Exploration) -> dict[str, bytes]:
     if not rows:
         return {}
     drawn: dict[str, tuple[str, Any]] = {}
-    data = _Datasets()
+    data = {name: _Datasets() for name in ("pareto", "parallel", "heat-map")}
     objectives = _varying(exploration, rows)
     if len(objectives) > 1:
-        drawn["pareto"] = ("Pareto front", pareto_chart(rows, objectives, data))
-    parallel = parallel_chart(exploration, rows, objectives, data)
+        drawn["pareto"] = ("Pareto front", pareto_chart(rows, objectives, data["pareto"]))
+    parallel = parallel_chart(exploration, rows, objectives, data["parallel"])
     if parallel is not None:
-        drawn["parallel"] = ("Every point, axis by axis", parallel)
-    heat = heat_chart(exploration, rows, objectives, data)
+        many = len(rows) > MOST_LINES
+        title = "Axis by axis: the front and an even choice of the others" if many else ""
+        drawn["parallel"] = (title or "Every point, axis by axis", parallel)
+    heat = heat_chart(exploration, rows, objectives, data["heat-map"])
     if heat is not None:
         drawn["heat-map"] = ("Two axes", heat)
     files: dict[str, bytes] = {}
     sections = []
     for name, (title, chart) in drawn.items():
-        picture = with_titles(vl_convert.vegalite_to_svg(data.specification(chart)))
+        picture = with_titles(vl_convert.vegalite_to_svg(data[name].specification(chart)))
         files[f"{name}.svg"] = picture.encode()
         files[f"{name}.png"] = vl_convert.svg_to_png(picture, scale=PNG_SCALE)
         sections.append((title, picture))
@@ -69,13 +71,13 @@ def charts(exploration: Exploration) -> dict[str, bytes]:
 
 
 class _Datasets:
-    """Rows of charts by name: Altair checks all it is given against a schema, row by row."""
+    """Rows of a chart by name: Altair checks all it is given against a schema, row by row."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Sequence[Row]] = {}
 
     def named(self, rows: Sequence[Row]) -> Any:
-        """What a chart takes instead of the rows."""
+        """What the chart takes instead of the rows."""
         import altair as alt
 
         name = f"rows-{len(self._rows)}"
@@ -83,7 +85,7 @@ class _Datasets:
         return alt.NamedData(name)
 
     def specification(self, chart: Any) -> dict[str, Any]:
-        """A chart in Vega-Lite, with the rows."""
+        """The chart in Vega-Lite, with the rows."""
         # room on the right for letters that are wider in a reader's browser than measured here
         wide = chart.configure(
             font=FONT,
@@ -215,8 +217,7 @@ def parallel_chart(
     import altair as alt
 
     inside = [row for row in rows if row["parameters"] is not None]
-    # drawn in this order: what stands out last
-    inside = sorted(inside, key=lambda row: _DRAWN.index(row["kind"]))[-MOST_LINES:]
+    inside = _thinned(inside)
     kinds = [kind for kind in KINDS if kind in {row["kind"] for row in inside}]
     keys = [
         key
@@ -274,6 +275,16 @@ def parallel_chart(
     texts = [part.encode(x=x, y=y, text="text:N") for part in (above, below)]
     width = max(2 * WIDTH, 110 * len(order))
     return alt.layer(rules, lines, *texts).properties(width=width, height=HEIGHT)
+
+
+def _thinned(rows: Sequence[Row]) -> list[Row]:
+    """As many rows as a chart of lines can show, those that stand out all kept, and last."""
+    beaten = [row for row in rows if row["kind"] == KINDS[1]]
+    others = [row for row in rows if row["kind"] != KINDS[1]]
+    others = others[:: -(-len(others) // MOST_LINES) or 1]
+    room = MOST_LINES - len(others)
+    shown = beaten[:: -(-len(beaten) // room)] if room and beaten else []
+    return [*shown, *sorted(others, key=lambda row: _DRAWN.index(row["kind"]))]
 
 
 def _lines(label: str, places: Sequence[float], rows: Sequence[Row]) -> list[Row]:
