@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -43,16 +44,47 @@ def write_sweep(exploration: Exploration, folder: Path) -> tuple[list[Path], str
         "points.csv": csv_text(point_rows([exploration])).encode(),
     }
     missing = ""
-    try:
-        from archsim.report.sweep_charts import charts
+    stamp = _stamp(contents["sweep.json"])
+    names = _drawn(folder, stamp)
+    if not names:
+        try:
+            from archsim.report.sweep_charts import charts
 
-        contents |= charts(exploration)
-    except MissingExtraError as error:
-        missing = str(error)
+            drawn = charts(exploration)
+            names = list(drawn)
+            if drawn:
+                drawn[PAGE] += f"<!-- {stamp} {' '.join(names)} -->\n".encode()
+            contents |= drawn
+        except MissingExtraError as error:
+            missing = str(error)
     with ExitStack() as stack:
         for name, content in contents.items():
             stack.enter_context(atomic_path(folder / name)).write_bytes(content)
-    return [folder / name for name in contents], missing
+    return [folder / name for name in dict.fromkeys([*contents, *names])], missing
+
+
+PAGE = "sweep.html"
+
+
+def _stamp(document: bytes) -> str:
+    """What charts are made from: the points, and the code that draws them."""
+    digest = hashlib.sha256(document)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _drawn(folder: Path, stamp: str) -> list[str]:
+    """Names of the charts that a folder has already, made from just this; none if one is gone."""
+    try:
+        last = (folder / PAGE).read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+    except (OSError, UnicodeDecodeError):
+        return []
+    words = last.split()
+    if words[:2] != ["<!--", stamp] or words[-1] != "-->":
+        return []
+    names = words[2:-1]
+    return names if all((folder / name).is_file() for name in names) else []
 
 
 def export(explorations: Sequence[Exploration], path: Path) -> int:

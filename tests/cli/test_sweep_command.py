@@ -51,6 +51,14 @@ def test_quick_form_tables_files_and_json(archsim: Archsim, tiny: Path, tmp_path
         {"parameters", "status", "results", "key"}
     ] * 4
     assert document["pareto"]
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    (folder / "pareto.png").unlink()
+    archsim(*QUICK, "-t", tiny, "--resume")  # one chart is gone, so all are drawn again
+    assert {path.name for path in folder.iterdir()} == written
+    drawn = {path: path.stat().st_mtime_ns for path in folder.glob("*.svg")}
+    assert all(drawn[path] > before[path] for path in drawn)
+    assert "pareto.svg" in archsim(*QUICK, "-t", tiny, "--resume").out
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
     last = archsim("sweep", "--resume", "--json")
     assert json.loads(last.out) == document
 
