@@ -40,9 +40,8 @@ def measure(quick: bool) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
 
-        def sweep(name: str, axes: dict[str, str], *others: str) -> None:
+        def sweep(name: str, place: Path, axes: dict[str, str], *others: str) -> None:
             words = [word for key, values in axes.items() for word in ("--vary", f"{key}={values}")]
-            place = here / "out"
             command = ["sweep", *words, *others, "--store", str(here / "s.db"), "-o", str(place)]
             seconds, _, peak = run([*command, "--quiet"])
             points = json.loads((place / "sweep.json").read_text(encoding="utf-8"))["points"]
@@ -62,8 +61,14 @@ def measure(quick: bool) -> Measured:
             function["levels.key_value"] = "8"
         gpt2 = ("-t", str(trace), "--set", "controller.pipelining=stages")
         shape = f"timing and energy, 12 x 12 x {tokens:,}"
-        sweep(shape, timing, *gpt2)
-        sweep("a function each, default trace", function, "--set", "pulse_generator.t_max=auto")
-        sweep("the first resumed", timing, *gpt2, "--resume")
+        sweep(shape, here / "timing", timing, *gpt2)
+        sweep(
+            "a function each, default trace",
+            here / "function",
+            function,
+            "--set",
+            "pulse_generator.t_max=auto",
+        )
+        sweep("the first resumed", here / "timing", timing, *gpt2, "--resume")
     columns = ("archsim sweep", "points", "wall s", "points/s")
     return Measured(columns, rows, data)
