@@ -45,9 +45,11 @@ class Counters:
         self.edges = picoseconds(config.converter.t_max) / period_ps
         self._area = config.counter.area
 
-    def counts(self, codes: Array) -> Array:
-        """Counts of each conversion: the code's magnitude; clock edges where codes are ideal."""
-        magnitude = np.abs(codes)
+    def counts(self, codes: Array, out: Array | None = None) -> Array:
+        """Counts of each conversion, into `out` if given: the code's magnitude; clock edges where
+        codes are ideal.
+        """
+        magnitude: Array = np.abs(codes, out=out)
         if self._levels is None:  # codes are pulse widths / T_max, before the clamp
             return np.rint(np.minimum(magnitude, 1.0) * self.edges)
         return magnitude

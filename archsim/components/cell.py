@@ -70,10 +70,11 @@ class Cell:
         }[retention.model]()
         """What a token's time costs a deviation; with ``simulated`` ages come with the times."""
 
-    def current(self, deviation: Array) -> Array:
-        """Signed current in uA of cells at a deviation (V), any shape."""
-        current = np.full_like(deviation, self.coefficients[-1])
-        for coefficient in self.coefficients[-2::-1]:
+    def current(self, deviation: Array, out: Array | None = None) -> Array:
+        """Signed current in uA of cells at a deviation (V), any shape; into `out` if given."""
+        current: Array = np.multiply(deviation, self.coefficients[-1], out=out)
+        current += self.coefficients[-2]
+        for coefficient in self.coefficients[-3::-1]:
             current *= deviation
             current += coefficient
         return current

@@ -52,9 +52,9 @@ class PulseGenerator:
         """Longest pulse in seconds."""
         return self.t_max_ps * PICOSECOND
 
-    def widths(self, scaled: Array) -> Array:
-        """Pulse widths / T_max of scaled queries, same shape."""
-        codes = self.quantiser.codes(scaled)
+    def widths(self, scaled: Array, out: Array | None = None) -> Array:
+        """Pulse widths / T_max of scaled queries, same shape, in `out` if given and quantised."""
+        codes = self.quantiser.codes(scaled, out=out)
         return self.quantiser.values(codes, out=None if codes is scaled else codes)
 
     def pulse_energy(self, pulses: Array) -> Array:

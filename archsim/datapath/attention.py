@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar, get_args
+from itertools import islice
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from archsim.datapath.problem import CellLaw, Retention
 from archsim.datapath.scalers import Scalers, resolve_scalers
 from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
-from archsim.parallel import side_by_side
+from archsim.parallel import shared, side_by_side
 
 __all__ = [
     "Activity",
@@ -124,15 +125,17 @@ def attend_layers(
         ideal,
     )
 
-    def one(place: tuple[int, int]) -> AttentionOutput:
+    outputs = _outputs(layers, engine, keep_y)
+
+    def one(place: tuple[int, int]) -> None:
         index, h = place
         layer = layers[index]
         ages = layer.ages
         if ages is None:
             ages = Ages.per_token(len(layer.q), layer.q.shape[1], head.cell.decay_per_token)
         pairs = {name: (float(a[h]), float(b[h])) for name, (a, b) in resolved[index].items()}
-        output = attend_head(layer.q[h], layer.k[h], layer.v[h], engine, pairs, ages.head(h))
-        return output if keep_y else replace(output, y=np.empty(0))
+        found = attend_head(layer.q[h], layer.k[h], layer.v[h], engine, pairs, ages.head(h))
+        _keep(outputs[index], h, found if keep_y else replace(found, y=np.empty(0)))
 
     places = [(index, h) for index, layer in enumerate(layers) for h in range(len(layer.q))]
 
@@ -140,30 +143,46 @@ def attend_layers(
         if progress is not None:
             progress(places[min(done, len(places)) - 1][0])
 
-    results = iter(side_by_side(one, places, work >= WORTH_A_PROCESS, heads_done))
-    return [_stack([next(results) for _ in range(len(layer.q))]) for layer in layers]
+    side_by_side(one, places, work >= WORTH_A_PROCESS, heads_done)
+    return outputs
 
 
-Part = TypeVar("Part", Activity, Saturation, IdealError)
+def _outputs(layers: Sequence[LayerInput], engine: Engine, keep_y: bool) -> list[AttentionOutput]:
+    """The layers' outputs, still empty, where every process can write."""
+    shapes: list[tuple[int, ...]] = []
+    tiles, split = engine.head.sub_tiles, engine.head.row_split is not None
+    activity, saturation, error = (len(fields(x)) for x in (Activity, Saturation, IdealError))
+    saturation -= not split  # of partial sums
+    for layer in layers:
+        heads, tokens, features = layer.q.shape
+        shapes += [(heads, tokens, features) if keep_y else (heads, 0)]
+        shapes += [(heads, tokens)] * activity + [(heads,)] * saturation
+        if engine.ideal:
+            shapes += [(heads,)] * error
+        if engine.details:
+            shapes += [(heads, tokens, tokens)] * 2
+            shapes += [(heads, tokens, tiles.count, features)]
+            shapes += [(heads, tokens, len(tiles.parts), tokens)] * split
+    arrays = iter(shared(shapes))
+    return [
+        AttentionOutput(
+            next(arrays),
+            Activity(*islice(arrays, activity)),
+            Saturation(*islice(arrays, saturation)),
+            IdealError(*islice(arrays, error)) if engine.ideal else None,
+            *(islice(arrays, 3 + split) if engine.details else ()),
+        )
+        for _ in layers
+    ]
 
 
-def _stack(outputs: list[AttentionOutput]) -> AttentionOutput:
-    def gather(kind: type[Part], name: str) -> Part:
-        parts = [getattr(output, name) for output in outputs]
-        found = {f.name: [getattr(p, f.name) for p in parts] for f in fields(kind)}
-        return kind(**{n: np.stack(values) for n, values in found.items() if values[0] is not None})
-
-    def optional(name: str) -> NDArray[np.float64] | None:
-        parts = [getattr(output, name) for output in outputs]
-        return None if parts[0] is None else np.stack(parts)
-
-    return AttentionOutput(
-        np.stack([output.y for output in outputs]),
-        gather(Activity, "activity"),
-        gather(Saturation, "saturation"),
-        None if outputs[0].ideal is None else gather(IdealError, "ideal"),
-        optional("scores"),
-        optional("pulse_widths"),
-        optional("codes"),
-        optional("partials"),
-    )
+def _keep(
+    kept: AttentionOutput | Activity | Saturation | IdealError, h: int, found: object
+) -> None:
+    """Copy what one head gave to its place in its layer's arrays."""
+    for field in fields(kept):
+        to, value = getattr(kept, field.name), getattr(found, field.name)
+        if isinstance(to, np.ndarray):
+            to[h] = value
+        elif to is not None:
+            _keep(to, h, value)

@@ -13,7 +13,14 @@ from archsim.compiled import jit
 from archsim.components.accumulator import Counters
 from archsim.components.converter import SignedConverter
 from archsim.datapath.passes import MOST
-from archsim.datapath.products import PANEL, Layout, Real, second_product
+from archsim.datapath.products import (
+    PANEL,
+    Layout,
+    Real,
+    RowFade,
+    second_product,
+    unsigned_current,
+)
 from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
@@ -25,14 +32,14 @@ class CompiledPasses:
     name = "compiled"
 
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
-        low, high = _pulses(score, longest)
+        low, high = _pulses(score, longest[:, 0])
         return int(low), int(high)
 
     def charge(
         self,
         value: Real,
         pulse: Real,
-        fade: Real | None,
+        fade: RowFade | None,
         layout: Layout,
         out: Real,
         drawn: Array,
@@ -44,11 +51,11 @@ class CompiledPasses:
         second_product(value[layout.expanded :], pulse, rest)
         for power in range(layout.powers):
             second_product(value[layout.block(power)], pulse, blocks[power, :count])
+        drawn += unsigned_current(rest, fade)
         if fade is None:
             np.add(blocks[0, :count], rest[:, :1], out=out)
-            drawn += rest[:, 1]
         else:
-            _charge(blocks, rest, fade, out, drawn)
+            _charge(blocks, rest, fade.spread, out)
 
     def convert(
         self,
@@ -58,8 +65,9 @@ class CompiledPasses:
         counts: Array,
         converter: SignedConverter,
         counters: Counters,
+        work: Workspace,
     ) -> int:
-        quantiser = converter.quantiser
+        longest, quantiser = longest[:, 0], converter.quantiser
         if quantiser.levels is None:
             return int(_count_edges(current, counters.edges, total, longest, counts))
         # the range is 2 wide, a power of two: one multiplication rounds as two operations do
@@ -85,10 +93,9 @@ def _pulses(score: Real, longest: Array) -> tuple[int, int]:
 
 
 @jit
-def _charge(blocks: Real, rest: Real, fade: Real, out: Real, drawn: Array) -> None:
+def _charge(blocks: Real, rest: Real, fade: Real, out: Real) -> None:
     powers = len(blocks)
     panels, features, rows = out.shape
-    unsigned = np.empty(rows, out.dtype)
     for n in range(panels):
         for d in range(features):
             for r in range(rows):
@@ -98,13 +105,6 @@ def _charge(blocks: Real, rest: Real, fade: Real, out: Real, drawn: Array) -> No
                     out[n, d, r] = (out[n, d, r] + blocks[power, n, d, r]) * fade[n, d, r]
             for r in range(rows):
                 out[n, d, r] += rest[n, 0, r]
-        for r in range(rows):
-            unsigned[r] = rest[n, powers + 1, r] * fade[n, 0, r]
-        for power in range(powers - 2, -1, -1):
-            for r in range(rows):
-                unsigned[r] = (unsigned[r] + rest[n, power + 2, r]) * fade[n, 0, r]
-        for r in range(rows):
-            drawn[n, r] += unsigned[r] + rest[n, 1, r]
 
 
 @jit

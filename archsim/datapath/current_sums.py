@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.datapath.problem import HeadProblem
+from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
 
 _RANGE = 300.0
 """Largest exponent folded into a sum."""
 
-_BLOCK = 32
+_BLOCK = 16
 """Tokens of one running sum."""
 
 
@@ -36,7 +37,7 @@ def signs_hold(problem: HeadProblem) -> bool:
     )
 
 
-def key_current_sums(problem: HeadProblem) -> Array:
+def key_current_sums(problem: HeadProblem, work: Workspace) -> Array:
     """``sum_{j in window} sum_d pulse[i,d] |I(K[j,d], age)|`` in uA, (tokens,).
 
     Only where `signs_hold`.
@@ -44,56 +45,65 @@ def key_current_sums(problem: HeadProblem) -> Array:
     pulses, deviation, window = problem.pulses, problem.key_deviation, problem.window
     cell = problem.polynomial
     if not problem.fades or cell is None:
-        unsigned = np.abs(problem.law.current(deviation))
-        still: Array = _weighted(pulses, unsigned[None], 0, window)[0]
-        return still
+        unsigned = _side_by_side("term", np.abs(problem.law.current(deviation)), work)
+        return _weighted(_Rows(pulses, window, work), unsigned)
     times, tokens, powers = problem.ages.keys, len(pulses), len(cell.coefficients) - 1
-    sums = np.empty(tokens)
+    sums = np.zeros(tokens)
     for first, stop in times.stretches(0, tokens, _RANGE / powers):
         oldest = max(0, first - window + 1)
+        stored = _side_by_side("stored", deviation[oldest:stop], work)
+        term = cell.current(stored, out=work.array("term", stored.shape, stored.dtype))
+        np.copysign(1.0, term, out=term)
         # towards the first: what is older than a float's range allows has faded to nothing
-        terms = np.empty((powers + 1, stop - oldest, deviation.shape[1]))
-        np.sign(cell.current(deviation[oldest:stop]), out=terms[0])
-        z = deviation[oldest:stop] * times.growth(oldest, stop, first)[:, None]
-        for power in range(powers):
-            np.multiply(terms[power], z, out=terms[power + 1])
-        by_power = _weighted(pulses[oldest:stop], terms, first - oldest, window)
+        stored *= _side_by_side("growth", times.growth(oldest, stop, first)[:, None], work)
+        rows = _Rows(pulses[oldest:stop], window, work)
         fade = times.fade(first, stop, first)
-        factors = fade ** np.arange(powers + 1)[:, None]
-        sums[first:stop] = (cell.coefficients[:, None] * by_power * factors).sum(axis=0)
+        factor = np.ones(stop - first)
+        for power, coefficient in enumerate(cell.coefficients):
+            if power:
+                term *= stored
+                factor *= fade
+            if coefficient:
+                weighted = _weighted(rows, term)[first - oldest :]
+                sums[first:stop] += coefficient * factor * weighted
     return sums
 
 
-def _weighted(pulses: Array, terms: Array, skip: int, window: int) -> Array:
-    """``sum_d pulses[i,d] sum_{j in window of i} terms[p,j,d]``, (powers, rows).
+def _side_by_side(name: str, rows: Array, work: Workspace) -> Array:
+    """(tokens, features) as (_BLOCK, blocks, features), the end filled up with 0.
 
-    `pulses` (tokens, features), `terms` (powers, tokens, features), which are overwritten. Rows
-    after the first `skip`.
+    The n-th tokens of all blocks lie next to each other, so that running sums over all blocks at
+    once go along contiguous memory.
     """
-    total = _running_sums(terms)
-    weighted: Array = np.einsum("id,pid->pi", pulses[skip:], total[:, skip:])
-    gone = len(pulses) - window  # rows from `window` on have lost the first terms
-    if gone > 0:
-        rows = max(skip, window)
-        lost = np.einsum("id,pid->pi", pulses[rows:], total[:, rows - window : gone])
-        weighted[:, rows - skip :] -= lost
+    tokens, features = rows.shape
+    whole, rest = divmod(tokens, _BLOCK)
+    result = work.array(name, (_BLOCK, whole + (rest > 0), features), rows.dtype)
+    result[:, :whole] = rows[: whole * _BLOCK].reshape(whole, _BLOCK, features).swapaxes(0, 1)
+    if rest:
+        result[:rest, whole] = rows[whole * _BLOCK :]
+        result[rest:, whole] = 0.0
+    return result
+
+
+class _Rows:
+    """Pulses side by side, and those that each term is lost to, a window later."""
+
+    def __init__(self, pulses: Array, window: int, work: Workspace) -> None:
+        self.tokens, self.window = len(pulses), window
+        self.now = _side_by_side("rows", pulses, work)
+        self.later = _side_by_side("later rows", pulses[window:], work)
+
+
+def _weighted(rows: _Rows, terms: Array) -> Array:
+    """``sum_d pulses[i,d] sum_{j in window of i} terms[j,d]``, (rows,); `terms` side by side."""
+    total = np.zeros_like(terms[0])  # of all blocks before
+    np.cumsum(terms.sum(axis=0)[:-1], axis=0, out=total[1:])
+    seen, lost = (np.empty(side.shape[:-1]) for side in (rows.now, rows.later))
+    for n, term in enumerate(terms):
+        total += term
+        np.vecdot(rows.now[n], total, out=seen[n])
+        if lost.size:  # rows from `window` on have lost the first terms
+            np.vecdot(rows.later[n], total[: lost[n].size], out=lost[n])
+    weighted = seen.T.reshape(-1)[: rows.tokens]
+    weighted[rows.window :] -= lost.T.reshape(-1)[: max(0, rows.tokens - rows.window)]
     return weighted
-
-
-def _running_sums(terms: Array) -> Array:
-    """Sums over all tokens up to each, in place: terms (powers, tokens, features).
-
-    In blocks that run side by side, which takes a third of the time of ``cumsum``.
-    """
-    powers, tokens, features = terms.shape
-    whole = tokens - tokens % _BLOCK
-    blocks = terms[:, :whole].reshape(powers, -1, _BLOCK, features)
-    for n in range(1, _BLOCK if whole else 0):
-        blocks[:, :, n] += blocks[:, :, n - 1]
-    carried = np.cumsum(blocks[:, :, -1], axis=1)
-    blocks[:, 1:] += carried[:, :-1, None]
-    rest = terms[:, whole:]
-    if whole and tokens > whole:
-        rest[:, 0] += terms[:, whole - 1]
-    np.cumsum(rest, axis=1, out=rest)
-    return terms

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.array import Run
+from archsim.components.array import Run, SubTiles
 from archsim.components.head import Head
 from archsim.components.row_split import RowSplit
 from archsim.datapath.activity import Activity, AttentionOutput, Saturation
@@ -56,21 +56,25 @@ class Engine:
 class _Collected:
     """What one head's rows add up to, sub-tile after sub-tile, in panels of rows."""
 
-    def __init__(
-        self, tokens: int, features: int, sub_tiles: int, parts: int, details: bool
-    ) -> None:
-        panels = -(-tokens // PANEL)
-        self.total = np.zeros((panels, features, PANEL))
-        self.longest_score, self.longest_output, self.counts, self.value_current = (
-            np.zeros((panels, PANEL)) for _ in range(4)
+    def __init__(self, tokens: int, features: int, tiles: SubTiles, engine: Engine) -> None:
+        panels, parts, details = -(-tokens // PANEL), len(tiles.parts), engine.details
+        lines = {
+            "total": features,
+            "longest output": features,
+            "longest score": tiles.columns,
+            "longest partial": tiles.columns if parts > 1 else 1,
+        }
+        self.total, self.longest_output, self.longest_score, self.longest_partial = (
+            engine.workspace.zeros(name, (panels, count, PANEL), np.dtype(np.float64))
+            for name, count in lines.items()
         )
-        self.longest_partial, self.partial_counts, self.score_pulses = (
-            np.zeros((panels, PANEL)) for _ in range(3)
+        self.counts, self.value_current, self.partial_counts, self.score_pulses = (
+            np.zeros((panels, PANEL)) for _ in range(4)
         )
         self.low = self.high = self.clipped = self.clipped_partials = 0
         self.scores = np.zeros((tokens, tokens)) if details else None
         self.pulse_widths = np.zeros((tokens, tokens)) if details else None
-        self.codes = np.zeros((tokens, sub_tiles, features)) if details else None
+        self.codes = np.zeros((tokens, tiles.count, features)) if details else None
         split = details and parts > 1
         self.partials = np.zeros((tokens, parts, tokens)) if split else None
 
@@ -90,20 +94,27 @@ def attend_head(
     head = engine.head
     tiles, mid_rail, split = head.sub_tiles, head.cell.mid_rail, head.row_split
     tokens, features = q.shape
+    exact = np.dtype(np.float64)
+
+    def array(name: str) -> Array:
+        return engine.workspace.array(name, (tokens, features), exact)
+
     scaled = {}
     for name, x in (("q", q), ("k", k), ("v", v)):  # 2.2
         a, b = scalers[name]
-        scaled[name] = np.multiply(x, a, dtype=np.float64)
+        scaled[name] = array(name)
+        scaled[name][...] = x
+        scaled[name] *= a
         scaled[name] += b
         if not np.isfinite(scaled[name]).all():
             raise ConfigError(f"{name} holds values that are not finite")
-    widths = head.pulse_generator.widths(scaled["q"])  # 2.3
-    key_volts = head.write_path.voltages(scaled["k"])
-    value_volts = head.write_path.voltages(scaled["v"])
+    widths = head.pulse_generator.widths(scaled["q"], out=array("widths"))  # 2.3
+    key_volts = head.write_path.voltages(scaled["k"], out=array("key volts"))
+    value_volts = head.write_path.voltages(scaled["v"], out=array("value volts"))
     problem = HeadProblem(
         widths,
-        key_volts - mid_rail,
-        value_volts - mid_rail,
+        np.subtract(key_volts, mid_rail, out=array("key deviation")),
+        np.subtract(value_volts, mid_rail, out=array("value deviation")),
         engine.law,
         engine.retention,
         ages,
@@ -113,36 +124,35 @@ def attend_head(
         tiles.parts,
     )
     products = engine.products(problem)
-    parts = len(tiles.parts)
-    collected = _Collected(tokens, features, tiles.count, parts, engine.details)
+    collected = _Collected(tokens, features, tiles, engine)
     earlier: dict[int, Run] = {}
     runs: list[tuple[Run, Run | None]] = []
     for run in tiles.runs(0, tokens):
         runs.append((run, earlier.get(run.sub_tile)))
         earlier[run.sub_tile] = run
-    # a few panels through all runs, then the next: their queries stay in the second cache
+    # at most so many panels through all runs, then the next: what lies between stays bounded
     for start in range(0, len(collected.total), MOST):
         for run, old in runs:
             _read_run(engine, products, collected, run, old, slice(start, start + MOST))
 
     quantiser = head.output_converter.quantiser
-    total = np.ascontiguousarray(in_rows(collected.total, tokens))
-    y = head.accumulator.output(quantiser.values(total), *scalers["output"])  # 2.9
+    total = in_rows(collected.total, tokens)
+    y = head.accumulator.output(quantiser.values(total, out=total), *scalers["output"])  # 2.9
     seen = np.minimum(np.arange(1, tokens + 1), tiles.window).astype(np.float64)
     pulses = problem.pulses
     activity = Activity(
-        query_pulses=np.count_nonzero(pulses, axis=1).astype(np.float64),
+        query_pulses=np.sign(pulses) @ np.ones(features),
         longest_query=pulses.max(axis=1),
         key_current=products.key_current,
-        longest_score=in_rows(collected.longest_score, tokens),
+        longest_score=_longest(collected.longest_score, tokens),
         value_current=in_rows(collected.value_current, tokens) * problem.output_full_scale,
-        longest_output=in_rows(collected.longest_output, tokens),
+        longest_output=_longest(collected.longest_output, tokens),
         counts=in_rows(collected.counts, tokens),
         written_columns=seen,
         written_sub_tiles=np.ceil(seen / tiles.columns),
-        stored_keys=np.clip(key_volts, 0, head.cell.supply).sum(axis=1),
-        stored_values=np.clip(value_volts, 0, head.cell.supply).sum(axis=1),
-        longest_partial=in_rows(collected.longest_partial, tokens),
+        stored_keys=_stored(key_volts, head),
+        stored_values=_stored(value_volts, head),
+        longest_partial=_longest(collected.longest_partial, tokens),
         partial_counts=in_rows(collected.partial_counts, tokens),
         score_pulses=in_rows(collected.score_pulses, tokens),
     )
@@ -154,7 +164,9 @@ def attend_head(
         score_low=np.asarray(collected.low / pairs),
         score_high=np.asarray(collected.high / pairs),
         output=np.asarray(collected.clipped / (float(activity.written_sub_tiles.sum()) * features)),
-        partial=None if split is None else np.asarray(collected.clipped_partials / (pairs * parts)),
+        partial=None
+        if split is None
+        else np.asarray(collected.clipped_partials / (pairs * len(tiles.parts))),
     )
     return AttentionOutput(
         y,
@@ -168,6 +180,18 @@ def attend_head(
         collected.codes,
         collected.partials,
     )
+
+
+def _longest(lines: Array, tokens: int) -> Array:
+    """The longest pulse of each row, at most T_max, (tokens,) from (panels, lines, PANEL)."""
+    longest: Array = np.minimum(in_rows(lines.max(axis=1), tokens), 1.0)
+    return longest
+
+
+def _stored(volts: Array, head: Head) -> Array:
+    """Written voltages, none beyond the rails, summed over features, in V (tokens,)."""
+    within: Array = np.clip(volts, 0, head.cell.supply)
+    return within @ np.ones(volts.shape[1])
 
 
 def _read_run(
@@ -207,6 +231,7 @@ def _read_run(
         collected.counts[now],
         engine.head.output_converter,
         engine.head.counters,
+        engine.workspace,
     )
     if collected.codes is not None:
         _add_rows(collected.codes[:, run.sub_tile], now, current)
@@ -239,7 +264,8 @@ def _add_run(
     collected.high += high
     if split is not None:
         split.widths(score)
-        np.maximum(longest, score.max(axis=1), out=longest)
+        lines = longest[:, : score.shape[1]]
+        np.maximum(lines, score, out=lines)
         collected.score_pulses[panels] += np.count_nonzero(score, axis=1)
     if collected.pulse_widths is not None:
         _add_rows(collected.pulse_widths[:, columns], panels, score)
@@ -272,6 +298,7 @@ def _add_partials(
             collected.partial_counts[panels],
             split.converter,
             split.counters,
+            engine.workspace,
         )
         if collected.partials is not None:
             _add_rows(collected.partials[:, part, run.first : run.stop], panels, score)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.array import Run
-from archsim.components.cell import Cell
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
 from archsim.datapath.direct import DirectProducts
@@ -24,6 +23,8 @@ from archsim.datapath.products import (
     PANEL,
     Layout,
     Real,
+    RowFade,
+    fade_powers,
     first_product,
     in_panels,
     key_operand,
@@ -58,7 +59,9 @@ class PanelProducts:
         self.layouts = [
             Layout(part.stop - part.start, powers, problem.fades) for part in problem.parts
         ]
-        self.query = in_panels(problem.query)
+        panels = -(-tokens // PANEL)
+        panelled = workspace.array("panels", (panels, features, PANEL), problem.query.dtype)
+        self.query = in_panels(problem.query, panelled)
         limit = _RANGE[dtype.name] / powers
         parts = self._parts(tokens, limit)
         self.origins = [first for first, _ in parts]
@@ -73,28 +76,31 @@ class PanelProducts:
             for part, each in enumerate(self.layouts)
         ]
         self.values = workspace.array("values", (layout.value_width, tokens), dtype)
-        self.fade: Real | None = None
+        self.key_coefficients, self.value_coefficients = (
+            None if cell is None else cell.coefficients / full_scale
+            for full_scale in (problem.score_full_scale, problem.output_full_scale)
+        )
+        self.fade: RowFade | None = None
         if self.alone:
-            panels = slice(0, len(self.query))
             for part in range(len(self.layouts)):
-                self._fill_queries(panels, part, 0)
-            self.fade = self._row_factors(panels, 0)
-        z = self._grown(problem.key_deviation, problem.ages.keys, parts)
-        deviations, coefficients = _scaled(z, cell, problem.score_full_scale)
+                self._fill_queries(slice(0, panels), part, 0)
+            self.fade = self._row_fade(slice(0, panels), 0)
+        ages = problem.ages
+        z = self._grown(problem.key_deviation, ages.keys, parts, problem.score_full_scale)
         for columns, each, keys in zip(problem.parts, self.layouts, self.keys, strict=True):
-            key_operand(deviations[:, columns], coefficients, each, keys)
+            key_operand(z[:, columns], each, keys, workspace)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
         self.drawn: DirectProducts | None = None
         signs: Array | None = None
         if signs_hold(problem):
-            signs = np.sign(problem.law.current(problem.value_deviation)).T
-            self.key_current = key_current_sums(problem)
+            signs = workspace.array("signs", (tokens, features), np.dtype(np.float64))
+            np.copysign(1.0, problem.law.current(problem.value_deviation), out=signs)
+            self.key_current = key_current_sums(problem, workspace)
         else:
             self.drawn = DirectProducts(problem)
             self.key_current = self.drawn.key_current
-        z = self._grown(problem.value_deviation, problem.ages.values, parts)
-        scaled = _scaled(np.ascontiguousarray(z.T), cell, problem.output_full_scale)
-        value_operand(*scaled, layout, signs, self.values)
+        z = self._grown(problem.value_deviation, ages.values, parts, problem.output_full_scale)
+        value_operand(z, self.value_coefficients, layout, signs, self.values, workspace)
 
     def _parts(self, tokens: int, limit: float) -> list[tuple[int, int]]:
         """All tokens cut so that neither array's factors leave the range of the numbers.
@@ -118,39 +124,40 @@ class PanelProducts:
             yield first, stop, self.origins[part]
             first, part = stop, part + 1
 
-    def _fade(self, times: CellTimes, panels: slice, origin: int) -> Real | None:
-        """The rows' part of the decay from an origin on, (panels, 1, PANEL)."""
+    def _fade_powers(self, times: CellTimes, panels: slice, origin: int) -> Real | None:
+        """Powers of the rows' part of the decay from an origin on, (panels, powers + 1, PANEL)."""
         if not self.layout.fading:
             return None
         stop = min(panels.stop * PANEL, len(times.read))
-        fade: Real = in_panels(times.fade(panels.start * PANEL, stop, origin).astype(self.dtype))[
-            :, None
-        ]
-        return fade
+        fade = times.fade(panels.start * PANEL, stop, origin).astype(self.dtype)
+        return fade_powers(in_panels(fade), self.layout.powers)
 
-    def _row_factors(self, panels: slice, origin: int) -> Real | None:
-        """`_fade` of the values for every feature, which saves time where it is used."""
-        fade = self._fade(self.problem.ages.values, panels, origin)
-        if fade is None:
+    def _row_fade(self, panels: slice, origin: int) -> RowFade | None:
+        """What the second product multiplies the values of some panels by."""
+        powers = self._fade_powers(self.problem.ages.values, panels, origin)
+        if powers is None:
             return None
         shape = (len(self.query), self.layout.features, PANEL)
-        spread = self.workspace.array("fade", shape, self.dtype)[: len(fade)]
-        spread[...] = fade
-        return spread
+        spread = self.workspace.array("fade", shape, self.dtype)[: len(powers)]
+        spread[...] = powers[:, 1:2]
+        return RowFade(spread, powers)
 
     def _fill_queries(self, panels: slice, part: int, origin: int) -> None:
         """The query operand of some panels and a part of the features, at the start of its own."""
-        fade = self._fade(self.problem.ages.keys, panels, origin)
-        count = panels.stop - panels.start
+        fade = self._fade_powers(self.problem.ages.keys, panels, origin)
         query = self.query[panels, self.problem.parts[part]]
-        query_operand(query, fade, self.layouts[part], self.queries[part][:count])
+        out = self.queries[part][: panels.stop - panels.start]
+        query_operand(query, fade, self.key_coefficients, self.layouts[part], out)
 
-    def _grown(self, deviation: Array, times: CellTimes, parts: list[tuple[int, int]]) -> Array:
-        """Deviations times their columns' factors; without decay, currents (tokens, features)."""
+    def _grown(
+        self, deviation: Array, times: CellTimes, parts: list[tuple[int, int]], full_scale: float
+    ) -> Array:
+        """Deviations times their columns' factors; without decay, currents / full scale."""
         if not self.layout.fading:
-            return self.problem.law.current(deviation)
+            return self.problem.law.current(deviation) / full_scale
         growth = np.concatenate([times.growth(a, b, a) for a, b in parts])
-        grown: Array = deviation * growth[:, None]
+        grown: Array = self.workspace.array("grown", deviation.shape, deviation.dtype)
+        np.multiply(deviation, growth[:, None], out=grown)
         return grown
 
     def scores(self, view: View, panels: slice, part: int, out: Real) -> None:
@@ -183,16 +190,9 @@ class PanelProducts:
             part = np.empty_like(out)
             for first, stop, origin in self._within(run):
                 lines = pulse[:, first - run.first : stop - run.first]
-                fade = self._row_factors(panels, origin)
+                fade = self._row_fade(panels, origin)
                 value = self.values[:, first:stop]
                 self.passes.charge(value, lines, fade, self.layout, part, drawn, self.workspace)
                 out += part
         if self.drawn is not None:
             self.drawn.currents(view, panels, pulse, None, drawn)
-
-
-def _scaled(z: Array, cell: Cell | None, full_scale: float) -> tuple[Array, Array | None]:
-    """What an operand is made of, in units of a full scale."""
-    if cell is None:
-        return z / full_scale, None
-    return z, cell.coefficients / full_scale

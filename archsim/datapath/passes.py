@@ -15,7 +15,14 @@ from archsim.compiled import pays
 from archsim.components.accumulator import Counters
 from archsim.components.converter import SignedConverter
 from archsim.components.head import Head
-from archsim.datapath.products import PANEL, Layout, Real, second_product
+from archsim.datapath.products import (
+    PANEL,
+    Layout,
+    Real,
+    RowFade,
+    second_product,
+    unsigned_current,
+)
 from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
@@ -23,8 +30,8 @@ Array = NDArray[np.float64]
 LARGE = 1 << 18
 """Heads x tokens from which on compiled passes save more than loading numba costs."""
 
-MOST = 8
-"""Panels handled at once between the products: they stay in the second cache."""
+MOST = 16
+"""Panels handled at once between the products: fewer calls save more than caches lose."""
 
 
 class Passes(Protocol):
@@ -35,8 +42,8 @@ class Passes(Protocol):
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
         """Turn S_raw / full scale (panels, columns, PANEL) into pulse widths (FACTS 2.6).
 
-        Raises `longest` (panels, PANEL) to each row's longest pulse; returns how many scores were
-        below 0 and how many beyond the full scale.
+        Raises the greatest of the lines of `longest` (panels, columns or more, PANEL) to each row's
+        longest pulse; returns how many scores were below 0 and how many beyond the full scale.
         """
         ...
 
@@ -44,7 +51,7 @@ class Passes(Protocol):
         self,
         value: Real,
         pulse: Real,
-        fade: Real | None,
+        fade: RowFade | None,
         layout: Layout,
         out: Real,
         drawn: Array,
@@ -52,8 +59,8 @@ class Passes(Protocol):
     ) -> None:
         """The second product into `out`: A_raw / full scale (panels, features, PANEL).
 
-        `value` operand of a run, `pulse` (panels, columns, PANEL), `fade` of the rows (panels,
-        features, PANEL). Adds the unsigned current to `drawn` (panels, PANEL).
+        `value` operand of a run, `pulse` (panels, columns, PANEL), `fade` of the rows. Adds the
+        unsigned current to `drawn` (panels, PANEL).
         """
         ...
 
@@ -65,11 +72,13 @@ class Passes(Protocol):
         counts: Array,
         converter: SignedConverter,
         counters: Counters,
+        work: Workspace,
     ) -> int:
         """Turn currents / full scale (panels, bit lines, PANEL) of an array into codes (FACTS 2.8).
 
-        Adds the codes to `total`, raises `longest` to each row's longest pulse, adds each row's
-        counts to `counts`; returns how many were clipped.
+        Adds the codes to `total` of the same shape, raises the greatest of the lines of `longest`
+        (panels, bit lines or more, PANEL) to each row's longest pulse before the clamp, adds each
+        row's counts to `counts` (panels, PANEL); returns how many were clipped.
         """
         ...
 
@@ -83,44 +92,36 @@ class NumpyPasses:
         self.head = head
 
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
-        low = int(np.count_nonzero(score < 0))
-        widest = score.max(axis=1)
-        high = int(np.count_nonzero(score > 1)) if (widest > 1).any() else 0
+        low, high = np.count_nonzero(score < 0), np.count_nonzero(score > 1)
         self.head.score_converter.clamp(score, out=score)
-        # the clamp never falls, so the longest pulse is that of the largest score
-        np.maximum(longest, self.head.score_converter.clamp(widest, out=widest), out=longest)
-        return low, high
+        lines = longest[:, : score.shape[1]]  # line by line: the greatest line is found at the end
+        np.maximum(lines, score, out=lines)
+        return int(low), int(high)
 
     def charge(
         self,
         value: Real,
         pulse: Real,
-        fade: Real | None,
+        fade: RowFade | None,
         layout: Layout,
         out: Real,
         drawn: Array,
         work: Workspace,
     ) -> None:
+        rest_lines = layout.value_width - layout.expanded
+        rest = work.array("rest", (MOST, rest_lines, PANEL), out.dtype)[: len(pulse)]
+        second_product(value[layout.expanded :], pulse, rest)
+        drawn += unsigned_current(rest, fade)
         # power by power: a product over one power is still in the cache when it is added up
-        rest = work.array("rest", (MOST, layout.value_width - layout.expanded, PANEL), out.dtype)
-        rest = second_product(value[layout.expanded :], pulse, rest[: len(pulse)])
         second_product(value[layout.block(layout.powers - 1)], pulse, out)
-        if fade is None:
-            out += rest[:, :1]
-            drawn += rest[:, 1]
-            return
-        shape = (MOST, layout.features, PANEL)
-        block = work.array("block", shape, out.dtype)[: len(pulse)]
-        out *= fade
-        unsigned = rest[:, layout.powers + 1] * fade[:, 0]
-        for power in range(layout.powers - 2, -1, -1):
-            out += second_product(value[layout.block(power)], pulse, block)
-            out *= fade
-            unsigned += rest[:, power + 2]
-            unsigned *= fade[:, 0]
+        if fade is not None:
+            shape = (MOST, layout.features, PANEL)
+            block = work.array("block", shape, out.dtype)[: len(pulse)]
+            out *= fade.spread
+            for power in range(layout.powers - 2, -1, -1):
+                out += second_product(value[layout.block(power)], pulse, block)
+                out *= fade.spread
         out += rest[:, :1]
-        unsigned += rest[:, 1]
-        drawn += unsigned
 
     def convert(
         self,
@@ -130,17 +131,19 @@ class NumpyPasses:
         counts: Array,
         converter: SignedConverter,
         counters: Counters,
+        work: Workspace,
     ) -> int:
-        magnitude = np.abs(current)
-        widest = magnitude.max(axis=1)
-        clipped = int(np.count_nonzero(magnitude > 1)) if (widest > 1).any() else 0
-        np.maximum(longest, np.minimum(widest, 1.0), out=longest)
+        count, lines, _ = current.shape
+        magnitude = work.array("block", (MOST, lines, PANEL), current.dtype)[:count]
+        np.abs(current, out=magnitude)
+        np.maximum(longest[:, :lines], magnitude, out=longest[:, :lines])
+        clipped = np.count_nonzero(magnitude > 1)
         codes = converter.quantiser.codes(current, out=current)
         total += codes
         # a product with ones, which is faster than a sum, and exact: counts are whole numbers
-        ones = np.ones((1, current.shape[1]), current.dtype)
-        counts += np.matmul(ones, counters.counts(codes))[:, 0]
-        return clipped
+        ones = np.ones((1, lines), current.dtype)
+        counts += np.matmul(ones, counters.counts(codes, out=magnitude))[:, 0]
+        return int(clipped)
 
 
 def choose_passes(head: Head, work: int) -> Passes:

@@ -68,6 +68,8 @@ class HeadProblem:
     @functools.cached_property
     def pulses(self) -> Array:
         """`query` as pulses: never negative or longer than T_max, even from an ideal quantiser."""
+        if self.query.min() >= 0.0 and self.query.max() <= 1.0:
+            return self.query
         return np.clip(self.query, 0.0, 1.0)
 
     def remaining(self, times: CellTimes, rows: slice, columns: slice) -> Array:
@@ -108,6 +110,8 @@ class View:
         columns = self.run.stop - self.run.first
         for n, panel in enumerate(panels):
             offset = (first_panel + n) * PANEL - self.run.first
+            if not self.overwritten and columns <= offset <= self.window - PANEL:
+                continue  # sees all
             hidden = _hidden(offset, columns, self.window, self.overwritten)
             if hidden is not None:
                 np.copyto(panel, 0.0, where=hidden)

@@ -9,8 +9,8 @@ Rows, the query tokens, come in panels of `PANEL`, and lie along the last axis, 
 to them between the products runs along contiguous memory. With z the deviation times its column's
 factor (`CellTimes.growth`) and f the row's (`CellTimes.fade`)::
 
-    key operand    [ C_1 z | C_2 z^2 | C_3 z^3 | C_0 ]        (columns, powers x features + 1)
-    query operand  [ Q f ; Q f^2 ; Q f^3 ; sum_d Q ]          (panels, ..., PANEL)
+    key operand    [ z | z^2 | z^3 | 1 ]                      (columns, powers x features + 1)
+    query operand  [ C_1 f Q ; C_2 f^2 Q ; C_3 f^3 Q ; C_0 sum_d Q ]     (panels, ..., PANEL)
     value operand  [ C_1 z ; C_2 z^2 ; C_3 z^3 ; C_0 ; |I| ]  (..., columns)
 
 and the second product's powers are multiplied by f, f^2, f^3 afterwards. ``|I|`` stands for the
@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.datapath.workspace import Workspace
+
 Array = NDArray[np.float64]
 Real = NDArray[Any]
 """float64 or float32, as the run's precision says."""
@@ -34,10 +36,11 @@ PANEL = 64
 """Rows of one matrix product: 64 x 192 x 64 stays in the first caches and needs no packing."""
 
 
-def in_panels(rows: Real) -> Real:
-    """Tokens in whole panels, the rest 0: (tokens, ...) to (panels, ..., PANEL)."""
+def in_panels(rows: Real, out: Real | None = None) -> Real:
+    """Tokens in whole panels, the rest 0: (tokens, ...) to (panels, ..., PANEL), `out` if given."""
     whole, rest = divmod(len(rows), PANEL)
-    stack = np.empty((whole + (rest > 0), *rows.shape[1:], PANEL), rows.dtype)
+    shape = (whole + (rest > 0), *rows.shape[1:], PANEL)
+    stack = np.empty(shape, rows.dtype) if out is None else out
     full = rows[: whole * PANEL].reshape(whole, PANEL, *rows.shape[1:])
     stack[:whole] = np.moveaxis(full, 1, -1)
     if rest:
@@ -85,65 +88,108 @@ class Layout:
         return slice(power * self.features, (power + 1) * self.features)
 
 
-def query_operand(Q: Array, fade: Array | None, layout: Layout, out: Real) -> Real:
+@dataclass(frozen=True)
+class RowFade:
+    """The rows' part of the decay: f, and its powers from 0 on.
+
+    `spread` (panels, features, PANEL) repeats f for every feature, which saves time where it is
+    used; `powers` (panels, powers + 1, PANEL).
+    """
+
+    spread: Real
+    powers: Real
+
+    def __getitem__(self, panels: slice) -> RowFade:
+        return RowFade(self.spread[panels], self.powers[panels])
+
+
+def fade_powers(fade: Real, powers: int) -> Real:
+    """1, f, f^2, ... of `fade` (panels, PANEL), as (panels, powers + 1, PANEL)."""
+    result = np.ones((len(fade), powers + 1, PANEL), fade.dtype)
+    for power in range(powers):
+        np.multiply(result[:, power], fade, out=result[:, power + 1])
+    return result
+
+
+def query_operand(
+    Q: Array, fade: Real | None, coefficients: Array | None, layout: Layout, out: Real
+) -> Real:
     """Fill `out` (panels, width, PANEL) and return it.
 
-    Q (panels, features, PANEL) pulse widths / T_max, `fade` (panels, 1, PANEL).
+    Q (panels, features, PANEL) pulse widths / T_max, `fade` the rows' powers (panels, powers + 1,
+    PANEL), `coefficients` C_0..C_P / full scale; without decay both are None.
     """
-    if fade is None:
+    if fade is None or coefficients is None:
         out[:, : layout.expanded] = Q
-    else:
-        factor = fade
-        for power in range(layout.powers):
-            np.multiply(Q, factor, out=out[:, layout.block(power)], casting="same_kind")
-            factor = factor * fade
-    out[:, layout.expanded] = Q.sum(axis=1)
+        out[:, layout.expanded] = 0.0
+        return out
+    factors = fade * coefficients.astype(fade.dtype)[:, None]
+    for power in range(layout.powers):
+        factor = factors[:, None, power + 1]
+        np.multiply(Q, factor, out=out[:, layout.block(power)], casting="same_kind")
+    np.multiply(Q.sum(axis=1), factors[:, 0], out=out[:, layout.expanded], casting="same_kind")
     return out
 
 
-def key_operand(z: Array, coefficients: Array | None, layout: Layout, out: Real) -> Real:
+def key_operand(z: Array, layout: Layout, out: Real, work: Workspace) -> Real:
     """Fill `out` (columns, width) and return it.
 
-    `z` (columns, features) are deviations times their columns' factor, `coefficients` C_0..C_P;
-    without decay `z` are the currents themselves, and `coefficients` None.
+    `z` (columns, features) are deviations times their columns' factor; without decay the currents
+    themselves, in units of the full scale.
     """
     blocks = [out[:, layout.block(p)] for p in range(layout.powers)]
-    _powers(z, coefficients, blocks, out[:, layout.expanded])
+    _powers(z, np.ones(layout.powers), blocks, work)
+    out[:, layout.expanded] = 1.0
     return out
 
 
 def value_operand(
-    z: Array, coefficients: Array | None, layout: Layout, signs: Array | None, out: Real
+    z: Array,
+    coefficients: Array | None,
+    layout: Layout,
+    signs: Array | None,
+    out: Real,
+    work: Workspace,
 ) -> Real:
-    """Fill `out` (value width, columns) and return it; `z` (features, columns).
+    """Fill `out` (value width, columns) and return it; `z` (columns, features) as for the keys.
 
-    `signs` of the currents (features, columns), where none turns round by fading; without them the
+    `signs` of the currents (columns, features), where none turns round by fading; without them the
     unsigned currents are 0.
     """
     blocks = [out[layout.block(p)] for p in range(layout.powers)]
-    _powers(z, coefficients, blocks, out[layout.expanded])
     drawn = out[layout.drawn]
+    ones = np.ones(layout.features)
+    if coefficients is None:
+        _powers(z.T, np.ones(1), blocks, work)
+        out[layout.expanded] = 0.0
+        drawn[0] = np.abs(z) @ ones
+        return out
+    turned = work.array("turned", z.shape[::-1], z.dtype)
+    turned[...] = z.T
+    _powers(turned, coefficients[1:], blocks, work)
+    out[layout.expanded] = coefficients[0]
     if signs is None:
         drawn[...] = 0.0
         return out
-    for line, block in zip(drawn[-layout.powers :], blocks, strict=True):
-        np.einsum("dj,dj->j", block, signs, out=line, casting="same_kind")
-    if layout.fading and coefficients is not None:
-        drawn[0] = coefficients[0] * signs.sum(axis=0)
+    unsigned = work.array("unsigned", z.shape, z.dtype)
+    unsigned[...] = signs
+    for line, coefficient in zip(drawn, coefficients, strict=True):
+        line[...] = coefficient * (unsigned @ ones)
+        unsigned *= z
     return out
 
 
-def _powers(z: Array, coefficients: Array | None, blocks: list[Real], constant: Real) -> None:
-    """Write C_p z^p, p = 1, 2, ..., and C_0, by multiplication: ``z**3`` costs more than all."""
-    if coefficients is None:
-        blocks[0][...] = z
-        constant[...] = 0.0
-        return
+def _powers(z: Array, coefficients: Array, blocks: list[Real], work: Workspace) -> None:
+    """Write C_1 z, C_2 z^2, ..., by multiplication: ``z**3`` costs more than all the rest."""
     power = z
-    for p, block in enumerate(blocks):
-        power = power * z if p else z
-        np.multiply(power, coefficients[p + 1], out=block, casting="same_kind")
-    constant[...] = coefficients[0]
+    higher = work.array("power", z.shape, z.dtype)
+    for p, (coefficient, block) in enumerate(zip(coefficients, blocks, strict=True)):
+        if p:
+            power = np.multiply(power, z, out=higher)
+        if coefficient == 1.0:
+            block[...] = power
+        else:
+            np.multiply(power, coefficient, out=block, casting="same_kind")
 
 
 def first_product(key: Real, query: Real, out: Real | None = None) -> Real:
@@ -163,3 +209,14 @@ def second_product(value: Real, pulse: Real, out: Real | None = None) -> Real:
     """
     product: Real = np.matmul(value, pulse, out=out)
     return product
+
+
+def unsigned_current(rest: Real, fade: RowFade | None) -> Real:
+    """Unsigned current / full scale of each row, (panels, PANEL).
+
+    `rest` (panels, ..., PANEL) are the products of the value operand's last lines, C_0 and |I|.
+    """
+    if fade is None:
+        return rest[:, 1]
+    unsigned: Real = (rest[:, 1:] * fade.powers).sum(axis=1)
+    return unsigned

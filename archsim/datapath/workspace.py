@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -11,13 +12,8 @@ from numpy.typing import NDArray
 CACHE_LINE = 64
 """Bytes. Small matrix products take a third longer where lines straddle cache lines."""
 
-
-def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros whose first byte starts a cache line."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.zeros(size + CACHE_LINE, np.uint8)
-    offset = -raw.ctypes.data % CACHE_LINE
-    return raw[offset : offset + size].view(dtype).reshape(shape)
+PIECE = 8 << 20
+"""Bytes asked of the system at once: a few large pages instead of thousands of small ones."""
 
 
 class Workspace(threading.local):
@@ -25,10 +21,27 @@ class Workspace(threading.local):
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[Any, ...], NDArray[Any]] = {}
+        self._free = np.empty(0, np.uint8)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """The array of this name and shape; zeros when it is first asked for."""
         key = (name, shape, dtype)
         if key not in self._arrays:
-            self._arrays[key] = aligned(shape, dtype)
+            self._arrays[key] = self._aligned(shape, dtype)
         return self._arrays[key]
+
+    def zeros(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The array of this name and shape, filled with 0."""
+        array = self.array(name, shape, dtype)
+        array[...] = 0
+        return array
+
+    def _aligned(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Zeros whose first byte starts a cache line."""
+        size = math.prod(shape) * dtype.itemsize
+        whole = -(-size // CACHE_LINE) * CACHE_LINE
+        if whole > len(self._free):
+            piece = np.zeros(max(PIECE, whole) + CACHE_LINE, np.uint8)
+            self._free = piece[-piece.ctypes.data % CACHE_LINE :]
+        raw, self._free = self._free[:size], self._free[whole:]
+        return raw.view(dtype).reshape(shape)

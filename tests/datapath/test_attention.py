@@ -18,6 +18,8 @@ from archsim.datapath.ideal import ideal_attention
 from archsim.datapath.passes import NumpyPasses
 from archsim.datapath.products import (
     Layout,
+    RowFade,
+    fade_powers,
     first_product,
     in_panels,
     in_rows,
@@ -147,20 +149,22 @@ def test_golden_vectors() -> None:
     golden = np.load(reference_data(), allow_pickle=False)
     head = Head(archsim.load_hardware().config)
     layout, coefficients = Layout(64, 3, fading=True), head.cell.coefficients
-    still = np.ones((1, 64, 64))  # one panel that does not fade
+    passes = NumpyPasses(head)
+    still, work = np.ones((1, 64, 64)), Workspace()  # one panel that does not fade
+    powers = fade_powers(still[:, 0], layout.powers)
     query, key = np.empty((1, layout.width, 64)), np.empty((64, layout.width))
     value, current, drawn = np.empty((layout.value_width, 64)), np.empty((1, 64, 64)), still[:, 0]
     i = np.arange(64)
     fade = np.exp(-1e-4 * (i[:, None] - i)) * (i[:, None] >= i)
     for n in range(10):
         q, k, v = (golden[name][n].astype(np.float64) for name in ("Q", "K", "V"))
-        query_operand(in_panels(q), still[:, :1], layout, query)
-        key_operand(k - head.cell.mid_rail, coefficients, layout, key)
+        query_operand(in_panels(q), powers, coefficients, layout, query)
+        key_operand(k - head.cell.mid_rail, layout, key, work)
         score = in_rows(first_product(key, query), 64) * fade
         pulse = head.score_converter.clamp(score / head.score_converter.saturation)
-        value_operand((v - head.cell.mid_rail).T, coefficients, layout, None, value)
+        value_operand(v - head.cell.mid_rail, coefficients, layout, None, value, work)
         widths = in_panels(pulse * fade)
-        NumpyPasses(head).charge(value, widths, still, layout, current, drawn, Workspace())
+        passes.charge(value, widths, RowFade(still, powers), layout, current, drawn, work)
         output = np.clip(in_rows(current, 64) / head.output_converter.saturation, -1, 1)
         causal = i[:, None] >= i
         assert np.abs(score - golden["S"][n])[causal].max() <= 2e-4
