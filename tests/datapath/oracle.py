@@ -279,8 +279,11 @@ def attend(
                         n = par.levels_partial
                         partial_codes[h, i, a, j] = quant_code(part, n, -1.0, 1.0)
                         edges["partial"][h, i, a, j] = edge_distance(part, n, -1.0, 1.0)
-                        part = quant(part, n, -1.0, 1.0)
-                    total += part
+                    else:
+                        total += part
+                if par.levels_partial is not None:  # counts are added as integers
+                    counts = int(partial_codes[h, i, :, j].sum())
+                    total = counts * 2.0 / (par.levels_partial - 1)
                 score = total * par.saturation_partial
                 scores[h, i, j] = score
                 width = clip(score / par.saturation_score, 0.0, 1.0)
