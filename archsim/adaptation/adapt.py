@@ -59,11 +59,14 @@ def adapt_model(
     output: Path,
     plan: Plan,
     *,
+    trace_text: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Bring the GPT-2 of `folder` onto `hardware`, learning from `texts`; returns `output`.
 
+    The start of `trace_text` (default: of the first text) becomes the trace in the folder. If
+    `output` stands beside `folder`, the software model is not copied into it.
     Run again after an interruption, it goes on from the checkpoints in `output` to the same result.
     Raises ConfigError for what does not fit or an `output` that is in use, CorruptInputError for
     damaged files, MissingExtraError where a stage trains and torch is missing.
@@ -93,6 +96,11 @@ def adapt_model(
     recipes = {n: replace(r, tokens=min(r.tokens, positions)) for n, r in plan.recipes.items()}
     plan = replace(plan, recipes=recipes)
     ids, text_sha256 = _encode(folder, texts, base.config.n_positions)
+    traced = [int(i) for i in ids[: plan.trace_tokens]]
+    if trace_text is not None:
+        traced = load_tokenizer(folder).encode(trace_text)[: plan.trace_tokens]
+    if not traced:
+        raise ConfigError("trace text: is empty")
     calibration = _calibration(ids, base.config.n_positions, plan.calibration_windows, plan.seed)
     base_sha256 = checkpoint_sha256(folder)
     drawn = [plan.seed] if plan.seed else []
@@ -115,7 +123,7 @@ def adapt_model(
     if not state.scalers:
         raise ConfigError("no stage puts the model on the hardware: add direct, transfer or linear")
     _write(folder, hardware, output, plan, state, base_sha256, text_sha256)
-    _write_trace(output, plan, ids)
+    _write_trace(output, traced, own_text=trace_text is not None)
     shutil.rmtree(output / "checkpoints")
     return output
 
@@ -203,17 +211,19 @@ def _write(
         shutil.copyfile(path, output / path.name)
         listed(path.name)
     software = StageRecord(name="software", title=TITLES["software"], attention="software")
+    beside = folder.resolve().parent == output.resolve().parent
+    base = None if beside else load_gpt2(folder)
     records = []
     written: dict[int, str | None] = {id(state.model): None}
-    for entry, model, scalers in [(software, load_gpt2(folder), None), *state.stages]:
+    for entry, model, scalers in [(software, base, None), *state.stages]:
         place = f"{STAGES_FOLDER}/{entry.name}"
-        if id(model) not in written:
+        if model is not None and id(model) not in written:
             name = f"{place}/{WEIGHTS_FILE}"
             there = write_weights(output / name, model, plan.dtype, apart_from=final)
             written[id(model)] = name if there else None
             if there:
                 listed(name)
-        update: dict[str, Any] = {"weights": written[id(model)]}
+        update: dict[str, Any] = {"weights": None if model is None else written[id(model)]}
         if scalers:
             update["scalers"] = f"{place}/{SCALERS_FILE}"
             write_scalers(output / update["scalers"], scalers)
@@ -228,6 +238,7 @@ def _write(
         AdaptationManifest(
             base_name=printable(folder.resolve().name),
             base_sha256=base_sha256,
+            base_beside=beside,
             hardware=hardware.name,
             hardware_sha256=hardware.sha256,
             text_sha256=text_sha256,
@@ -238,14 +249,14 @@ def _write(
     )
 
 
-def _write_trace(output: Path, plan: Plan, ids: NDArray[Any]) -> None:
+def _write_trace(output: Path, ids: list[int], own_text: bool) -> None:
     """A trace of the adapted model in closed loop, for ``simulate -t``."""
-    length = min(plan.trace_tokens, read_config(output).n_positions)
+    whose = "a text of its own" if own_text else "the text it was adapted on"
     trace = record(
         output,
-        token_ids=[int(i) for i in ids[:length]],
+        token_ids=ids[: read_config(output).n_positions],
         name=printable(output.resolve().name),
         **closed_loop(output),
-        description="the start of the text it was adapted on, in closed loop",
+        description=f"the start of {whose}, in closed loop",
     )
     save_trace(trace, output / ADAPTED_TRACE, force=True)

@@ -36,6 +36,12 @@ DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
     help="UTF-8 text to learn from, or a folder of .txt; may be repeated.",
 )
 @click.option(
+    "--trace-text",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Text whose start becomes the folder's trace (default: the first text).",
+)
+@click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."
 )
 @click.option(
@@ -110,6 +116,7 @@ def command(
     config: str | None,
     assignments: tuple[str, ...],
     texts: tuple[Path, ...],
+    trace_text: Path | None,
     output: Path,
     stages: str,
     transfer_steps: int,
@@ -172,10 +179,20 @@ def command(
         trained,
     )
     words = _read(texts)
+    traced = None if trace_text is None else _read((trace_text,))[0]
     if threads is not None:
         _set_threads(threads)
     with progress_bar() as progress:
-        adapt_model(model, hardware, words, output, plan, force=force, progress=progress)
+        adapt_model(
+            model,
+            hardware,
+            words,
+            output,
+            plan,
+            trace_text=traced,
+            force=force,
+            progress=progress,
+        )
     manifest = read_adaptation(output)
     if as_json:
         click.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))

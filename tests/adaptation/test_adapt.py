@@ -22,6 +22,8 @@ from archsim.evaluation.closed_loop import closed_loop
 from archsim.workload.adapted import load_adapted
 from archsim.workload.huggingface import disassemble, load_gpt2
 from archsim.workload.record import capture
+from archsim.workload.tokenizer import load_tokenizer
+from archsim.workload.trace import load_trace
 from tests.adaptation.conftest import OVERRIDES, plan, recipe
 
 SET = [word for key, value in OVERRIDES.items() for word in ("--set", f"{key}={value}")]
@@ -35,6 +37,30 @@ def files(folder: Path) -> dict[str, bytes]:
         for p in found
         if p.name not in {"adaptation.json", "manifest.json"}
     }
+
+
+def test_beside_its_base_a_folder_holds_no_copy_of_it_and_a_trace_of_a_text_of_its_own(
+    tiny_folder: Path, tiny_hardware: Hardware, text: str, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "base")
+    output = adapt_model(
+        tmp_path / "base",
+        tiny_hardware,
+        [text],
+        tmp_path / "adapted",
+        plan("basis,direct"),
+        trace_text="fortune good man",
+    )
+    assert not (output / "stages" / "software").exists()
+    adapted = load_adapted(output)
+    original = disassemble(load_gpt2(tiny_folder))
+    for name, x in disassemble(adapted.software).items():
+        np.testing.assert_array_equal(x, original[name], err_msg=name)
+    expected = load_tokenizer(tiny_folder).encode("fortune good man")
+    assert load_trace(output / "trace").token_ids.tolist() == expected
+    (tmp_path / "base").rename(tmp_path / "gone")
+    with pytest.raises(ConfigError, match="must stand beside it"):
+        _ = load_adapted(output).software
 
 
 def test_a_result_folder_is_complete(adapted_folder: Path, tiny_folder: Path) -> None:
