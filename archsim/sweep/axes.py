@@ -207,9 +207,12 @@ def range_axis(
             raise ConfigError(f"axis {key}: step is for linear ranges; a log range takes points")
         width, width_unit = _number(key, step)
         if width_unit != unit and width_unit:
-            width *= parse_quantity(f"1 {width_unit}", _base(key))
+            try:
+                width *= parse_quantity(f"1 {width_unit}", _base(key))
+            except ValueError as error:
+                raise ConfigError(f"axis {key}: step {one_line(step, 40)}: {error}") from None
             width /= parse_quantity(f"1 {unit}", _base(key))
-        if width <= 0:
+        if not 0 < width < math.inf:
             raise ConfigError(f"axis {key}: step must be above 0")
         count = (last - first) / width
         _check_count(key, count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -266,12 +266,7 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
     if file.method == "grid":
         for axis in axes:
             at(f"axes.{axis.key}", getattr, axis, "levels")
-    hardware = file.hardware
-    if (folder / hardware).is_file():
-        hardware = str(folder / hardware)
-    trace = file.trace
-    if not Path(trace).is_absolute() and len(Path(trace).parts) > 1 and (folder / trace).is_dir():
-        trace = str(folder / trace)
+    axes = tuple(_beside(axis, folder) for axis in axes)
     model, text = (
         str(folder / given) if given is not None and (folder / given).exists() else given
         for given in (file.model, file.text)
@@ -279,9 +274,9 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
     sweep = Sweep(
         name=file.name,
         description=" ".join(file.description.split()),
-        hardware=hardware,
+        hardware=_hardware_beside(file.hardware, folder),
         fixed=dict(file.fixed),
-        trace=trace,
+        trace=_trace_beside(file.trace, folder),
         tokens=file.tokens,
         layers=file.layers,
         order=file.order,
@@ -305,6 +300,28 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
         if not sweep.measures_loss:
             raise ConfigError(f"{place(key)}: {key} is of the loss, which is no objective here")
     return sweep
+
+
+def _hardware_beside(name: str, folder: Path) -> str:
+    """A hardware file that lies beside the sweep file by its path; else the name as it is."""
+    return str(folder / name) if (folder / name).is_file() else name
+
+
+def _trace_beside(name: str, folder: Path) -> str:
+    path = Path(name)
+    beside = not path.is_absolute() and len(path.parts) > 1 and (folder / path).is_dir()
+    return str(folder / path) if beside else name
+
+
+_BESIDE = {"hardware": _hardware_beside, "trace": _trace_beside}
+
+
+def _beside(axis: Axis, folder: Path) -> Axis:
+    """An axis over files, with paths as those of the sweep's own hardware and trace."""
+    find = _BESIDE.get(axis.key)
+    if find is None or axis.values is None:
+        return axis
+    return replace(axis, values=tuple(find(str(value), folder) for value in axis.values))
 
 
 def _check_fixed(key: str, value: object, taken: set[str]) -> None:

@@ -39,6 +39,10 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
 _FUNCTIONS: dict[str, Callable[..., float]] = {"min": min, "max": max, "abs": abs}
 
 
+class UndefinedError(ConfigError):
+    """An expression has no value for these values of its names, though it may for others."""
+
+
 @dataclass(frozen=True)
 class Expression:
     """A parsed expression: `names` are the dotted names it reads."""
@@ -55,7 +59,7 @@ class Expression:
         try:
             return _evaluate(self.tree, names)
         except ZeroDivisionError:
-            raise ConfigError(f"expression {self.text!r}: divides by zero") from None
+            raise UndefinedError(f"expression {self.text!r}: divides by zero") from None
         except (TypeError, OverflowError, ValueError) as error:
             raise ConfigError(f"expression {self.text!r}: {one_line(error, 120)}") from None
 

@@ -9,7 +9,7 @@ from typing import Literal
 from archsim.config.loading import suggestion
 from archsim.errors import ConfigError, one_line
 from archsim.result import Result
-from archsim.sweep.expression import Expression, Value, parse_expression
+from archsim.sweep.expression import Expression, UndefinedError, Value, parse_expression
 
 Figures = dict[str, Value]
 Direction = Literal["minimise", "maximise"]
@@ -114,10 +114,13 @@ class Objective:
     expression: Expression
 
     def value(self, results: Mapping[str, Value]) -> float | None:
-        """Its value for a point; None where a figure it needs does not exist."""
+        """Its value for a point; None where a figure is missing, or it divides by zero."""
         if any(results.get(name) is None for name in self.expression.names):
             return None
-        value = self.expression.value(results)
+        try:
+            value = self.expression.value(results)
+        except UndefinedError:
+            return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"objective {self.name}: {self.expression.text!r} is not a number")
         return float(value)
@@ -168,7 +171,11 @@ def objective(name: str, given: object = None) -> Objective:
         if set(given) != {"expression", "direction"}:
             raise ConfigError(f"objective {name}: give expression and direction")
         expression = parse_expression(given["expression"], numbers)
-        return Objective(name, _direction(name, given["direction"]), expression)
+        found = Objective(name, _direction(name, given["direction"]), expression)
+        if not expression.names:
+            raise ConfigError(f"objective {name}: {expression.text!r} reads no figure")
+        found.value({figure: 1.0 + i / len(numbers) for i, figure in enumerate(numbers)})
+        return found
     if name in NAMED:
         figure, default = NAMED[name]
         direction = default if given is None else _direction(name, given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -226,7 +227,10 @@ def run_job(job: Job) -> Outcome:
     try:
         hardware = _base(job.base, json.dumps(job.fixed)).changed(job.changes)
         if job.loop is not None:
-            return outcome("ok", {LOSS: measure_loss(job.loop, hardware)})
+            loss = measure_loss(job.loop, hardware)
+            if not math.isfinite(loss):
+                return outcome("failed", reason=f"the loss is {loss}")
+            return outcome("ok", {LOSS: loss})
         work = job.workload
         trace = open_trace(work.trace, work.tokens, work.layers)
         if (hardware.sha256, trace.sha256) != (job.hardware, job.trace):

@@ -52,6 +52,15 @@ def test_directions_and_points_without_a_figure() -> None:
     assert pareto(exploration) == [0, 1]
 
 
+def test_a_point_that_divides_by_zero_lacks_that_objective_alone() -> None:
+    given = {"x": {"expression": "energy_pj / sqnr_db", "direction": "minimise"}}
+    sweep = quick_sweep([axis_from_text("window=1,2,3")], objectives=objectives(given))
+    figures: list[dict[str, float | None]] = [
+        {"energy_pj": 1.0, "sqnr_db": s} for s in (0.0, 2.0, 4.0)
+    ]
+    assert pareto(explored(sweep, figures)) == [2]
+
+
 def test_hypervolume_by_hand_and_by_sampling() -> None:
     found = hypervolume(two([(0, 0), (5, 6), (10, 10)]))
     assert found is not None

@@ -142,6 +142,24 @@ BAD = {
     "no trace": ("axes: {window: [8]}\ntrace: nothing", "no trace named"),
     "no name": ("name: ''\naxes: {window: [8]}", "name"),
     "bad limit": ("axes: {window: [8]}\ntime_limit: 3", "number with a unit"),
+    "step of another unit": (
+        "axes: {controller.clock: {from: 1 GHz, to: 2 GHz, step: 1 ns}}",
+        "step 1 ns: .*wrong unit",
+    ),
+    "step of nan": ("axes: {window: {from: 1, to: 9, step: .nan}}", "step must be above 0"),
+    "step of inf": ("axes: {window: {from: 1, to: 9, step: .inf}}", "step must be above 0"),
+    "condition as objective": (
+        "axes: {window: [8]}\nobjectives: {x: {expression: energy_pj < 3, direction: min}}",
+        "sweep.yaml:3: objective x: .*is not a number",
+    ),
+    "objective of a text": (
+        "axes: {window: [8]}\nobjectives: {x: {expression: energy_pj * 'a', direction: min}}",
+        "is not a number",
+    ),
+    "objective of nothing": (
+        "axes: {window: [8]}\nobjectives: {x: {expression: '3', direction: min}}",
+        "reads no figure",
+    ),
     "not a range": ("axes: {window: {from: 1}}", "both from and to"),
 }
 
@@ -202,3 +220,16 @@ def test_schema_is_the_committed_one_and_knows_every_key() -> None:
     )
     axes = json.loads(schema_text())["properties"]["axes"]
     assert set(axes["properties"]) == set(known_keys())
+
+
+def test_axes_over_files_look_beside_the_sweep_file_too(tmp_path: Path) -> None:
+    """As `hardware:` and `trace:` do: the same line must not mean another file elsewhere."""
+    (tmp_path / "mine.yaml").write_text("extends: gaincell-28nm\nname: mine\nwindow: 8\n")
+    (tmp_path / "traces" / "one").mkdir(parents=True)
+    path = write(
+        tmp_path,
+        "name: files\naxes: {hardware: [gaincell-28nm, mine.yaml], trace: [reference, traces/one]}",
+    )
+    hardware, trace = load_sweep(path).axes
+    assert hardware.values == ("gaincell-28nm", str(tmp_path / "mine.yaml"))
+    assert trace.values == ("reference", str(tmp_path / "traces" / "one"))
