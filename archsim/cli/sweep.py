@@ -173,11 +173,10 @@ def _with_goal(sweep: Sweep, goal: str, where: Sequence[str]) -> Sweep:
     """The sweep with what ``--best`` needs; an unknown name is refused before it, not after."""
     from dataclasses import replace
 
-    from archsim.sweep.analysis import goal_objective
-    from archsim.sweep.expression import parse_expression
-    from archsim.sweep.figures import LOSS, figure_names
+    from archsim.sweep.analysis import budget, goal_objective
+    from archsim.sweep.figures import LOSS
 
-    needed = [parse_expression(text, figure_names()) for text in where]
+    needed = budget(sweep, where)
     needed.append(goal_objective(sweep, goal).expression)
     return replace(sweep, loss=True) if any(LOSS in each.names for each in needed) else sweep
 

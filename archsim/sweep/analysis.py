@@ -258,13 +258,22 @@ def goal_objective(sweep: Sweep, goal: str) -> Objective:
     return objective(name, direction if separator else default)
 
 
+def budget(sweep: Sweep, where: Sequence[str]) -> list[Expression]:
+    """Conditions over a point's figures and what the sweep varies (that in SI units).
+
+    Raises ConfigError for what cannot be read.
+    """
+    names = [*figure_names(), *(axis.key for axis in sweep.axes), *sweep.derived]
+    return [parse_expression(text, names) for text in where]
+
+
 def best(exploration: Exploration, goal: str, where: Sequence[str] = ()) -> Point:
     """The best point by one objective or figure, among those that meet all conditions.
 
     Raises ConfigError for an unknown goal or name, or if no point meets the conditions.
     """
     wanted = goal_objective(exploration.sweep, goal)
-    conditions = [parse_expression(text, figure_names()) for text in where]
+    conditions = budget(exploration.sweep, where)
     indices, values = valued(exploration, [wanted])
     if not indices:
         raise ConfigError(f"--best {goal}: no point has it")
@@ -282,7 +291,10 @@ def best(exploration: Exploration, goal: str, where: Sequence[str] = ()) -> Poin
 
 
 def _meets(point: Point, condition: Expression) -> bool:
-    results = point.results or {}
-    if any(results.get(name) is None for name in condition.names):
+    names = {
+        **(point.results or {}),
+        **{key: si_value(key, v) for key, v in point.parameters.items()},
+    }
+    if any(names.get(name) is None for name in condition.names):
         return False
-    return condition.holds(results)
+    return condition.holds(names)

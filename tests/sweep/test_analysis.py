@@ -115,6 +115,9 @@ def test_best_under_a_budget() -> None:
     assert best(exploration, "energy", ["sqnr_db > 2"]).parameters == {"window": 2}
     assert best(exploration, "sqnr_db:maximise").parameters == {"window": 3}
     assert best(exploration, "sqnr").parameters == {"window": 3}
+    assert best(exploration, "energy", ["window > 1 and sqnr_db > 6"]).parameters == {"window": 3}
+    with pytest.raises(ConfigError, match="unknown name"):
+        best(exploration, "energy", ["array.rows < 64"])  # not varied
     with pytest.raises(ConfigError, match="no point of 3 meets"):
         best(exploration, "energy", ["sqnr_db > 100"])
     with pytest.raises(ConfigError, match="did you mean"):
