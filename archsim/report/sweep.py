@@ -11,12 +11,20 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.report.tables import note, number, percent
-from archsim.sweep.analysis import Effect, hypervolume, paper_beaten, pareto, sensitivity
+from archsim.sweep.analysis import (
+    Effect,
+    budget,
+    goal_objective,
+    hypervolume,
+    paper_beaten,
+    pareto,
+    sensitivity,
+)
 from archsim.sweep.axes import RUN_KEYS
 from archsim.sweep.definition import Sweep
 from archsim.sweep.exploration import Exploration, Point
 from archsim.sweep.expression import Value
-from archsim.sweep.figures import NAMED, Objective, figure_names, unit_of_figure
+from archsim.sweep.figures import Objective, figure_names, unit_of_figure
 
 SCHEMA_VERSION = 1
 SHOWN_FRONT, SHOWN_REASONS = 20, 5
@@ -254,14 +262,22 @@ def best_text(exploration: Exploration, goal: str, where: Sequence[str], point: 
     table.add_column(no_wrap=True)
     for key, value in point.parameters.items():
         table.add_row(key, value_text(value), "")
-    shown = dict.fromkeys(o.expression.text for o in exploration.sweep.objectives)
-    shown |= dict.fromkeys(name for name in figure_names() if any(name in text for text in where))
-    shown |= {NAMED[goal.partition(":")[0]][0]: None} if goal.partition(":")[0] in NAMED else {}
-    for name in shown:
-        value = point.figure(name)
-        if isinstance(value, int | float):
-            table.add_row(Text(name, style="bold"), number(value), unit_of_figure(name))
     sweep = exploration.sweep
+    shown = {o.expression.text: o for o in (*sweep.objectives, goal_objective(sweep, goal))}
+    for text, o in shown.items():
+        value = o.value(point.results or {})
+        if value is not None:
+            name = text if text in figure_names() else o.name
+            table.add_row(
+                Text(name, style="bold"),
+                number(value),
+                unit_of_figure(name) if name == text else "",
+            )
+    limited = frozenset[str]().union(*(each.names for each in budget(sweep, where)))
+    for name in figure_names():
+        value = point.figure(name)
+        if name in limited and name not in shown and isinstance(value, int | float):
+            table.add_row(Text(name, style="bold"), number(value), unit_of_figure(name))
     commands = [simulate_command(sweep, point.parameters)]
     if sweep.measures_loss:
         commands.append(evaluate_command(sweep, point.parameters))

@@ -122,3 +122,28 @@ def test_best_under_a_budget() -> None:
         best(exploration, "energy", ["sqnr_db > 100"])
     with pytest.raises(ConfigError, match="did you mean"):
         best(exploration, "energyy")
+
+
+def test_what_a_best_point_shows_is_what_was_asked_for() -> None:
+    from rich.console import Console
+
+    from archsim.report.sweep import best_text
+
+    given = {"cost": {"expression": "2 * energy_pj", "direction": "minimise"}}
+    sweep = quick_sweep([axis_from_text("window=1,2")], objectives=objectives(given))
+    exploration = explored(
+        sweep,
+        [
+            {"energy_pj": e, "run_energy_pj": 90.0, "energy_qk_pj": q}
+            for e, q in ((3.0, 5.0), (4.0, 7.0))
+        ],
+    )
+    where = ["energy_pj < 10"]
+    point = best(exploration, "energy_qk_pj:minimise", where)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(best_text(exploration, "energy_qk_pj:minimise", where, point))
+    rows = [line.split() for line in capture.get().splitlines()]
+    for row in (["cost", "6"], ["energy_qk_pj", "5", "pJ"], ["energy_pj", "3", "pJ"]):
+        assert row in rows
+    assert not any(row[:1] == ["run_energy_pj"] for row in rows)
