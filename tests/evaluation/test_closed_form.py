@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import archsim
-from archsim.evaluation.closed_form import END, MARK, estimate, estimated_energy, main
+from archsim.errors import ConfigError
+from archsim.evaluation.closed_form import CLOSING, OPENING, estimate, estimated_energy, main
 from archsim.simulation import simulate_trace
 from archsim.workload.trace import Trace
 
@@ -50,10 +51,14 @@ def test_the_page_is_renewed_between_its_marks(
     tmp_path: Any, small_trace_folder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{MARK}old\n{END}after\n", encoding="utf-8")
+    page.write_text(f"before\n{OPENING}old\n{CLOSING}after\n", encoding="utf-8")
     main(["-o", str(page), "-t", str(small_trace_folder)])
     text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{MARK}")
-    assert text.endswith(f"{END}after\n")
+    assert text.startswith(f"before\n{OPENING}")
+    assert text.endswith(f"{CLOSING}after\n")
     assert "old" not in text
     assert "| generate |" in text
+    page.write_text("no marks", encoding="utf-8")
+    with pytest.raises(ConfigError, match="nothing stands between"):
+        main(["-o", str(page), "-t", str(small_trace_folder)])
+    assert page.read_text(encoding="utf-8") == "no marks"
