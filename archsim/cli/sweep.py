@@ -18,6 +18,7 @@ from archsim.cli import CONTEXT_SETTINGS
 if TYPE_CHECKING:
     from archsim.sweep.definition import Sweep
     from archsim.sweep.driver import Report, Tally
+    from archsim.sweep.exploration import Exploration
     from archsim.sweep.figures import Objective
     from archsim.sweep.point import Outcome
 
@@ -151,6 +152,7 @@ def run_command(**given: Any) -> None:
                 "objective": given["best"], "where": list(given["where"]), "point": found,
             }  # fmt: skip
         click.echo(json.dumps(document, indent=1, allow_nan=False))
+        _check_any(exploration)
         return
     if shard is not None:
         done = len(exploration.points) - exploration.counts.get("waiting", 0)
@@ -167,6 +169,19 @@ def run_command(**given: Any) -> None:
             click.echo(f"  {path}")
     if missing:
         click.echo(f"without charts: {missing}", err=True)
+    _check_any(exploration)
+
+
+def _check_any(exploration: Exploration) -> None:
+    """Raises ConfigError if no point gave a result: a batch queue must not go on."""
+    from archsim.errors import ConfigError
+
+    points = exploration.points
+    waiting = exploration.counts.get("waiting", 0)
+    if points and not waiting and not exploration.counts.get("ok", 0):
+        raise ConfigError(
+            f"none of {len(points):,} points has a result; the first: {points[0].reason}"
+        )
 
 
 def _with_goal(sweep: Sweep, goal: str, where: Sequence[str]) -> Sweep:

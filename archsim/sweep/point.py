@@ -30,23 +30,21 @@ Status = Literal["ok", "invalid", "failed", "crashed", "timeout"]
 LASTING: tuple[Status, ...] = ("ok", "invalid")
 """What running again would give again."""
 
-_MODEL = ("config", "components", "datapath", "timing")
-_MODEL_FILES = ("compiled.py", "function.py", "ledger.py", "simulation.py", "result.py")
-_MODEL_OWN = ("figures.py", "point.py")
-
-
-_LOSS = ("config", "components", "datapath")
-_LOSS_FILES = (
-    "compiled.py", "function.py", "evaluation/accuracy.py", "evaluation/closed_loop.py",
-    "evaluation/direct_search.py", "workload/adapted.py", "workload/gpt2.py",
-    "workload/huggingface.py", "workload/tokenizer.py", "sweep/loss.py",
-)  # fmt: skip
+_SHARED = ("config", "components", "datapath", "workload")
+_MODEL = (*_SHARED, "timing")
+_MODEL_FILES = (
+    *("compiled.py", "function.py", "ledger.py", "simulation.py", "result.py"),
+    *("sweep/figures.py", "sweep/point.py"),
+)
+_LOSS = (*_SHARED, "evaluation")
+_LOSS_FILES = ("compiled.py", "function.py", "sweep/loss.py")
+"""Folders and files of code that decide a result or a loss, rather too many than too few."""
 
 
 @functools.cache
 def model_version() -> str:
     """A hash of the code that decides a result: results of other code are not reused."""
-    return _code_sha256(_MODEL, (*_MODEL_FILES, *(f"sweep/{name}" for name in _MODEL_OWN)))
+    return _code_sha256(_MODEL, _MODEL_FILES)
 
 
 @functools.cache

@@ -83,6 +83,13 @@ def test_export_list_and_merge(archsim: Archsim, tiny: Path, tmp_path: Path) -> 
     assert "array-dimensions" in archsim("sweep", "list").out
 
 
+def test_a_sweep_without_a_single_result_fails(archsim: Archsim) -> None:
+    ran = archsim("sweep", "--vary", "controller.clock=0.97GHz,1.03GHz", "--json")
+    assert ran.code == 2
+    assert "none of 2 points has a result" in ran.err
+    assert {point["status"] for point in json.loads(ran.out)["points"]} == {"invalid"}
+
+
 BAD = [
     (["sweep"], "give a FILE"),
     (["sweep", "nothing"], "no such sweep"),
