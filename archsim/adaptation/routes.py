@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from archsim.adaptation.adapt import adapt_model, set_threads
-from archsim.adaptation.recipe import Recipe
+from archsim.adaptation.recipe import Recipe, Statistic
 from archsim.adaptation.stages import Plan
 from archsim.config.hardware import load_hardware
 from archsim.evaluation.accuracy import evaluate_model
@@ -30,7 +30,7 @@ OPENING, CLOSING = "<!-- made by: python -m archsim.adaptation.routes -->", "<!-
 
 @dataclass(frozen=True)
 class Route:
-    """`seeds`: how many of them are worth running; a search that draws little needs fewer."""
+    """A plan, and how many steps of training it has in all."""
 
     name: str
     plan: Plan
@@ -44,13 +44,8 @@ def routes(steps: int, seed: int) -> Iterator[Route]:
     third = replace(distilled, steps=steps // 3)
     rest = replace(distilled, steps=steps - steps // 3, distillation=0.5, hidden=2.0)
 
-    def plan(stages: str, statistic: str = "current", **recipes: Recipe) -> Plan:
-        return Plan(
-            tuple(stages.split(",")),
-            recipes,
-            statistic="voltage" if statistic == "voltage" else "current",
-            seed=seed,
-        )
+    def plan(stages: str, statistic: Statistic = "current", **recipes: Recipe) -> Plan:
+        return Plan(tuple(stages.split(",")), recipes, statistic=statistic, seed=seed)
 
     yield Route("published", plan("linear,match", "voltage", linear=plain), steps)
     yield Route("(a) direct search", plan("basis,direct"), 0)
