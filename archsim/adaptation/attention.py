@@ -2,8 +2,8 @@
 
 Forward it is `archsim.datapath.attend_layer` (in float64 the same codes, a test holds that).
 Backward, quantisers pass gradients through; clamps pass them a little beyond their edges (half a
-quantiser step), so that what sits just outside can come back in. The work is done in panels of
-query rows, so that nothing of size (tokens, tokens) is touched above the diagonal.
+quantiser step), so that what sits just outside can come back in. The work is done sub-tile by
+sub-tile, as in the arrays, so that no query is multiplied with tokens that come after it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own idiom)
 
 from archsim.adaptation.recipe import Gradient
-from archsim.components.array import Run
+from archsim.components.array import SubTiles
 from archsim.components.head import Head
 from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import HardwareConfig
 from archsim.errors import ConfigError
 from archsim.evaluation.closed_loop import check_retention
-
-PANEL = 128
 
 LARGEST_EXPONENT = 60.0
 """Factors of decay stay within float32 up to here."""
@@ -97,10 +95,21 @@ class AnalogAttention:
         return [p * float(c[p]) * deviation ** (p - 1) for p in range(1, len(c))]
 
 
-def panels(tokens: int, window: int) -> list[tuple[int, int, int]]:
-    """(first column, first row, stop row) of every panel."""
-    starts = range(0, tokens, PANEL)
-    return [(max(0, s - window + 1), s, min(s + PANEL, tokens)) for s in starts]
+@dataclass(frozen=True)
+class Filling:
+    """Tokens `columns` stand in a sub-tile, and are in the window of queries `rows`."""
+
+    columns: slice
+    rows: slice
+
+
+def fillings(tiles: SubTiles, tokens: int) -> list[list[Filling]]:
+    """What each sub-tile holds in turn, as its columns are written anew."""
+    found: dict[int, list[Filling]] = {}
+    for run in tiles.runs(0, tokens):
+        rows = slice(run.first, min(tokens, run.stop - 1 + tiles.window))
+        found.setdefault(run.sub_tile, []).append(Filling(slice(run.first, run.stop), rows))
+    return list(found.values())
 
 
 class _Cells:
@@ -122,12 +131,12 @@ class _Cells:
         if model.products is not None:
             self.terms = self.terms.to(model.products)
 
-    def widen(self, x: Tensor, rows: slice) -> Tensor:
+    def widen(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
         """`x` (heads, rows, d) times the rows' part of the decay, once a power, side by side."""
         wide = x[:, :, None, :] * self.fade[rows, :, None].to(x.dtype)
         return wide.flatten(2).to(self.terms.dtype)
 
-    def narrow(self, wide: Tensor, rows: slice) -> Tensor:
+    def narrow(self, wide: Tensor, rows: slice = slice(None)) -> Tensor:
         """The sum over powers of (heads, rows, powers x d) times the rows' part of the decay."""
         if self.powers == 1:
             return wide * self.fade[rows]
@@ -158,13 +167,12 @@ def _edge(quantiser: Quantiser) -> float | None:
     return quantiser.high * (1 + 1 / (quantiser.levels - 1))
 
 
-def _sum_of_codes(x: Tensor, quantiser: Quantiser) -> Tensor:
-    """`quantise` of `x` (which is overwritten) summed over its first axis."""
+def _codes(x: Tensor, quantiser: Quantiser) -> Tensor:
+    """The codes of `x` (which is overwritten); `x` itself without levels."""
     if quantiser.levels is None:
-        return x.sum(dim=0)
+        return x
     span, steps = quantiser.high - quantiser.low, quantiser.levels - 1
-    codes = x.clamp_(quantiser.low, quantiser.high).mul_(steps).div_(span).round_()
-    return codes.sum(dim=0) * span / steps
+    return x.clamp_(quantiser.low, quantiser.high).mul_(steps).div_(span).round_()
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:
@@ -177,84 +185,86 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, model: AnalogAttention) -> Tensor:
-        head, tiles = model.head, model.head.sub_tiles
+        head, output = model.head, model.head.output_converter
         quantisers = (head.pulse_generator.quantiser, head.write_path.quantiser)
         pulses = quantise(q, quantisers[0])
         keys = _Cells(quantise(k, quantisers[1]), model)
         values = _Cells(quantise(v, quantisers[1]), model)
+        queries = keys.widen(pulses)
+        mid_rail = keys.constant * pulses.sum(dim=2, keepdim=True) if keys.constant else None
         total = torch.zeros_like(q)
-        scores, clipped = [], []
-        for first, start, stop in panels(q.shape[1], tiles.window):
-            rows, columns = slice(start, stop), slice(first, stop)
-            wide = keys.widen(pulses[:, rows], rows)
-            score = _times(wide, keys.terms[:, columns].mT)
-            if keys.constant:
-                score += keys.constant * pulses[:, rows].sum(dim=2, keepdim=True).to(score.dtype)
-            score.masked_fill_(hidden(start, stop, first, tiles.window), -torch.inf)
-            widths = F.hardtanh_(score / head.score_converter.saturation, 0.0, 1.0)
-            runs = tiles.runs(first, stop)
-            normal = sub_tile_currents(widths, values, runs, rows, first)
-            normal /= head.output_converter.saturation
-            clipped.append(normal.to(values.terms.dtype, copy=True))
-            total[:, rows] = _sum_of_codes(normal, head.output_converter.quantiser)
-            scores.append(score)
-        ctx.model, ctx.scores, ctx.clipped = model, scores, clipped
-        ctx.keys, ctx.values = keys, values
-        ctx.save_for_backward(pulses, *(_passes(x, z) for x, z in _scaled(q, k, v, quantisers)))
+        widths, clipped = [], []
+        for tile in fillings(head.sub_tiles, q.shape[1]):
+            seen = slice(tile[0].rows.start, tile[-1].rows.stop)
+            current = q.new_zeros(q.shape[0], seen.stop - seen.start, q.shape[2])
+            for part in tile:
+                score = _times(queries[:, part.rows], keys.terms[:, part.columns].mT)
+                if mid_rail is not None:
+                    score += mid_rail[:, part.rows].to(score.dtype)
+                width = F.hardtanh_(score.div_(head.score_converter.saturation), 0.0, 1.0)
+                _hide(width, part, head.sub_tiles.window)
+                widths.append(width)
+                wide = _times(width, values.terms[:, part.columns])
+                local = _within(part.rows, seen)
+                current[:, local] += values.narrow(wide, part.rows)
+                if values.constant:
+                    on = width.sum(dim=2, keepdim=True, dtype=current.dtype)
+                    current[:, local] += values.constant * on
+            current /= output.saturation
+            clipped.append(current.to(values.terms.dtype, copy=True))
+            total[:, seen] += _codes(current, output.quantiser)
+        if output.quantiser.levels is not None:
+            total *= output.quantiser.high - output.quantiser.low
+            total /= output.quantiser.levels - 1
+        ctx.model, ctx.widths, ctx.clipped = model, widths, clipped
+        ctx.keys, ctx.values, ctx.queries = keys, values, queries
+        ctx.save_for_backward(*(_passes(x, z) for x, z in _scaled(q, k, v, quantisers)))
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = gradients
         model: AnalogAttention = ctx.model
-        head, tiles = model.head, model.head.sub_tiles
-        pulses, *masks = ctx.saved_tensors
-        keys, values = ctx.keys, ctx.values
-        grad_q, grad_keys, grad_values = (
-            torch.zeros_like(pulses),
-            torch.zeros(keys.terms.shape, dtype=grad.dtype),
-            torch.zeros(values.terms.shape, dtype=grad.dtype),
+        head = model.head
+        keys, values, queries = ctx.keys, ctx.values, ctx.queries
+        grad_queries, grad_keys, grad_values = (
+            torch.zeros(cells.terms.shape, dtype=grad.dtype) for cells in (keys, keys, values)
         )
-        full, edge = head.score_converter.saturation, _edge(head.output_converter.quantiser)
-        for panel, (first, start, stop) in enumerate(panels(grad.shape[1], tiles.window)):
-            rows, columns = slice(start, stop), slice(first, stop)
-            score, normal = ctx.scores[panel], ctx.clipped[panel]
-            widths = F.hardtanh_(score / full, 0.0, 1.0)
-            incoming = (grad[:, rows] / head.output_converter.saturation).to(normal.dtype)
-            grad_widths = torch.empty_like(score)
-            runs = tiles.runs(first, stop)
-            used = used_sub_tiles(runs)
-            by_tile: dict[int, tuple[Tensor, Tensor | None]] = {}
-            for run in runs:
-                if run.sub_tile not in by_tile:
-                    inner = incoming
-                    if edge is not None:
-                        inner = _between(incoming, normal[used.index(run.sub_tile)], -edge, edge)
-                    constant = (
-                        values.constant * inner.sum(2, keepdim=True) if values.constant else None
-                    )
-                    by_tile[run.sub_tile] = values.widen(inner, rows), constant
-                wide, constant = by_tile[run.sub_tile]
-                local = slice(run.first - first, run.stop - first)
-                tokens = slice(run.first, run.stop)
-                part = _times(wide, values.terms[:, tokens].mT)
-                grad_widths[:, :, local] = part if constant is None else part.add_(constant)
-                grad_values[:, tokens] += torch.bmm(widths[:, :, local].mT, wide)
-            # HardSigmoid: nothing passes from hidden columns (-inf) or beyond the clamp
-            grad_score = _between(grad_widths, score, 0.0, full)
-            grad_q[:, rows] += keys.narrow(_times(grad_score, keys.terms[:, columns]), rows)
-            if keys.constant:
-                grad_q[:, rows] += keys.constant * grad_score.sum(dim=2, keepdim=True)
-            wide = keys.widen(pulses[:, rows], rows)
-            grad_keys[:, columns] += torch.bmm(grad_score.mT, wide)
-        grad_q /= full
-        grad_keys /= full
+        grad_on = grad.new_zeros(*grad.shape[:2], 1)
+        edge = _edge(head.output_converter.quantiser)
+        incoming = (grad / head.output_converter.saturation).to(values.terms.dtype)
+        widths = iter(ctx.widths)
+        tiles = fillings(head.sub_tiles, grad.shape[1])
+        for tile, clipped in zip(tiles, ctx.clipped, strict=True):
+            seen = slice(tile[0].rows.start, tile[-1].rows.stop)
+            inner = incoming[:, seen]
+            if edge is not None:
+                inner = _between(inner, clipped, -edge, edge)
+            all_wide = values.widen(inner, seen)
+            for part in tile:
+                width, wide = next(widths), all_wide[:, _within(part.rows, seen)]
+                grad_width = _times(wide, values.terms[:, part.columns].mT)
+                if values.constant:
+                    local = inner[:, _within(part.rows, seen)]
+                    grad_width += values.constant * local.sum(2, keepdim=True)
+                grad_values[:, part.columns] = torch.bmm(width.mT, wide)
+                # HardSigmoid: nothing passes at a clamp, and hidden columns are at the lower one
+                grad_score = _between(grad_width, width, 0.0, 1.0)
+                grad_queries[:, part.rows] += _times(grad_score, keys.terms[:, part.columns])
+                grad_keys[:, part.columns] = torch.bmm(grad_score.mT, queries[:, part.rows])
+                if keys.constant:
+                    grad_on[:, part.rows] += grad_score.sum(2, keepdim=True, dtype=grad.dtype)
+        grad_q = keys.narrow(grad_queries)
+        if keys.constant:
+            grad_q += keys.constant * grad_on
+        full = head.score_converter.saturation
         results = (
-            grad_q,
-            keys.gradient(grad_keys, model),
+            grad_q.div_(full),
+            keys.gradient(grad_keys.div_(full), model),
             values.gradient(grad_values, model),
         )
-        return *(x if m is None else x * m for x, m in zip(results, masks, strict=True)), None
+        passes = ctx.saved_tensors
+        return *(x if m is None else x * m for x, m in zip(results, passes, strict=True)), None
 
 
 def _scaled(
@@ -263,28 +273,14 @@ def _scaled(
     return [(q, quantisers[0]), (k, quantisers[1]), (v, quantisers[1])]
 
 
-def hidden(start: int, stop: int, first: int, window: int) -> Tensor:
-    """Where token j of [first, stop) is not in the window of token i of [start, stop)."""
-    age = torch.arange(start, stop)[:, None] - torch.arange(first, stop)
-    return (age < 0) | (age >= window)
+def _within(rows: slice, seen: slice) -> slice:
+    """`rows` counted from the first of `seen`."""
+    return slice(rows.start - seen.start, rows.stop - seen.start)
 
 
-def used_sub_tiles(runs: Sequence[Run]) -> list[int]:
-    return sorted({run.sub_tile for run in runs})
-
-
-def sub_tile_currents(
-    widths: Tensor, values: _Cells, runs: Sequence[Run], rows: slice, first: int
-) -> Tensor:
-    """Currents of the V arrays in uA, (sub-tiles used, heads, rows, d) (FACTS 2.7)."""
-    used = used_sub_tiles(runs)
-    currents: dict[int, Tensor] = {}
-    for run in runs:
-        local = widths[:, :, run.first - first : run.stop - first]
-        wide = _times(local, values.terms[:, run.first : run.stop])
-        current = values.narrow(wide, rows)
-        if values.constant:
-            current += values.constant * local.sum(dim=2, keepdim=True)
-        known = currents.get(run.sub_tile)
-        currents[run.sub_tile] = current if known is None else known + current
-    return torch.stack([currents[tile] for tile in used])
+def _hide(widths: Tensor, part: Filling, window: int) -> None:
+    """Set to 0 where a token is not in a query's window: at most a triangle at either end."""
+    columns = torch.arange(part.columns.start, part.columns.stop)
+    for rows in (slice(0, len(columns)), slice(window, None)):  # not yet written; gone
+        age = torch.arange(part.rows.start, part.rows.stop)[rows, None] - columns
+        widths[:, rows].masked_fill_((age < 0) | (age >= window), 0.0)

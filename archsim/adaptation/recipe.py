@@ -15,12 +15,16 @@ Statistic = Literal["voltage", "current"]
 """What scaler matching brings back for k and v: the published one, or their cells' currents."""
 
 
+Optimiser = Literal["adamw", "muon"]
+"""Of the matrices: AdamW, or steps made orthogonal (Muon); all else is AdamW's."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a stage is trained.
 
-    `windows` x `tokens` tokens a step; AdamW with linear warm-up, then cosine from `rate` to
-    `final_rate`; scalers learn at `scaler_rate` times the rate. `distillation` is the weight of the
+    `windows` x `tokens` tokens a step; linear warm-up, then cosine from `rate` to `final_rate`;
+    scalers learn at `scaler_rate` times the rate. `distillation` is the weight of the
     divergence from the software model's predictions in the loss (0: none, 1: nothing else);
     `hidden` weighs, on top, the share of variance by which hidden states after each layer miss the
     software model's.
@@ -32,6 +36,7 @@ class Recipe:
     rate: float = 6e-4
     final_rate: float = 6e-5
     warm_up: int = 20
+    optimiser: Optimiser = "adamw"
     scaler_rate: float = 0.3
     weight_decay: float = 0.1
     distillation: float = 0.0

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (torch's own idiom)
 
 from archsim.adaptation.model import AnalogKernel
+from archsim.adaptation.prediction_loss import prediction_loss
 from archsim.adaptation.recipe import Recipe
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.files import atomic_path
@@ -58,29 +58,19 @@ class Language:
     hidden: float = 0.0
 
     def __call__(self, model: Gpt2, kernel: AnalogKernel | None, batch: Batch) -> Tensor:
-        inputs, targets = batch.ids[:, :-1], batch.ids[:, 1:]
+        inputs, targets = batch.ids[:, :-1], batch.ids[:, 1:].flatten()
+        weight, matrix = batch.weight.flatten(), model.wte.weight
         if self.teacher is None or self.distillation == self.hidden == 0.0:
-            return self._next_token(model(inputs, kernel=kernel), targets, batch.weight)
-        with listening(_blocks(model)) as states:
-            logits = model(inputs, kernel=kernel)
-        with torch.no_grad(), listening(_blocks(self.teacher)) as wanted_states:
-            wanted = F.log_softmax(self.teacher(inputs).float().flatten(0, 1), dim=-1)
-        divergence = F.kl_div(
-            F.log_softmax(logits.float().flatten(0, 1), dim=-1),
-            wanted,
-            reduction="batchmean",
-            log_target=True,
-        )
-        loss = (1 - self.distillation) * self._next_token(logits, targets, batch.weight)
-        loss = loss + self.distillation * divergence
-        pairs = zip(states, wanted_states, strict=True)
+            states = model.states(inputs, kernel=kernel).flatten(0, 1)
+            return prediction_loss(states, matrix, targets, weight)
+        with listening(_blocks(model)) as heard:
+            states = model.states(inputs, kernel=kernel).flatten(0, 1)
+        with torch.no_grad(), listening(_blocks(self.teacher)) as wanted_heard:
+            wanted = self.teacher.states(inputs).flatten(0, 1), self.teacher.wte.weight
+        loss = prediction_loss(states, matrix, targets, weight, wanted, self.distillation)
+        pairs = zip(heard, wanted_heard, strict=True)
         missed = [missed_share(found, aim) for (_, found), (_, aim) in pairs]
         return loss + self.hidden * torch.stack(missed).mean()
-
-    def _next_token(self, logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-        flat = logits.float().flatten(0, 1)
-        losses = F.cross_entropy(flat, targets.flatten(), reduction="none")
-        return (losses * (weight / weight.sum()).flatten()).sum()
 
 
 @dataclass(frozen=True)
@@ -136,25 +126,39 @@ def draw(recipe: Recipe, corpus: NDArray[np.uint16], vocabulary: int, step: int)
     return Batch(torch.from_numpy(ids), torch.from_numpy(weight))
 
 
-def parameter_groups(
+Optimisers = dict[str, torch.optim.Optimizer]
+"""By the name under which a checkpoint keeps their state."""
+
+
+def optimisers(
     model: Gpt2, kernel: AnalogKernel | None, recipe: Recipe, trained: Callable[[str], bool]
-) -> list[dict[str, Any]]:
-    """Weight decay on matrices only; scalers with their own rate."""
-    chosen = [p for name, p in model.named_parameters() if trained(name)]
+) -> Optimisers:
+    """Of what is `trained`. Weight decay on matrices only; scalers with their own rate.
+
+    Muon's steps are scaled to the size of AdamW's, so that one rate serves both; embeddings are
+    tables, not matrices, and stay with AdamW.
+    """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trained(name))
-    groups = [
-        {
-            "params": [p for p in chosen if p.ndim >= 2],
-            "weight_decay": recipe.weight_decay,
-            "scale": 1.0,
-        },
-        {"params": [p for p in chosen if p.ndim < 2], "weight_decay": 0.0, "scale": 1.0},
-    ]
+    chosen = [(name, p) for name, p in model.named_parameters() if trained(name)]
+    matrices = [p for name, p in chosen if p.ndim >= 2 and blocks_only(name)]
+    tables = [p for name, p in chosen if p.ndim >= 2 and not blocks_only(name)]
+    decay: dict[str, Any] = {"weight_decay": recipe.weight_decay, "scale": 1.0}
+    groups = [{"params": [p for _, p in chosen if p.ndim < 2], "weight_decay": 0.0, "scale": 1.0}]
+    found: Optimisers = {}
+    if recipe.optimiser == "muon":
+        found["muon"] = torch.optim.Muon(
+            [{"params": matrices, **decay}], lr=recipe.rate, adjust_lr_fn="match_rms_adamw"
+        )
+        groups.append({"params": tables, **decay})
+    else:
+        groups.append({"params": matrices + tables, **decay})
     if kernel is not None:
         scalers = list(kernel.scalers.parameters())
         groups.append({"params": scalers, "weight_decay": 0.0, "scale": recipe.scaler_rate})
-    return groups
+    groups = [group for group in groups if group["params"]]
+    found["optimiser"] = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.95))
+    return found
 
 
 def attention_only(name: str) -> bool:
@@ -239,12 +243,10 @@ def train(
     The same inputs and thread count give the same weights, resumed from `checkpoint` or not.
     """
     report = progress or (lambda step, done, total: None)
-    optimiser = torch.optim.AdamW(
-        parameter_groups(model, kernel, recipe, trained), lr=recipe.rate, betas=(0.9, 0.95)
-    )
+    found = optimisers(model, kernel, recipe, trained)
     curve: Curve = []
     before, began = 0.0, time.monotonic()
-    parts: dict[str, Any] = {"model": model, "optimiser": optimiser}
+    parts: dict[str, Any] = {"model": model, **found}
     if kernel is not None:
         parts["scalers"] = kernel.scalers
     state = checkpoint.load() if checkpoint else None
@@ -253,18 +255,21 @@ def train(
             part.load_state_dict(state[key])
         curve = [(int(step), float(loss)) for step, loss in state["curve"]]
         before = float(state.get("seconds", math.nan))
+    groups = [group for each in found.values() for group in each.param_groups]
     for step in range(len(curve), recipe.steps):
         report(name, step, recipe.steps)
-        for group in optimiser.param_groups:
+        for group in groups:
             group["lr"] = recipe.learning_rate(step) * group["scale"]
         batch = draw(recipe, corpus, model.shape.vocab_size, step)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bfloat16):
             loss = objective(model, kernel, batch)
-        optimiser.zero_grad(set_to_none=True)
+        for each in found.values():
+            each.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        for group in optimiser.param_groups:  # scalers apart: their gradients are sums over all
+        for group in groups:  # scalers apart: their gradients are sums over all
             torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
-        optimiser.step()
+        for each in found.values():
+            each.step()
         curve.append((step + 1, float(loss.detach())))
         done = step + 1
         if checkpoint and (done % every == 0 or done == recipe.steps):

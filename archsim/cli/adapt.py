@@ -12,7 +12,7 @@ import click
 from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
-    from archsim.adaptation.recipe import Statistic
+    from archsim.adaptation.recipe import Optimiser, Statistic
     from archsim.adaptation.stages import Plan
 
 DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
@@ -55,6 +55,16 @@ DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
 @click.option("--linear-steps", type=int, default=1000, show_default=True)
 @click.option("--tune-steps", type=int, default=400, show_default=True)
 @click.option("--rate", type=float, default=6e-4, show_default=True, help="Peak learning rate.")
+@click.option(
+    "--tune-rate", type=float, help="Peak learning rate of tune (default: a quarter of --rate)."
+)
+@click.option(
+    "--optimiser",
+    type=click.Choice(["adamw", "muon"]),
+    default="muon",
+    show_default=True,
+    help="Of the matrices; published is adamw.",
+)
 @click.option(
     "--distillation",
     type=float,
@@ -123,6 +133,8 @@ def command(
     linear_steps: int,
     tune_steps: int,
     rate: float,
+    tune_rate: float | None,
+    optimiser: Optimiser,
     distillation: float,
     hidden: float,
     scaler_rate: float,
@@ -167,6 +179,8 @@ def command(
         {"transfer": transfer_steps, "linear": linear_steps, "tune": tune_steps},
         {
             "rate": rate,
+            "tune_rate": rate / 4 if tune_rate is None else tune_rate,
+            "optimiser": optimiser,
             "distillation": distillation,
             "hidden": hidden,
             "scaler_rate": scaler_rate,
@@ -221,19 +235,21 @@ def _plan(
             raise click.UsageError(f"--{name}-steps {count}: must be at least 1")
     if settings["windows"] < 1:
         raise click.UsageError("--batch: must be at least 1")
-    if not 0 < settings["rate"] < 1:
-        raise click.UsageError("--rate: must lie between 0 and 1")
+    for name in ("rate", "tune_rate"):
+        if not 0 < settings[name] < 1:
+            raise click.UsageError(f"--{name.replace('_', '-')}: must lie between 0 and 1")
     if not 0 <= settings["distillation"] <= 1:
         raise click.UsageError("--distillation: must lie between 0 and 1")
     for name in ("hidden", "scaler_rate"):
         if not 0 <= settings[name] <= 1000:
             raise click.UsageError(f"--{name.replace('_', '-')}: must lie between 0 and 1000")
-    rate = cast(float, settings.pop("rate"))
+    rate, tune_rate = (cast(float, settings.pop(name)) for name in ("rate", "tune_rate"))
     recipes = {
         name: Recipe(steps=count, rate=rate, final_rate=rate / 10, **settings)
         for name, count in steps.items()
     }
     recipes["transfer"] = replace(recipes["transfer"], distillation=0.0, hidden=0.0)
+    recipes["tune"] = replace(recipes["tune"], rate=tune_rate, final_rate=tune_rate / 10)
     # the control sees as many batches as the stages that learn language
     total = sum(steps[name] for name in ("linear", "tune") if name in chosen)
     recipes["control"] = replace(

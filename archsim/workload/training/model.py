@@ -191,9 +191,14 @@ class Gpt2(nn.Module):
 
     def forward(self, ids: Tensor, offset: int = 0, kernel: Kernel | None = None) -> Tensor:
         """Logits; `kernel` replaces the softmax attention."""
+        logits: Tensor = F.linear(self.states(ids, offset, kernel), self.wte.weight)
+        return logits
+
+    def states(self, ids: Tensor, offset: int = 0, kernel: Kernel | None = None) -> Tensor:
+        """What the embeddings turn into logits: (batch, tokens, embedding)."""
         positions = torch.arange(offset, offset + ids.shape[1], device=ids.device)
         x = self.wte(ids) + self.wpe(positions)  # (batch, tokens, embedding)
         for layer, block in enumerate(self.h):
             x = block(x, layer, kernel)
-        logits: Tensor = F.linear(self.ln_f(x), self.wte.weight)
-        return logits
+        last: Tensor = self.ln_f(x)
+        return last
