@@ -40,7 +40,7 @@ class Route:
 def routes(steps: int, seed: int) -> Iterator[Route]:
     """The routes, each with `steps` steps of training or none."""
     plain = Recipe(steps, seed=seed)
-    distilled = replace(plain, rate=1e-3, final_rate=1e-4, scaler_rate=2.0)
+    distilled = replace(plain, rate=2.5e-3, final_rate=2.5e-4, scaler_rate=2.0, optimiser="muon")
     third = replace(distilled, steps=steps // 3)
     rest = replace(distilled, steps=steps - steps // 3, distillation=0.5, hidden=2.0)
 
@@ -81,7 +81,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--windows", type=int, default=4, help="of unseen text")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/studies/routes.md"))
     arguments = parser.parse_args(words)
     set_threads(arguments.threads)
