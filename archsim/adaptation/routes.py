@@ -19,7 +19,8 @@ import numpy as np
 from archsim.adaptation.adapt import adapt_model, set_threads
 from archsim.adaptation.recipe import Recipe, Statistic
 from archsim.adaptation.stages import Plan
-from archsim.config.hardware import load_hardware
+from archsim.config.hardware import Hardware, load_hardware
+from archsim.config.loading import parse_assignments
 from archsim.evaluation.accuracy import evaluate_model
 from archsim.files import renew_marked
 from archsim.workload.adapted import shipped_text
@@ -58,10 +59,10 @@ def routes(steps: int, seed: int) -> Iterator[Route]:
     )
 
 
-def measure(route: Route, model: Path, text: str, windows: int) -> tuple[float, float]:
-    """(nats above the software model on unseen text, minutes of processor time)."""
-    hardware = load_hardware()
-    unseen = shipped_text()
+def measure(
+    route: Route, model: Path, hardware: Hardware, text: str, unseen: Path, windows: int
+) -> tuple[float, float]:
+    """(nats above the software model on the unseen text, minutes of processor time)."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / model.resolve().name
         began = time.process_time()
@@ -78,6 +79,8 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("traces/reference-model"))
     parser.add_argument("--text", type=Path, required=True, help="folder of .txt to learn from")
+    parser.add_argument("--unseen", type=Path, default=shipped_text(), help="text to measure on")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--windows", type=int, default=4, help="of unseen text")
@@ -85,12 +88,15 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/studies/routes.md"))
     arguments = parser.parse_args(words)
     set_threads(arguments.threads)
+    hardware = load_hardware(overrides=parse_assignments(arguments.set))
     text = "\n".join(read_text(path) for path in sorted(arguments.text.glob("*.txt")))
     found: dict[str, list[tuple[float, float]]] = {}
     steps: dict[str, int] = {}
     for seed in range(arguments.seeds):
         for route in routes(arguments.steps, seed):
-            result = measure(route, arguments.model, text, arguments.windows)
+            result = measure(
+                route, arguments.model, hardware, text, arguments.unseen, arguments.windows
+            )
             found.setdefault(route.name, []).append(result)
             steps[route.name] = route.steps
             print(f"seed {seed}, {route.name}: +{result[0]:.3f} nats, {result[1]:.1f} min")
