@@ -96,20 +96,26 @@ def command(
     layer_range = _layer_range(layers)
     place = _layer_and_head(explain_head or "0:0")
 
-    from archsim.api import simulate
-    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
-    from archsim.config.loading import parse_assignments
-    from archsim.evaluation.trace_loop import trace_in_loop
-    from archsim.report.explain import check_place, explain
-    from archsim.report.files import check_folder, default_folder, whole_document, write_result
-    from archsim.simulation import known_tokens
+    from concurrent.futures import ThreadPoolExecutor
+
     from archsim.workload.trace import default_trace_name, load_trace
 
-    hardware = load_hardware(
-        DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
-    )
     name = default_trace_name() if trace_name is None else trace_name
-    trace = load_trace(name).select(tokens, layer_range)
+    with ThreadPoolExecutor(1) as beside:  # gone before the run, which may fork
+        loading = beside.submit(load_trace, name)
+
+        from archsim.api import simulate
+        from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
+        from archsim.config.loading import parse_assignments
+        from archsim.evaluation.trace_loop import trace_in_loop
+        from archsim.report.explain import check_place, explain
+        from archsim.report.files import check_folder, default_folder, whole_document, write_result
+        from archsim.simulation import known_tokens
+
+        hardware = load_hardware(
+            DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
+        )
+        trace = loading.result().select(tokens, layer_range)
     if output is not None and not output.strip():
         raise click.UsageError("output folder: an empty name")
     folder = None if output is None else Path(output)

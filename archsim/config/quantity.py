@@ -1,7 +1,7 @@
 """Physical quantities: text with a unit at the edge, one SI float inside.
 
 ``Annotated[float, Quantity(...)]`` is the only way a unit enters a config. pint does the
-arithmetic, behind a strict pattern: pint evaluates expressions, and ``2**2**2**2**2 s`` hangs it.
+arithmetic of all but the plainest units, behind a strict pattern: pint evaluates expressions, and ``2**2**2**2**2 s`` hangs it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,27 @@ byte = 8 * bit = B
 """
 """What hardware is described in. pint's own list of a thousand units takes it 0.3 s to read."""
 
+POWERS_OF_TEN = {
+    "s": {"s": 0, "ms": -3, "us": -6, "ns": -9, "ps": -12},
+    "Hz": {"Hz": 0, "kHz": 3, "MHz": 6, "GHz": 9},
+    "V": {"V": 0, "mV": -3},
+    "A": {"A": 0, "mA": -3, "uA": -6, "nA": -9},
+    "A/V": {"A/V": 0, "uA/V": -6, "nA/V": -9},
+    "A/V^2": {"A/V^2": 0, "uA/V^2": -6, "nA/V^2": -9},
+    "A/V^3": {"A/V^3": 0, "uA/V^3": -6, "nA/V^3": -9},
+    "F": {"F": 0, "pF": -12, "fF": -15, "aF": -18},
+    "J": {"J": 0, "nJ": -9, "pJ": -12, "fJ": -15, "aJ": -18},
+    "W": {"W": 0, "mW": -3, "uW": -6, "nW": -9},
+    "m^2": {"m^2": 0, "mm^2": -6, "um^2": -12, "nm^2": -18},
+    "MAC/s": {"GMAC/s": 9, "TMAC/s": 12},
+    "FLOP/s": {"GFLOP/s": 9, "TFLOP/s": 12},
+    "byte": {"byte": 0, "kB": 3, "MB": 6, "GB": 9},
+    "byte/s": {"GB/s": 9, "TB/s": 12},
+    "J/byte": {"J/byte": 0, "pJ/byte": -12},
+}
+"""What most configs are written in, by the unit it is kept in: read without loading pint, which
+takes longer than all the rest of a config. Every entry is what pint finds (a test)."""
+
 
 @functools.cache
 def _registry() -> pint.UnitRegistry[Any]:
@@ -93,19 +114,29 @@ def parse_quantity(text: str, unit: str) -> float:
     example = EXAMPLES.get(unit, f"1 {unit}")
     if match is None:
         raise ValueError(f"cannot read {text[:60]!r} as a number with a unit, like {example!r}")
-    import pint
-
-    registry = _registry()
-    try:
-        given = registry.Unit(match[2])
-        value = float(registry.Quantity(Decimal(match[1]), given).to(unit).magnitude)
-    except pint.DimensionalityError:
-        raise ValueError(f"{text!r} has the wrong unit: expected a unit of {unit}") from None
-    except (pint.PintError, ArithmeticError, AssertionError, TypeError, AttributeError, ValueError):
-        raise ValueError(f"unknown unit {match[2]!r} in {text!r}; like {example!r}") from None
+    exponent = POWERS_OF_TEN.get(unit, {}).get(match[2])
+    if exponent is None:
+        value = _converted(text, match[1], match[2], unit)
+    else:
+        value = float(Decimal(match[1]).scaleb(exponent))
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is not finite")
     return value
+
+
+def _converted(text: str, number: str, given_unit: str, unit: str) -> float:
+    """`number` of one unit in another, by pint; ValueError as in `parse_quantity`."""
+    import pint
+
+    example = EXAMPLES.get(unit, f"1 {unit}")
+    registry = _registry()
+    try:
+        given = registry.Unit(given_unit)
+        return float(registry.Quantity(Decimal(number), given).to(unit).magnitude)
+    except pint.DimensionalityError:
+        raise ValueError(f"{text!r} has the wrong unit: expected a unit of {unit}") from None
+    except (pint.PintError, ArithmeticError, AssertionError, TypeError, AttributeError, ValueError):
+        raise ValueError(f"unknown unit {given_unit!r} in {text!r}; like {example!r}") from None
 
 
 def split_quantity(text: str) -> tuple[float, str]:

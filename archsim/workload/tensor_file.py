@@ -47,10 +47,10 @@ class TensorFile:
     path: Path
     tensors: Mapping[str, StoredTensor]
 
-    def read(self, name: str) -> NDArray[Any]:
+    def read(self, name: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The tensor `name` as a numpy array, bfloat16 widened to float32 (exact).
 
-        Raises CorruptInputError for a dtype that holds no weights and for a file that shrank.
+        `out`, contiguous and of its shape and dtype, is filled and returned. Raises CorruptInputError for a dtype that holds no weights and for a file that shrank.
         """
         entry = self.tensors[name]
         if entry.dtype not in _READABLE:
@@ -58,16 +58,26 @@ class TensorFile:
                 f"{self.path}: tensor {one_line(name, 80)!r} has dtype {entry.dtype}, "
                 f"readable are {', '.join(_READABLE)}"
             )
-        count = int(np.prod(entry.shape, dtype=np.int64))
+        raw = out
+        if raw is None or entry.dtype == "BF16":
+            raw = np.empty(entry.shape, _READABLE[entry.dtype])
         try:
-            flat = np.fromfile(self.path, _READABLE[entry.dtype], count, offset=entry.offset)
+            with self.path.open("rb", buffering=0) as stream:
+                stream.seek(entry.offset)
+                left = memoryview(raw).cast("B") if raw.size else memoryview(b"")
+                while left and (got := stream.readinto(left)):
+                    left = left[got:]
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be read ({error.strerror})") from None
-        if flat.size != count:
+        if left:
             raise CorruptInputError(f"{self.path}: truncated while it was read; copy it again")
-        if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
-            flat = (flat.astype(np.uint32) << 16).view(np.float32)
-        return flat.reshape(entry.shape)
+        if entry.dtype != "BF16":
+            return raw
+        wide = (raw.astype(np.uint32) << 16).view(np.float32)  # the upper half of a float32
+        if out is None:
+            return wide
+        out[...] = wide
+        return out
 
 
 def open_tensors(path: Path, limits: Limits) -> TensorFile:

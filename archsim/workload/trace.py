@@ -402,7 +402,7 @@ def _read_layers(data: TensorFile, tensor: str, manifest: Manifest) -> NDArray[A
     shape = (shapes.layers, shapes.heads, shapes.tokens, shapes.head_dim)
     result = np.empty(shape, manifest.content.dtype)
     for layer in range(shapes.layers):
-        result[layer] = data.read(f"layers.{layer}.{tensor}")
+        data.read(f"layers.{layer}.{tensor}", out=result[layer])
         check_finite(result[layer], f"{data.path}: layer {layer}, {tensor}")
     return read_only(result)
 
