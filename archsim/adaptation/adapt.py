@@ -95,13 +95,15 @@ def adapt_model(
         check_trainable(hardware.config, positions)
     recipes = {n: replace(r, tokens=min(r.tokens, positions)) for n, r in plan.recipes.items()}
     plan = replace(plan, recipes=recipes)
-    ids, text_sha256 = _encode(folder, texts, base.config.n_positions)
+    ids, text_sha256 = encode_texts(folder, texts, base.config.n_positions)
     traced = [int(i) for i in ids[: plan.trace_tokens]]
     if trace_text is not None:
         traced = load_tokenizer(folder).encode(trace_text)[: plan.trace_tokens]
     if not traced:
         raise ConfigError("trace text: is empty")
-    calibration = _calibration(ids, base.config.n_positions, plan.calibration_windows, plan.seed)
+    calibration = calibration_windows(
+        ids, base.config.n_positions, plan.calibration_windows, plan.seed
+    )
     base_sha256 = checkpoint_sha256(folder)
     drawn = [plan.seed] if plan.seed else []
     history = fingerprint(
@@ -157,7 +159,9 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _encode(folder: Path, texts: Sequence[str], positions: int) -> tuple[NDArray[np.uint16], str]:
+def encode_texts(
+    folder: Path, texts: Sequence[str], positions: int
+) -> tuple[NDArray[np.uint16], str]:
     """Token ids of all texts, one after another, and the hash of the texts."""
     tokenizer = load_tokenizer(folder)
     digest = hashlib.sha256()
@@ -175,7 +179,9 @@ def _encode(folder: Path, texts: Sequence[str], positions: int) -> tuple[NDArray
     return np.asarray(stream, kind), digest.hexdigest()
 
 
-def _calibration(ids: NDArray[Any], positions: int, count: int, seed: int) -> NDArray[np.int64]:
+def calibration_windows(
+    ids: NDArray[Any], positions: int, count: int, seed: int
+) -> NDArray[np.int64]:
     """`count` windows of positions + 1 tokens; evenly over the text for seed 0, else drawn."""
     last = len(ids) - positions - 1
     count = min(count, (len(ids) - 1) // positions)

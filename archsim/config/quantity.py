@@ -1,7 +1,8 @@
 """Physical quantities: text with a unit at the edge, one SI float inside.
 
 ``Annotated[float, Quantity(...)]`` is the only way a unit enters a config. pint does the
-arithmetic of all but the plainest units, behind a strict pattern: pint evaluates expressions, and ``2**2**2**2**2 s`` hangs it.
+arithmetic of all but the plainest units, behind a strict pattern: pint evaluates expressions, and
+``2**2**2**2**2 s`` hangs it.
 """
 
 from __future__ import annotations

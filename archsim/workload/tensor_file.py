@@ -50,7 +50,8 @@ class TensorFile:
     def read(self, name: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The tensor `name` as a numpy array, bfloat16 widened to float32 (exact).
 
-        `out`, contiguous and of its shape and dtype, is filled and returned. Raises CorruptInputError for a dtype that holds no weights and for a file that shrank.
+        `out`, contiguous and of its shape and dtype, is filled and returned. Raises
+        CorruptInputError for a dtype that holds no weights and for a file that shrank.
         """
         entry = self.tensors[name]
         if entry.dtype not in _READABLE:
@@ -64,7 +65,7 @@ class TensorFile:
         try:
             with self.path.open("rb", buffering=0) as stream:
                 stream.seek(entry.offset)
-                left = memoryview(raw).cast("B") if raw.size else memoryview(b"")
+                left = raw.data.cast("B") if raw.size else memoryview(b"")
                 while left and (got := stream.readinto(left)):
                     left = left[got:]
         except OSError as error:

@@ -47,10 +47,10 @@ def test_units_give_the_nearest_float(text: str, unit: str, value: float) -> Non
 
 @pytest.mark.parametrize("unit", POWERS_OF_TEN)
 def test_units_read_without_pint_are_what_pint_finds(unit: str) -> None:
-    for given in POWERS_OF_TEN[unit]:
+    for symbol in POWERS_OF_TEN[unit]:
         for number in ("1", "0.2", "7.3e-4", "123456.789"):
-            text = f"{number} {given}"
-            assert parse_quantity(text, unit) == _converted(text, number, given, unit)
+            text = f"{number} {symbol}"
+            assert parse_quantity(text, unit) == _converted(text, number, symbol, unit)
 
 
 @pytest.mark.parametrize(
