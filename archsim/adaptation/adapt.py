@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,6 @@ from archsim.workload.manifest import Environment, FileRecord, printable
 from archsim.workload.record import record
 from archsim.workload.tokenizer import END_OF_TEXT, load_tokenizer, tokenizer_files
 from archsim.workload.trace import ADAPTED_TRACE, save_trace
-
-if TYPE_CHECKING:
-    pass
 
 
 def adapt_model(

@@ -3,7 +3,7 @@
 Forward it is `archsim.datapath.attend_layer` (in float64 the same codes, a test holds that).
 Backward, quantisers pass gradients through; clamps pass them a little beyond their edges (half a
 quantiser step), so that what sits just outside can come back in. The work is done sub-tile by
-sub-tile, as in the arrays, so that no query is multiplied with tokens that come after it.
+sub-tile, as in the arrays, so that no query is multiplied with sub-tiles written after it.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class _Attention(torch.autograd.Function):
         queries = keys.widen(pulses)
         mid_rail = keys.constant * pulses.sum(dim=2, keepdim=True) if keys.constant else None
         total = torch.zeros_like(q)
-        widths, clipped = [], []
+        widths, currents = [], []
         for tile in fillings(head.sub_tiles, q.shape[1]):
             seen = slice(tile[0].rows.start, tile[-1].rows.stop)
             current = q.new_zeros(q.shape[0], seen.stop - seen.start, q.shape[2])
@@ -211,12 +211,12 @@ class _Attention(torch.autograd.Function):
                     on = width.sum(dim=2, keepdim=True, dtype=current.dtype)
                     current[:, local] += values.constant * on
             current /= output.saturation
-            clipped.append(current.to(values.terms.dtype, copy=True))
+            currents.append(current.to(values.terms.dtype, copy=True))
             total[:, seen] += _codes(current, output.quantiser)
         if output.quantiser.levels is not None:
             total *= output.quantiser.high - output.quantiser.low
             total /= output.quantiser.levels - 1
-        ctx.model, ctx.widths, ctx.clipped = model, widths, clipped
+        ctx.model, ctx.widths, ctx.currents = model, widths, currents
         ctx.keys, ctx.values, ctx.queries = keys, values, queries
         ctx.save_for_backward(*(_passes(x, z) for x, z in _scaled(q, k, v, quantisers)))
         return total
@@ -235,11 +235,11 @@ class _Attention(torch.autograd.Function):
         incoming = (grad / head.output_converter.saturation).to(values.terms.dtype)
         widths = iter(ctx.widths)
         tiles = fillings(head.sub_tiles, grad.shape[1])
-        for tile, clipped in zip(tiles, ctx.clipped, strict=True):
+        for tile, current in zip(tiles, ctx.currents, strict=True):
             seen = slice(tile[0].rows.start, tile[-1].rows.stop)
             inner = incoming[:, seen]
             if edge is not None:
-                inner = _between(inner, clipped, -edge, edge)
+                inner = _between(inner, current, -edge, edge)
             all_wide = values.widen(inner, seen)
             for part in tile:
                 width, wide = next(widths), all_wide[:, _within(part.rows, seen)]

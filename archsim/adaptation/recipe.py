@@ -23,8 +23,8 @@ Optimiser = Literal["adamw", "muon"]
 class Recipe:
     """How a stage is trained.
 
-    `windows` x `tokens` tokens a step; linear warm-up, then cosine from `rate` to `final_rate`;
-    scalers learn at `scaler_rate` times the rate. `distillation` is the weight of the
+    `windows` x `tokens` tokens a step; `optimiser` with linear warm-up, then cosine from `rate` to
+    `final_rate`; scalers learn at `scaler_rate` times the rate. `distillation` is the weight of the
     divergence from the software model's predictions in the loss (0: none, 1: nothing else);
     `hidden` weighs, on top, the share of variance by which hidden states after each layer miss the
     software model's.

@@ -24,7 +24,7 @@ from archsim.evaluation.accuracy import cut_windows, with_cell
 from archsim.evaluation.closed_loop import AnalogLoop, Variant, measure
 from archsim.files import renew_marked
 from archsim.workload.adapted import Stage, load_adapted, shipped_adapted, shipped_text
-from archsim.workload.record import read_text
+from archsim.workload.record import read_text, read_texts
 
 OPENING, CLOSING = "<!-- made by: python -m archsim.adaptation.rematching -->", "<!-- end -->"
 
@@ -73,14 +73,15 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--windows", type=int, default=8, help="of unseen text")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/studies/routes.md"))
     arguments = parser.parse_args(words)
+    if arguments.seeds < 1:
+        parser.error("--seeds: must be at least 1")
     hardware = load_hardware(overrides=parse_assignments(arguments.set))
     adapted = load_adapted(arguments.model)
     linear = adapted.stage("linear")
     if linear is None:
         raise ConfigError(f"{arguments.model}: was adapted without a stage linear")
     config = adapted.model.config
-    texts = [read_text(path) for path in sorted(arguments.text.glob("*.txt"))]
-    ids, _ = encode_texts(arguments.model, texts, config.n_positions)
+    ids, _ = encode_texts(arguments.model, read_texts([arguments.text]), config.n_positions)
     calibrations = [
         calibration_windows(ids, config.n_positions, 4, seed) for seed in range(arguments.seeds)
     ]
@@ -101,8 +102,8 @@ def main(words: list[str] | None = None) -> None:
         mean = np.mean([loss for loss, _ in results])
         passes = ", ".join(str(count) for _, count in results)
         lines.append(f"| {statistic} | {above} | {mean:.3f} | {passes} |")
-    renew_marked(arguments.output, OPENING, CLOSING, "\n".join(lines))
     print("\n".join(lines))
+    renew_marked(arguments.output, OPENING, CLOSING, "\n".join(lines))
 
 
 if __name__ == "__main__":

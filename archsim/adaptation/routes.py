@@ -24,7 +24,7 @@ from archsim.config.loading import parse_assignments
 from archsim.evaluation.accuracy import evaluate_model
 from archsim.files import renew_marked
 from archsim.workload.adapted import shipped_text
-from archsim.workload.record import read_text
+from archsim.workload.record import read_text, read_texts
 
 OPENING, CLOSING = "<!-- made by: python -m archsim.adaptation.routes -->", "<!-- end -->"
 
@@ -89,7 +89,7 @@ def main(words: list[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     set_threads(arguments.threads)
     hardware = load_hardware(overrides=parse_assignments(arguments.set))
-    text = "\n".join(read_text(path) for path in sorted(arguments.text.glob("*.txt")))
+    text = "\n".join(read_texts([arguments.text]))
     found: dict[str, list[tuple[float, float]]] = {}
     steps: dict[str, int] = {}
     for seed in range(arguments.seeds):
@@ -99,7 +99,7 @@ def main(words: list[str] | None = None) -> None:
             )
             found.setdefault(route.name, []).append(result)
             steps[route.name] = route.steps
-            print(f"seed {seed}, {route.name}: +{result[0]:.3f} nats, {result[1]:.1f} min")
+            print(f"seed {seed}, {route.name}: {result[0]:+.3f} nats, {result[1]:.1f} min")
             renew_marked(arguments.output, OPENING, CLOSING, _table(found, steps))
 
 

@@ -133,7 +133,9 @@ Optimisers = dict[str, torch.optim.Optimizer]
 def optimisers(
     model: Gpt2, kernel: AnalogKernel | None, recipe: Recipe, trained: Callable[[str], bool]
 ) -> Optimisers:
-    """Of what is `trained`. Weight decay on matrices only; scalers with their own rate.
+    """Of what is `trained`; all else stops asking for a gradient.
+
+    Weight decay on matrices only; scalers with their own rate.
 
     Muon's steps are scaled to the size of AdamW's, so that one rate serves both; embeddings are
     tables, not matrices, and stay with AdamW.
@@ -271,6 +273,7 @@ def train(
         for each in found.values():
             each.step()
         curve.append((step + 1, float(loss.detach())))
+        del loss  # and with it what the attention kept for the backward pass
         done = step + 1
         if checkpoint and (done % every == 0 or done == recipe.steps):
             spent = before + time.monotonic() - began

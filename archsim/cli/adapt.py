@@ -54,7 +54,13 @@ DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
 @click.option("--transfer-steps", type=int, default=150, show_default=True)
 @click.option("--linear-steps", type=int, default=1000, show_default=True)
 @click.option("--tune-steps", type=int, default=400, show_default=True)
-@click.option("--rate", type=float, default=6e-4, show_default=True, help="Peak learning rate.")
+@click.option(
+    "--rate",
+    type=float,
+    default=6e-4,
+    show_default=True,
+    help="Peak learning rate; tune has its own.",
+)
 @click.option(
     "--tune-rate", type=float, help="Peak learning rate of tune (default: a quarter of --rate)."
 )
@@ -84,7 +90,7 @@ DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
     type=float,
     default=3.0,
     show_default=True,
-    help="Learning rate of scalers, as a multiple of --rate.",
+    help="Learning rate of scalers, as a multiple of the stage's.",
 )
 @click.option(
     "--match",
@@ -170,6 +176,7 @@ def command(
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
     from archsim.workload.adapted import read_adaptation
+    from archsim.workload.record import read_texts
 
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
@@ -192,8 +199,8 @@ def command(
         dtype,
         trained,
     )
-    words = _read(texts)
-    traced = None if trace_text is None else _read((trace_text,))[0]
+    words = read_texts(texts)
+    traced = None if trace_text is None else read_texts((trace_text,))[0]
     if threads is not None:
         _set_threads(threads)
     with progress_bar() as progress:
@@ -256,19 +263,6 @@ def _plan(
         recipes["linear"], steps=max(total, 1), distillation=0.0, hidden=0.0
     )
     return Plan(chosen, recipes, statistic=statistic, dtype=dtype, trained=trained)
-
-
-def _read(paths: tuple[Path, ...]) -> list[str]:
-    from archsim.errors import ConfigError
-    from archsim.workload.record import read_text
-
-    files: list[Path] = []
-    for path in paths:
-        found = sorted(path.glob("*.txt")) if path.is_dir() else [path]
-        if not found:
-            raise ConfigError(f"{path}: no .txt file in this folder")
-        files += found
-    return [read_text(path) for path in files]
 
 
 def _set_threads(threads: int) -> None:

@@ -101,7 +101,9 @@ def command(
     from archsim.workload.trace import default_trace_name, load_trace
 
     name = default_trace_name() if trace_name is None else trace_name
-    with ThreadPoolExecutor(1) as beside:  # gone before the run, which may fork
+    # reading and hashing a trace takes as long as these imports, and a core of its own; the thread
+    # is gone before the run, which may fork
+    with ThreadPoolExecutor(1) as beside:
         loading = beside.submit(load_trace, name)
 
         from archsim.api import simulate

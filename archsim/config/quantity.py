@@ -112,12 +112,12 @@ def parse_quantity(text: str, unit: str) -> float:
     another dimension, or not finite.
     """
     match = _PATTERN.fullmatch(text)
-    example = EXAMPLES.get(unit, f"1 {unit}")
     if match is None:
+        example = EXAMPLES.get(unit, f"1 {unit}")
         raise ValueError(f"cannot read {text[:60]!r} as a number with a unit, like {example!r}")
     exponent = POWERS_OF_TEN.get(unit, {}).get(match[2])
     if exponent is None:
-        value = _converted(text, match[1], match[2], unit)
+        value = converted(text, match[1], match[2], unit)
     else:
         value = float(Decimal(match[1]).scaleb(exponent))
     if not math.isfinite(value):
@@ -125,7 +125,7 @@ def parse_quantity(text: str, unit: str) -> float:
     return value
 
 
-def _converted(text: str, number: str, given_unit: str, unit: str) -> float:
+def converted(text: str, number: str, given_unit: str, unit: str) -> float:
     """`number` of one unit in another, by pint; ValueError as in `parse_quantity`."""
     import pint
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,20 @@ def read_text(path: Path) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
+
+
+def read_texts(paths: Iterable[Path]) -> list[str]:
+    """Text files, and all .txt of folders in the order of their names.
+
+    Raises ConfigError for a folder without any, and as `read_text` does.
+    """
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+        if not found:
+            raise ConfigError(f"{path}: no .txt file in this folder")
+        files += found
+    return [read_text(path) for path in files]
 
 
 def read_token_ids(path: Path) -> list[int]:

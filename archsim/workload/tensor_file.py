@@ -50,7 +50,7 @@ class TensorFile:
     def read(self, name: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The tensor `name` as a numpy array, bfloat16 widened to float32 (exact).
 
-        `out`, contiguous and of its shape and dtype, is filled and returned. Raises
+        `out`, contiguous and of its shape and stored dtype, is filled and returned. Raises
         CorruptInputError for a dtype that holds no weights and for a file that shrank.
         """
         entry = self.tensors[name]
@@ -59,9 +59,8 @@ class TensorFile:
                 f"{self.path}: tensor {one_line(name, 80)!r} has dtype {entry.dtype}, "
                 f"readable are {', '.join(_READABLE)}"
             )
-        raw = out
-        if raw is None or entry.dtype == "BF16":
-            raw = np.empty(entry.shape, _READABLE[entry.dtype])
+        raw = np.empty(entry.shape, _READABLE[entry.dtype]) if out is None else out
+        assert (raw.shape, raw.dtype) == (entry.shape, np.dtype(_READABLE[entry.dtype]))
         try:
             with self.path.open("rb", buffering=0) as stream:
                 stream.seek(entry.offset)
@@ -72,13 +71,9 @@ class TensorFile:
             raise ConfigError(f"{self.path}: cannot be read ({error.strerror})") from None
         if left:
             raise CorruptInputError(f"{self.path}: truncated while it was read; copy it again")
-        if entry.dtype != "BF16":
-            return raw
-        wide = (raw.astype(np.uint32) << 16).view(np.float32)  # the upper half of a float32
-        if out is None:
-            return wide
-        out[...] = wide
-        return out
+        if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
+            return (raw.astype(np.uint32) << 16).view(np.float32)
+        return raw
 
 
 def open_tensors(path: Path, limits: Limits) -> TensorFile:

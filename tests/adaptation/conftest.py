@@ -42,7 +42,8 @@ def text() -> str:
 
 
 def recipe(steps: int, **changes: Any) -> Recipe:
-    return Recipe(steps, windows=2, tokens=64, warm_up=2, distillation=0.5, hidden=1.0, **changes)
+    settings: dict[str, Any] = {"optimiser": "muon", "distillation": 0.5, "hidden": 1.0} | changes
+    return Recipe(steps, windows=2, tokens=64, warm_up=2, **settings)
 
 
 def plan(stages: str = "basis,direct,transfer,linear,match,tune,control", **changes: Any) -> Plan:

@@ -119,7 +119,8 @@ def test_interrupted_training_resumes_to_the_same_files(
     monkeypatch.setattr(training, "train", often)
 
     def stop(step: str, done: int, total: int) -> None:
-        if step == stage and done == 2 + (done > 2):
+        # a checkpoint is written after 2 steps; tune has only 3
+        if step == stage and done == (2 if stage == "tune" else 3):
             raise KeyboardInterrupt
 
     output = tmp_path / "out"
@@ -322,3 +323,28 @@ def test_the_recorded_trace_is_the_closed_loops(adapted_folder: Path) -> None:
     assert np.abs(plain["q"][1] - trace.q[1]).max() > 0.05
     for name, pair in adapted.scalers.items():
         np.testing.assert_array_equal(trace.scalers[name], pair)
+
+
+@pytest.mark.parametrize(("given", "expected"), [([], 1e-3), (["--tune-rate", "2e-4"], 2e-4)])
+def test_rates_of_the_stages(
+    given: list[str],
+    expected: float,
+    tiny_folder: Path,
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans: list[Plan] = []
+
+    def keep(*arguments: Any, **options: Any) -> Path:
+        plans.append(arguments[4])
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(adapt, "adapt_model", keep)
+    (tmp_path / "one.txt").write_text(text)
+    words = ["adapt", "--model", str(tiny_folder), "--text", str(tmp_path / "one.txt")]
+    CliRunner().invoke(application, [*words, "-o", "out", "--rate", "4e-3", *given])
+    recipes = plans[0].recipes
+    assert (recipes["tune"].rate, recipes["tune"].final_rate) == (expected, expected / 10)
+    assert {recipes[name].rate for name in ("transfer", "linear", "control")} == {4e-3}
+    assert {each.optimiser for each in recipes.values()} == {"muon"}

@@ -122,6 +122,63 @@ def test_surrogate_gradient_has_the_linear_cells_slope() -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=5e-3)
 
 
+def straight_through(x: torch.Tensor, quantiser: Any, margin: float) -> torch.Tensor:
+    """The quantised value; the gradient of x within the range, `margin` of it wider."""
+    inside = (x > quantiser.low - margin) & (x < quantiser.high + margin)
+    return quantise(x, quantiser).detach() + torch.where(inside, x - x.detach(), 0.0)
+
+
+@pytest.mark.parametrize("window", [20, 9])
+def test_gradients_pass_clamps_only_where_they_should(window: int) -> None:
+    """Every clamp at work, against torch's own differentiation of the plain formulas."""
+    currents = {"converter.score.saturation_current": "6 uA"}
+    currents |= {"converter.output.saturation_current": "9 uA", "retention.model": "off"}
+    hardware = load_hardware(overrides=OVERRIDES | currents | {"window": window})
+    attention = AnalogAttention(hardware.config, "true")
+    head, tokens = attention.head, 40
+    rng = torch.Generator().manual_seed(3)
+    inputs = [torch.randn(2, tokens, 8, generator=rng, dtype=torch.float64) for _ in range(3)]
+    inputs = [
+        x * scale + middle
+        for x, scale, middle in zip(inputs, (1, 0.5, 0.5), (0.5, 0.45, 0.45), strict=True)
+    ]
+    weight = torch.randn(2, tokens, 8, generator=rng, dtype=torch.float64)
+
+    def half(quantiser: Any) -> float:
+        return 0.5 * (quantiser.high - quantiser.low) / (quantiser.levels - 1)
+
+    def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        pulse, write = head.pulse_generator.quantiser, head.write_path.quantiser
+        pulses = straight_through(q, pulse, half(pulse))
+        keys, values = (
+            sum(
+                float(c) * (straight_through(x, write, half(write)) - head.cell.mid_rail) ** p
+                for p, c in enumerate(head.cell.coefficients)
+            )
+            for x in (k, v)
+        )
+        age = torch.arange(tokens)[:, None] - torch.arange(tokens)
+        seen = (age >= 0) & (age < window)
+        widths = (pulses @ keys.mT / head.score_converter.saturation).clamp(0, 1) * seen
+        tile = torch.tensor([head.sub_tiles.sub_tile(token) for token in range(tokens)])
+        output = head.output_converter
+        total = torch.zeros_like(q)
+        for number in range(head.sub_tiles.count):
+            current = (widths * (tile == number)) @ values / output.saturation
+            total = total + straight_through(current, output.quantiser, half(output.quantiser))
+        return total
+
+    gradients = []
+    for function in (attention, plain):
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        result = function(*leaves)
+        (result * weight).sum().backward()
+        gradients.append([result.detach(), *(x.grad for x in leaves)])
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+    assert all((gradients[0][n] == 0).any() for n in (1, 2, 3)), "no clamp was at work"
+
+
 def test_a_retention_it_cannot_train_is_refused() -> None:
     fast = load_hardware(overrides=OVERRIDES | {"retention.decay_per_token": 3})
     x = torch.zeros(1, 64, 8)

@@ -297,9 +297,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     ids=["import", "load", "simulate"],
 )
 def test_what_is_heavy_is_imported_where_it_is_needed(program: str) -> None:
-    heavy = {"torch", "numba", "pandas", "altair"}
-    if "simulate" not in program:
-        heavy |= {"pint"}
+    heavy = {"torch", "numba", "pandas", "altair", "pint"}
     check = f"\nimport sys\nfound = {sorted(heavy)!r} & sys.modules.keys()\nassert not found, found"
     run = subprocess.run(
         [sys.executable, "-c", program + check.replace("[", "{").replace("]", "}")],

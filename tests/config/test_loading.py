@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import archsim
 from archsim.config.hardware import HardwareConfig, available_hardware, hardware_path
 from archsim.config.loading import SOURCES, leaf_paths, parse_assignment
-from archsim.config.quantity import POWERS_OF_TEN, _converted, parse_quantity, picoseconds
+from archsim.config.quantity import POWERS_OF_TEN, converted, parse_quantity, picoseconds
 from archsim.errors import ArchsimError, ConfigError
 
 
@@ -50,7 +50,7 @@ def test_units_read_without_pint_are_what_pint_finds(unit: str) -> None:
     for symbol in POWERS_OF_TEN[unit]:
         for number in ("1", "0.2", "7.3e-4", "123456.789"):
             text = f"{number} {symbol}"
-            assert parse_quantity(text, unit) == _converted(text, number, symbol, unit)
+            assert parse_quantity(text, unit) == converted(text, number, symbol, unit)
 
 
 @pytest.mark.parametrize(
