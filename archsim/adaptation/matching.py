@@ -36,6 +36,10 @@ ITERATIONS = 100
 FIRST_RATE, LAST_RATE, FALLING = 1.0, 0.1, 50
 """The published schedule: alpha falls linearly over the first 50 iterations, then stays."""
 
+LARGEST_STEP = 10.0
+"""Most that a pass changes a gain by, as a factor either way. Not published: a head whose output all
+but vanishes in an early pass would else get a gain of 1e16, and 50 passes go by until it is back."""
+
 Moments = dict[str, tuple[Array, Array]]
 """For q, k, v and output: mean and standard deviation of the statistic, each (layers, heads)."""
 
@@ -144,6 +148,7 @@ def match_scalers(
             (mean, deviation), (mean_wanted, deviation_wanted) = found[name], target[name]
             a, b = scalers[name]
             ratio = deviation_wanted / np.where(deviation > 0, deviation, deviation_wanted)
+            ratio = ratio.clip(1 / LARGEST_STEP, LARGEST_STEP)
             gain = alpha * a * ratio + (1 - alpha) * a
             offset = alpha * (b + mean_wanted - mean) + (1 - alpha) * b
             scalers[name] = (
