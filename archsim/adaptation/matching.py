@@ -37,8 +37,8 @@ FIRST_RATE, LAST_RATE, FALLING = 1.0, 0.1, 50
 """The published schedule: alpha falls linearly over the first 50 iterations, then stays."""
 
 LARGEST_STEP = 10.0
-"""Most that a pass changes a gain by, as a factor either way. Not published: a head whose output all
-but vanishes in an early pass would else get a gain of 1e16, and 50 passes go by until it is back."""
+"""Most that a pass changes a gain by, as a factor either way. Not published: a head whose output
+all but vanishes in an early pass would else get a gain of 1e16, and need 50 passes to come back."""
 
 Moments = dict[str, tuple[Array, Array]]
 """For q, k, v and output: mean and standard deviation of the statistic, each (layers, heads)."""

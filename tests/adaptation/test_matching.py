@@ -104,3 +104,16 @@ def test_the_first_pass_is_the_published_update(
     for name, (a, b) in start.items():
         np.testing.assert_allclose(found.scalers[name][0], a * target[name][1] / before[name][1])
         np.testing.assert_allclose(found.scalers[name][1], b + target[name][0] - before[name][0])
+
+
+def test_a_pass_changes_a_gain_by_a_factor_of_ten_at_most(
+    model: Gpt2, ids: np.ndarray, tiny_hardware: Hardware
+) -> None:
+    """A head whose output all but vanishes would else never come back."""
+    head = heads(tiny_hardware)[1]
+    start = default_scalers(2, 2)
+    found, _ = moments(model, head, start, ids)
+    target = {name: (mean, deviation * 1e9) for name, (mean, deviation) in found.items()}
+    matched = match_scalers(model, head, target, ids, iterations=1)
+    for name in ("q", "k", "v"):
+        np.testing.assert_allclose(matched.scalers[name][0], 10 * start[name][0])
