@@ -1,22 +1,37 @@
-"""Compiling with numba where it is installed (extra ``[fast]``), plain Python where it is not.
+"""Loops as machine code: compiled once with numba (extra ``[fast]``), kept, loaded without it.
 
-Import a module that uses `jit` only where its functions are needed: numba takes half a second.
+numba takes half a second to import, more than the loops save in most runs. So what it makes of a
+function is kept as an object file, and later runs load that with llvmlite, in 30 ms.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import hashlib
 import os
-import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
-from typing import TypeVar, cast
+from pathlib import Path
+from types import FunctionType
+from typing import Any
 
-from archsim.errors import ConfigError
+import numpy as np
 
-Function = TypeVar("Function", bound=Callable[..., object])
+from archsim.errors import ConfigError, InvariantError
+from archsim.files import atomic_path
 
 SWITCH = "ARCHSIM_COMPILED"
-"""Environment variable: 0 never compiles, 1 always does, unset compiles where it pays."""
+"""Environment variable: 0 never runs compiled code, 1 always does, unset runs it where it pays."""
+
+Kind = tuple[str, int]
+"""An argument's type: dtype and dimensions, 0 of a number."""
+
+_NUMBERS: dict[type, Kind] = {int: ("l", 0), float: ("d", 0)}
+
+_loading = threading.Lock()
 
 
 def available() -> bool:
@@ -25,7 +40,7 @@ def available() -> bool:
 
 
 def pays(large: bool) -> bool:
-    """Whether to use compiled code: asked for, loaded already, or the work is `large`.
+    """Whether to use compiled code: asked for, or the work is `large`.
 
     Raises ConfigError if `SWITCH` asks for numba and it is not installed.
     """
@@ -36,17 +51,192 @@ def pays(large: bool) -> bool:
         raise ConfigError(f"{SWITCH}=1 needs numba: pip install 'archsim[fast]'")
     if asked:
         return asked == "1"
-    return available() and (large or "numba" in sys.modules)
+    return large and available()
 
 
-def jit(function: Function) -> Function:
-    """The function compiled, without the interpreter's lock and kept on disk where possible."""
-    if not available() or os.environ.get(SWITCH) == "0":
-        return function
+class Kernel:
+    """A function that runs as machine code, without the interpreter's lock.
+
+    It takes contiguous arrays, ints and floats, and returns an int or nothing. It allocates no
+    memory and raises nothing; functions of its own module that it calls are compiled with it.
+    `interpreted` is the function as it is written.
+    """
+
+    def __init__(self, function: Callable[..., int | None]) -> None:
+        assert isinstance(function, FunctionType)
+        functools.update_wrapper(self, function)
+        self.interpreted = function
+        self._compiled: dict[tuple[Kind, ...], Callable[..., int]] = {}
+
+    def __call__(self, *arguments: Any) -> int:
+        """Run it compiled; 0 if it returns nothing. Call it only where numba is installed."""
+        values: list[float] = []
+        kinds = tuple([_take(argument, values) for argument in arguments])
+        compiled = self._compiled.get(kinds)
+        if compiled is None:
+            with _loading:
+                if kinds not in self._compiled:
+                    self._compiled[kinds] = _load(self.interpreted, kinds)
+            compiled = self._compiled[kinds]
+        return compiled(*values)
+
+
+def _take(argument: Any, values: list[float]) -> Kind:
+    """Append what the machine code is handed of an argument, and return its kind."""
+    if isinstance(argument, np.ndarray):
+        if not argument.flags.c_contiguous:
+            raise InvariantError("an array for compiled code does not lie in one piece")
+        values.append(argument.ctypes.data)
+        values += argument.shape
+        return argument.dtype.char, argument.ndim
+    values.append(argument)
+    return _NUMBERS[type(argument)]
+
+
+def _load(function: FunctionType, kinds: tuple[Kind, ...]) -> Callable[..., int]:
+    """The function's machine code for arguments of some kinds, from disk or compiled now."""
+    machine = _machine()
+    name = f"archsim_{function.__name__}"
+    key = hashlib.sha256(repr((machine.version, name, kinds)).encode())
+    for source in (function.__code__.co_filename, __file__):
+        key.update(Path(source).read_bytes())
+    name += f"_{key.hexdigest()[:32]}"
+    code = _kept(function, name)
+    if code is None:
+        code = machine.compile(function, kinds, name)
+        _keep(function, name, code)
+    arguments = [c_type for kind in kinds for c_type in _c_types(kind)]
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(machine.address(code, name))
+
+
+def _places(function: FunctionType, name: str) -> Iterator[Path]:
+    """Where a function's machine code is kept: beside Python's own, else with the user's caches."""
+    yield Path(function.__code__.co_filename).parent / "__pycache__" / f"{name}.o"
+    caches = os.environ.get("XDG_CACHE_HOME") or Path("~", ".cache").expanduser()
+    yield Path(caches) / "archsim" / f"{name}.o"
+
+
+def _kept(function: FunctionType, name: str) -> bytes | None:
+    """Machine code from disk, if it is there and whole."""
+    for path in _places(function, name):
+        with suppress(OSError):
+            digest, code = (content := path.read_bytes())[:32], content[32:]
+            if hashlib.sha256(code).digest() == digest:
+                return code
+    return None
+
+
+def _keep(function: FunctionType, name: str, code: bytes) -> None:
+    """Write machine code to the first place that can be written, if any."""
+    for path in _places(function, name):
+        with suppress(ConfigError), atomic_path(path) as temporary:
+            temporary.write_bytes(hashlib.sha256(code).digest() + code)
+            return
+
+
+@functools.cache
+def _machine() -> _Machine:
+    return _Machine()
+
+
+class _Machine:
+    """This machine's compiler back end, and the machine code loaded so far."""
+
+    def __init__(self) -> None:
+        import llvmlite
+        import llvmlite.binding as llvm
+
+        self._llvm = llvm
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+        self._target = llvm.Target.from_default_triple().create_target_machine(
+            cpu=cpu, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+        )
+        self.version = (llvmlite.__version__, self._target.triple, cpu, features)
+        self._linker = llvm.create_lljit_compiler(self._target)
+        self._linked: list[Any] = []  # code stays in memory as long as this does
+
+    def address(self, code: bytes, name: str) -> int:
+        """Load an object file; where the function of that name begins in memory."""
+        library = self._llvm.JITLibraryBuilder().add_object_img(code).export_symbol(name)
+        self._linked.append(library.link(self._linker, name))
+        return int(self._linked[-1][name])
+
+    def compile(self, function: FunctionType, kinds: tuple[Kind, ...], name: str) -> bytes:
+        """An object file with the function under a name.
+
+        Raises InvariantError if the code would need numba where it runs.
+        """
+        import numba
+
+        llvm = self._llvm
+        types, entry = _entry(function, kinds)
+        compiled = numba.cfunc(numba.int64(*types), error_model="numpy")(entry)
+        assembly = compiled.inspect_llvm().replace(compiled.native_name, name)
+        module = llvm.parse_assembly(assembly)
+        for part in module.functions:
+            if not part.is_declaration and part.name != name:
+                part.linkage = "internal"  # so that what is not called goes, and errors with it
+        options = llvm.create_pipeline_tuning_options(speed_level=3)
+        options.loop_vectorization = True
+        passes = llvm.create_pass_builder(self._target, options)
+        passes.getModulePassManager().run(module, passes)
+        needed = [
+            part.name
+            for part in module.functions
+            if part.is_declaration and not part.name.startswith("llvm.")
+        ]
+        if needed:
+            raise InvariantError(f"{function.__name__} as machine code needs {', '.join(needed)}")
+        return bytes(self._target.emit_object(module))
+
+
+def _c_types(kind: Kind) -> list[Any]:
+    """What an argument of a kind is to ctypes."""
+    dtype, dimensions = kind
+    if dimensions == 0:
+        return [ctypes.c_double if dtype == "d" else ctypes.c_int64]
+    return [ctypes.c_void_p] + [ctypes.c_int64] * dimensions
+
+
+def _entry(function: FunctionType, kinds: tuple[Kind, ...]) -> tuple[list[Any], FunctionType]:
+    """numba types and a function of pointers and numbers that calls `function` with arrays."""
     import numba
 
-    try:
-        compiled = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # no folder where compiled code could be kept
-        compiled = numba.njit(nogil=True)(function)
-    return cast("Function", compiled)
+    types: list[Any] = []
+    arguments = []
+    for dtype, dimensions in kinds:
+        first, scalar = len(types), numba.from_dtype(np.dtype(dtype))
+        if dimensions == 0:
+            types.append(scalar)
+            arguments.append(f"x{first}")
+            continue
+        types.append(numba.types.CPointer(scalar))  # type: ignore[no-untyped-call]
+        types += [numba.int64] * dimensions
+        shape = ", ".join(f"x{n}" for n in range(first + 1, len(types)))
+        arguments.append(f"carray(x{first}, ({shape},))")
+    lines = [
+        f"def entry({', '.join(f'x{n}' for n in range(len(types)))}):",
+        f"    result = call({', '.join(arguments)})",
+        "    return 0 if result is None else result",
+    ]
+    scope: dict[str, Any] = {
+        "call": _with_callees(function),
+        "carray": numba.carray,  # type: ignore[attr-defined]
+    }
+    exec("\n".join(lines), scope)
+    return types, scope["entry"]
+
+
+def _with_callees(function: FunctionType) -> Any:
+    """The function for numba, and with it those of its module that it calls."""
+    import numba
+
+    scope = dict(function.__globals__)
+    for name in function.__code__.co_names:
+        callee = scope.get(name)
+        if isinstance(callee, FunctionType) and callee.__module__ == function.__module__:
+            scope[name] = _with_callees(callee)
+    copy = FunctionType(function.__code__, scope, function.__name__)
+    return numba.njit(error_model="numpy")(copy)

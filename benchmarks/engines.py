@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -47,7 +48,7 @@ def declaration(overrides: dict[str, Any], tokens: int, prefill: bool) -> Declar
     def widths() -> np.ndarray:
         return rng.uniform(0, 1, (HEADS, tokens)) * (rng.random((HEADS, tokens)) > 0.2)
 
-    activities = [Activity(*(widths() for _ in range(11))) for _ in range(LAYERS)]
+    activities = [Activity(*(widths() for _ in fields(Activity))) for _ in range(LAYERS)]
     head = Head(load_hardware(overrides=overrides).config)
     return declare(head, activities, tokens if prefill else 1)
 

@@ -12,6 +12,14 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Values that are whole multiples of a unit, no larger than `most` times the unit."""
+
+    unit: float
+    most: int
+
+
+@dataclass(frozen=True)
 class Quantiser:
     """``quant(x; levels, low, high)``; `levels` None is an ideal converter: no steps, no clamp."""
 
@@ -42,6 +50,17 @@ class Quantiser:
             return codes
         values = np.multiply(codes, self.high - self.low, out=out)
         return np.divide(values, self.levels - 1, out=values)
+
+    def grid(self, origin: float) -> Grid | None:
+        """What its values minus `origin` are multiples of: a step, half of one, or None."""
+        if self.levels is None:
+            return None
+        step = (self.high - self.low) / (self.levels - 1)
+        for unit in (step, step / 2):
+            ends = [(end - origin) / unit for end in (self.low, self.high)]
+            if all(abs(end - round(end)) < 1e-9 for end in ends):
+                return Grid(unit, max(abs(round(end)) for end in ends))
+        return None
 
     def saturated(self, x: Array) -> float:
         """Share of `x` beyond the range (0 where there is no clamp)."""

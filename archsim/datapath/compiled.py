@@ -1,7 +1,7 @@
 """The passes of `archsim.datapath.passes`, each one loop over memory, compiled by numba.
 
 The products stay with the same matrix library, and every operation is the same and in the same
-order, so that results are equal bit by bit. Import this module only where it is used.
+order, so that results are equal bit by bit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.compiled import jit
+from archsim.compiled import Kernel
 from archsim.components.accumulator import Counters
 from archsim.components.converter import SignedConverter
 from archsim.datapath.passes import MOST
@@ -31,9 +31,24 @@ class CompiledPasses:
 
     name = "compiled"
 
+    def add_up(
+        self,
+        sums: Real,
+        coefficients: Real,
+        base: Real,
+        growth: Real,
+        fade: Real,
+        columns: slice,
+        out: Real,
+        work: Workspace,
+    ) -> None:
+        _add_up(sums, coefficients, base, growth, fade, columns.start, columns.stop, out)
+
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
-        low, high = _pulses(score, longest[:, 0])
-        return int(low), int(high)
+        beyond = np.zeros(2, np.int64)
+        _pulses(score, longest, beyond)
+        low, high = beyond.tolist()
+        return low, high
 
     def charge(
         self,
@@ -47,15 +62,16 @@ class CompiledPasses:
     ) -> None:
         count, rest_lines = len(pulse), layout.value_width - layout.expanded
         rest = work.array("rest", (MOST, rest_lines, PANEL), out.dtype)[:count]
-        blocks = work.array("blocks", (layout.powers, MOST, layout.features, PANEL), out.dtype)
+        shape = (layout.powers, count, layout.features, PANEL)
+        blocks = work.compact("blocks", shape, MOST, out.dtype)
         second_product(value[layout.expanded :], pulse, rest)
         for power in range(layout.powers):
-            second_product(value[layout.block(power)], pulse, blocks[power, :count])
+            second_product(value[layout.block(power)], pulse, blocks[power])
         drawn += unsigned_current(rest, fade)
         if fade is None:
-            np.add(blocks[0, :count], rest[:, :1], out=out)
+            np.add(blocks[0], rest[:, :1], out=out)
         else:
-            _charge(blocks, rest, fade.spread, out)
+            _charge(blocks, rest, fade.powers, out)
 
     def convert(
         self,
@@ -67,16 +83,46 @@ class CompiledPasses:
         counters: Counters,
         work: Workspace,
     ) -> int:
-        longest, quantiser = longest[:, 0], converter.quantiser
+        quantiser = converter.quantiser
         if quantiser.levels is None:
-            return int(_count_edges(current, counters.edges, total, longest, counts))
+            numbers = np.array([1.0, counters.edges], current.dtype)
+            return _count_edges(current, numbers, total, longest, counts)
         # the range is 2 wide, a power of two: one multiplication rounds as two operations do
         scale = (quantiser.levels - 1) / (quantiser.high - quantiser.low)
-        return int(_convert(current, scale, total, longest, counts))
+        numbers = np.array([1.0, scale], current.dtype)  # of the same width as the currents
+        return _convert(current, numbers, total, longest, counts)
 
 
-@jit
-def _pulses(score: Real, longest: Array) -> tuple[int, int]:
+@Kernel
+def _add_up(
+    sums: Real,
+    coefficients: Real,
+    base: Real,
+    growth: Real,
+    fade: Real,
+    first: int,
+    stop: int,
+    out: Real,
+) -> None:
+    powers, panels, _, rows = sums.shape
+    highest = powers - 1
+    for n in range(panels):
+        for j in range(first, stop):
+            column = growth[j]
+            coefficient = coefficients[highest]
+            for r in range(rows):
+                out[n, j, r] = sums[highest, n, j, r] * coefficient
+            for power in range(highest - 1, -1, -1):
+                coefficient = coefficients[power]
+                for r in range(rows):
+                    term = sums[power, n, j, r] * coefficient
+                    out[n, j, r] = out[n, j, r] * (column * fade[n, r]) + term
+            for r in range(rows):
+                out[n, j, r] = out[n, j, r] * (column * fade[n, r]) + base[n, r]
+
+
+@Kernel
+def _pulses(score: Real, longest: Array, beyond: NDArray[np.int64]) -> None:
     low, high = 0, 0
     panels, columns, rows = score.shape
     for n in range(panels):
@@ -88,62 +134,60 @@ def _pulses(score: Real, longest: Array) -> tuple[int, int]:
                 x = 0 if x < 0 else x
                 x = 1 if x > 1 else x
                 score[n, j, r] = x
-                longest[n, r] = x if x > longest[n, r] else longest[n, r]
-    return low, high
+                longest[n, 0, r] = x if x > longest[n, 0, r] else longest[n, 0, r]
+    beyond[0], beyond[1] = low, high
 
 
-@jit
+@Kernel
 def _charge(blocks: Real, rest: Real, fade: Real, out: Real) -> None:
     powers = len(blocks)
     panels, features, rows = out.shape
     for n in range(panels):
         for d in range(features):
             for r in range(rows):
-                out[n, d, r] = blocks[powers - 1, n, d, r] * fade[n, d, r]
+                out[n, d, r] = blocks[powers - 1, n, d, r] * fade[n, 1, r]
             for power in range(powers - 2, -1, -1):
                 for r in range(rows):
-                    out[n, d, r] = (out[n, d, r] + blocks[power, n, d, r]) * fade[n, d, r]
+                    out[n, d, r] = (out[n, d, r] + blocks[power, n, d, r]) * fade[n, 1, r]
             for r in range(rows):
                 out[n, d, r] += rest[n, 0, r]
 
 
-@jit
-def _convert(current: Real, scale: float, total: Array, longest: Array, counts: Array) -> int:
+@Kernel
+def _convert(current: Real, numbers: Real, total: Array, longest: Array, counts: Array) -> int:
     clipped = 0
     panels, features, rows = current.shape
-    step, one = np.empty(1, current.dtype), np.ones(1, current.dtype)  # numbers of the same width
-    step[0] = scale
+    one, scale = numbers[0], numbers[1]
     for n in range(panels):
         for d in range(features):
             for r in range(rows):
                 x = current[n, d, r]
                 width = abs(x)
                 clipped += width > 1
-                x = -one[0] if x < -1 else x
-                x = one[0] if x > 1 else x
+                x = -one if x < -1 else x
+                x = one if x > 1 else x
                 width = abs(x)
-                longest[n, r] = width if width > longest[n, r] else longest[n, r]
-                code = np.rint(x * step[0])
+                longest[n, 0, r] = width if width > longest[n, 0, r] else longest[n, 0, r]
+                code = np.rint(x * scale)
                 current[n, d, r] = code
                 total[n, d, r] += code
                 counts[n, r] += abs(code)
     return clipped
 
 
-@jit
-def _count_edges(current: Real, edges: float, total: Array, longest: Array, counts: Array) -> int:
+@Kernel
+def _count_edges(current: Real, numbers: Real, total: Array, longest: Array, counts: Array) -> int:
     clipped = 0
     panels, features, rows = current.shape
-    step, one = np.empty(1, current.dtype), np.ones(1, current.dtype)
-    step[0] = edges
+    one, edges = numbers[0], numbers[1]
     for n in range(panels):
         for d in range(features):
             for r in range(rows):
                 x = current[n, d, r]
                 width = abs(x)
                 clipped += width > 1
-                width = one[0] if width > 1 else width
-                longest[n, r] = width if width > longest[n, r] else longest[n, r]
+                width = one if width > 1 else width
+                longest[n, 0, r] = width if width > longest[n, 0, r] else longest[n, 0, r]
                 total[n, d, r] += x
-                counts[n, r] += np.rint(width * step[0])
+                counts[n, r] += np.rint(width * edges)
     return clipped

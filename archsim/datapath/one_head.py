@@ -122,6 +122,8 @@ def attend_head(
         (head.score_converter if split is None else split.converter).saturation,
         head.output_converter.saturation,
         tiles.parts,
+        head.pulse_generator.quantiser.grid(0.0),
+        head.write_path.quantiser.grid(mid_rail),
     )
     products = engine.products(problem)
     collected = _Collected(tokens, features, tiles, engine)

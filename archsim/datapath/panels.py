@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.array import Run
+from archsim.components.cell import Cell
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
 from archsim.datapath.direct import DirectProducts
@@ -28,7 +29,6 @@ from archsim.datapath.products import (
     first_product,
     in_panels,
     key_operand,
-    query_operand,
     value_operand,
 )
 from archsim.datapath.workspace import Workspace
@@ -36,7 +36,10 @@ from archsim.datapath.workspace import Workspace
 Array = NDArray[np.float64]
 
 _RANGE = {"float64": 600.0, "float32": 60.0}
-"""Largest spread of exponents folded into one operand: e^600 and e^60 are far from overflow."""
+"""Largest spread of exponents of a decay's factors: e^600 and e^60 are far from overflow."""
+
+_EXACT = 1 << 24
+"""Whole numbers up to here are exact in single precision."""
 
 
 class PanelProducts:
@@ -56,39 +59,22 @@ class PanelProducts:
         cell = problem.polynomial if problem.fades else None
         powers = 1 if cell is None else len(cell.coefficients) - 1
         self.layout = layout = Layout(features, powers, problem.fades)
-        self.layouts = [
-            Layout(part.stop - part.start, powers, problem.fades) for part in problem.parts
-        ]
-        panels = -(-tokens // PANEL)
-        panelled = workspace.array("panels", (panels, features, PANEL), problem.query.dtype)
-        self.query = in_panels(problem.query, panelled)
         limit = _RANGE[dtype.name] / powers
         parts = self._parts(tokens, limit)
         self.origins = [first for first, _ in parts]
         self.alone = len(parts) == 1
-        kept = len(self.query) if self.alone else MOST
-        self.queries = [
-            workspace.array(f"queries {part}", (kept, each.width, PANEL), dtype)
-            for part, each in enumerate(self.layouts)
-        ]
-        self.keys = [
-            workspace.array(f"keys {part}", (tokens, each.width), dtype)
-            for part, each in enumerate(self.layouts)
-        ]
         self.values = workspace.array("values", (layout.value_width, tokens), dtype)
-        self.key_coefficients, self.value_coefficients = (
-            None if cell is None else cell.coefficients / full_scale
-            for full_scale in (problem.score_full_scale, problem.output_full_scale)
+        self.value_coefficients = (
+            None if cell is None else cell.coefficients / problem.output_full_scale
         )
+        self._expand_keys(cell)
         self.fade: RowFade | None = None
-        if self.alone:
-            for part in range(len(self.layouts)):
-                self._fill_queries(slice(0, panels), part, 0)
-            self.fade = self._row_fade(slice(0, panels), 0)
-        ages = problem.ages
-        z = self._grown(problem.key_deviation, ages.keys, parts, problem.score_full_scale)
-        for columns, each, keys in zip(problem.parts, self.layouts, self.keys, strict=True):
-            key_operand(z[:, columns], each, keys, workspace)
+        if problem.fades:
+            self.key_growth = self._growth(problem.ages.keys, parts).astype(dtype)
+            if self.alone:
+                rows = slice(0, len(self.query))
+                self.key_fade = self._fade(problem.ages.keys, rows, 0)
+                self.fade = self._row_fade(rows, 0)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
         self.drawn: DirectProducts | None = None
         signs: Array | None = None
@@ -99,8 +85,43 @@ class PanelProducts:
         else:
             self.drawn = DirectProducts(problem)
             self.key_current = self.drawn.key_current
-        z = self._grown(problem.value_deviation, ages.values, parts, problem.output_full_scale)
+        if problem.fades:
+            z = workspace.array("grown", (tokens, features), np.dtype(np.float64))
+            growth = self._growth(problem.ages.values, parts)
+            np.multiply(problem.value_deviation, growth[:, None], out=z)
+        else:
+            z = problem.law.current(problem.value_deviation) / problem.output_full_scale
         value_operand(z, self.value_coefficients, layout, signs, self.values, workspace)
+
+    def _expand_keys(self, cell: Cell | None) -> None:
+        """The first product's operands: whole numbers where they come from converters.
+
+        `terms` are the coefficients of their powers / full scale, and what C_0 adds to each row.
+        """
+        problem, powers, array = self.problem, self.layout.powers, self.workspace.array
+        query, keys, dtype = problem.query, problem.key_deviation, self.dtype
+        if cell is None:
+            keys = problem.law.current(keys) / problem.score_full_scale
+        query_unit = key_unit = 1.0
+        if cell is not None and problem.query_grid is not None and problem.key_grid is not None:
+            query_unit, key_unit = problem.query_grid.unit, problem.key_grid.unit
+            query = np.rint(query / query_unit)
+            keys = np.rint(keys / key_unit)
+            most = problem.query_grid.most * problem.key_grid.most**powers
+            if most * max(part.stop - part.start for part in problem.parts) < _EXACT:
+                dtype = np.dtype(np.float32)
+        tokens, features = query.shape
+        shape = (-(-tokens // PANEL), features, PANEL)
+        self.query = in_panels(query, array("queries", shape, dtype))
+        self.keys = key_operand(keys, powers, array("keys", (powers, tokens, features), dtype))
+        self.coefficients = np.empty(0, self.dtype)
+        self.base: list[Real] = []
+        if cell is not None:
+            units = query_unit * key_unit ** np.arange(powers + 1) / problem.score_full_scale
+            factors = (cell.coefficients * units).astype(self.dtype)
+            self.coefficients = factors[1:]
+            for part in problem.parts:
+                self.base.append(factors[0] * self.query[:, part].sum(axis=1, dtype=self.dtype))
 
     def _parts(self, tokens: int, limit: float) -> list[tuple[int, int]]:
         """All tokens cut so that neither array's factors leave the range of the numbers.
@@ -124,55 +145,54 @@ class PanelProducts:
             yield first, stop, self.origins[part]
             first, part = stop, part + 1
 
-    def _fade_powers(self, times: CellTimes, panels: slice, origin: int) -> Real | None:
-        """Powers of the rows' part of the decay from an origin on, (panels, powers + 1, PANEL)."""
-        if not self.layout.fading:
-            return None
+    def _growth(self, times: CellTimes, parts: list[tuple[int, int]]) -> Array:
+        """The columns' part of the decay, from the origins of their parts on, (tokens,)."""
+        return np.concatenate([times.growth(first, stop, first) for first, stop in parts])
+
+    def _fade(self, times: CellTimes, panels: slice, origin: int) -> Real:
+        """The part of the decay of some panels' rows from an origin on, (panels, PANEL)."""
         stop = min(panels.stop * PANEL, len(times.read))
-        fade = times.fade(panels.start * PANEL, stop, origin).astype(self.dtype)
-        return fade_powers(in_panels(fade), self.layout.powers)
+        return in_panels(times.fade(panels.start * PANEL, stop, origin).astype(self.dtype))
 
-    def _row_fade(self, panels: slice, origin: int) -> RowFade | None:
+    def _row_fade(self, panels: slice, origin: int) -> RowFade:
         """What the second product multiplies the values of some panels by."""
-        powers = self._fade_powers(self.problem.ages.values, panels, origin)
-        if powers is None:
-            return None
+        fade = self._fade(self.problem.ages.values, panels, origin)
         shape = (len(self.query), self.layout.features, PANEL)
-        spread = self.workspace.array("fade", shape, self.dtype)[: len(powers)]
-        spread[...] = powers[:, 1:2]
-        return RowFade(spread, powers)
-
-    def _fill_queries(self, panels: slice, part: int, origin: int) -> None:
-        """The query operand of some panels and a part of the features, at the start of its own."""
-        fade = self._fade_powers(self.problem.ages.keys, panels, origin)
-        query = self.query[panels, self.problem.parts[part]]
-        out = self.queries[part][: panels.stop - panels.start]
-        query_operand(query, fade, self.key_coefficients, self.layouts[part], out)
-
-    def _grown(
-        self, deviation: Array, times: CellTimes, parts: list[tuple[int, int]], full_scale: float
-    ) -> Array:
-        """Deviations times their columns' factors; without decay, currents / full scale."""
-        if not self.layout.fading:
-            return self.problem.law.current(deviation) / full_scale
-        growth = np.concatenate([times.growth(a, b, a) for a, b in parts])
-        grown: Array = self.workspace.array("grown", deviation.shape, deviation.dtype)
-        np.multiply(deviation, growth[:, None], out=grown)
-        return grown
+        spread = self.workspace.array("fade", shape, self.dtype)[: len(fade)]
+        spread[...] = fade[:, None]
+        return RowFade(spread, fade_powers(fade, self.layout.powers))
 
     def scores(self, view: View, panels: slice, part: int, out: Real) -> None:
         """S_raw / full scale of a part of the features into `out` (panels, columns, PANEL); what is
         not seen may be anything finite.
         """
-        run, keys, queries = view.run, self.keys[part], self.queries[part]
-        if self.alone:
-            first_product(keys[run.first : run.stop], queries[panels], out)
+        run, features = view.run, self.problem.parts[part]
+        keys = self.keys[:, run.first : run.stop, features]
+        query = self.query[panels, features]
+        if not self.layout.fading:
+            first_product(keys, query, out[None])
         else:
+            columns = run.stop - run.first
+            shape = (len(keys), len(query), columns, PANEL)
+            sums = self.workspace.compact("sums", shape, MOST, self.query.dtype)
+            first_product(keys, query, sums)
+            base = self.base[part][panels]
             for first, stop, origin in self._within(run):
-                self._fill_queries(panels, part, origin)
-                query = queries[: panels.stop - panels.start]
-                lines = slice(first - run.first, stop - run.first)
-                out[:, lines] = first_product(keys[first:stop], query)
+                fade = (
+                    self.key_fade[panels]
+                    if self.alone
+                    else self._fade(self.problem.ages.keys, panels, origin)
+                )
+                self.passes.add_up(
+                    sums,
+                    self.coefficients,
+                    base,
+                    self.key_growth[run.first : run.stop],
+                    fade,
+                    slice(first - run.first, stop - run.first),
+                    out,
+                    self.workspace,
+                )
         if self.drawn is not None:
             self.drawn.scores(view, panels, part, None)
 
@@ -190,7 +210,7 @@ class PanelProducts:
             part = np.empty_like(out)
             for first, stop, origin in self._within(run):
                 lines = pulse[:, first - run.first : stop - run.first]
-                fade = self._row_fade(panels, origin)
+                fade = self._row_fade(panels, origin) if self.layout.fading else None
                 value = self.values[:, first:stop]
                 self.passes.charge(value, lines, fade, self.layout, part, drawn, self.workspace)
                 out += part

@@ -35,9 +35,28 @@ MOST = 16
 
 
 class Passes(Protocol):
-    """Three passes over panels of rows, in place."""
+    """What happens to panels of rows, pass by pass."""
 
     name: str
+
+    def add_up(
+        self,
+        sums: Real,
+        coefficients: Real,
+        base: Real,
+        growth: Real,
+        fade: Real,
+        columns: slice,
+        out: Real,
+        work: Workspace,
+    ) -> None:
+        """Powers of the first product, some of its columns, added up into S_raw / full scale.
+
+        `sums` (powers, panels, columns, PANEL), `coefficients` (powers,), `base` (panels, PANEL) of
+        the power 0; `growth` (columns,) and `fade` (panels, PANEL) make up the decay. `out`
+        (panels, columns, PANEL) sets the precision.
+        """
+        ...
 
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
         """Turn S_raw / full scale (panels, columns, PANEL) into pulse widths (FACTS 2.6).
@@ -90,6 +109,30 @@ class NumpyPasses:
 
     def __init__(self, head: Head) -> None:
         self.head = head
+
+    def add_up(
+        self,
+        sums: Real,
+        coefficients: Real,
+        base: Real,
+        growth: Real,
+        fade: Real,
+        columns: slice,
+        out: Real,
+        work: Workspace,
+    ) -> None:
+        _, count, lines, _ = sums.shape
+        shape = (MOST, lines, PANEL)
+        decay = work.array("decay", shape, out.dtype)[:count, columns]
+        term = work.array("term", shape, out.dtype)[:count, columns]
+        out, sums = out[:, columns], sums[:, :, columns]
+        np.multiply(growth[columns, None], fade[:, None], out=decay)
+        np.multiply(sums[-1], coefficients[-1], out=out)
+        for power in range(len(sums) - 2, -1, -1):
+            out *= decay
+            out += np.multiply(sums[power], coefficients[power], out=term)
+        out *= decay
+        out += base[:, None]
 
     def pulses(self, score: Real, longest: Array) -> tuple[int, int]:
         low, high = np.count_nonzero(score < 0), np.count_nonzero(score > 1)

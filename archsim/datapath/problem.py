@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from archsim.components.array import Run
 from archsim.components.cell import Cell
+from archsim.components.quantiser import Grid
 from archsim.datapath.ages import Ages, CellTimes
 from archsim.datapath.products import PANEL
 
@@ -36,7 +37,8 @@ class HeadProblem:
 
     Without a `retention` law a deviation fades by ``exp(-rate x age)``. The full scales are the
     summed currents, in uA, that the converters turn into T_max: the products are in their units.
-    `parts` are the features that one converter of a K column sums up: all, or a part each.
+    `parts` are the features that one converter of a K column sums up: all, or a part each. The
+    grids say what pulse widths and deviations of keys are multiples of; None where they are not.
     """
 
     query: Array
@@ -49,6 +51,8 @@ class HeadProblem:
     score_full_scale: float
     output_full_scale: float
     parts: tuple[slice, ...]
+    query_grid: Grid | None = None
+    key_grid: Grid | None = None
 
     @property
     def fades(self) -> bool:

@@ -2,20 +2,25 @@
 
 The cell current is a polynomial in the stored deviation y, so a dot product over cells is a matrix
 product over its powers. Decay multiplies y by ``exp(-rate (read - written))``, a row factor times a
-column factor: it is folded into the operands and costs no products. It happens inside the sum,
-before any clamp, so clamps and quantisers on either side do not disturb it.
+column factor: it stays outside the products and costs none. It happens inside the sum, before any
+clamp, so clamps and quantisers on either side do not disturb it.
 
 Rows, the query tokens, come in panels of `PANEL`, and lie along the last axis, so that what is done
-to them between the products runs along contiguous memory. With z the deviation times its column's
-factor (`CellTimes.growth`) and f the row's (`CellTimes.fade`)::
+to them between the products runs along contiguous memory. With g a column's factor
+(`CellTimes.growth`) and f a row's (`CellTimes.fade`)::
 
-    key operand    [ z | z^2 | z^3 | 1 ]                      (columns, powers x features + 1)
-    query operand  [ C_1 f Q ; C_2 f^2 Q ; C_3 f^3 Q ; C_0 sum_d Q ]     (panels, ..., PANEL)
+    S_ij = C_0 sum_d Q_id + sum_p C_p (f_i g_j)^p sum_d Q_id y_jd^p
+
+The inner sums are the matrix products. Q and y are whole multiples of a step, as they come from
+converters, so the sums are of whole numbers, mostly small enough to be exact in single precision,
+which is twice as fast. The second product has analog pulses on one side and no such luck. There,
+with z = g y::
+
     value operand  [ C_1 z ; C_2 z^2 ; C_3 z^3 ; C_0 ; |I| ]  (..., columns)
 
-and the second product's powers are multiplied by f, f^2, f^3 afterwards. ``|I|`` stands for the
-sums over features of the powers of each cell's unsigned current, which set the energy of the reads.
-Without decay there is one "power", the current itself, whatever its law.
+and the powers are multiplied by f, f^2, f^3 afterwards. ``|I|`` stands for the sums over features
+of the powers of each cell's unsigned current, which set the energy of the reads. Without decay
+there is one "power", the current itself, whatever its law.
 """
 
 from __future__ import annotations
@@ -69,19 +74,14 @@ class Layout:
         return self.powers * self.features
 
     @property
-    def width(self) -> int:
-        """Inner size of the first product."""
-        return self.expanded + 1
-
-    @property
     def drawn(self) -> slice:
         """Lines of the value operand with the unsigned currents, by power from 0 on."""
-        return slice(self.width, self.value_width)
+        return slice(self.expanded + 1, self.value_width)
 
     @property
     def value_width(self) -> int:
         """Lines of the value operand."""
-        return self.width + (self.powers + 1 if self.fading else 1)
+        return self.expanded + 1 + (self.powers + 1 if self.fading else 1)
 
     def block(self, power: int) -> slice:
         """Lines of one power, counted from 0 for the first."""
@@ -111,35 +111,11 @@ def fade_powers(fade: Real, powers: int) -> Real:
     return result
 
 
-def query_operand(
-    Q: Array, fade: Real | None, coefficients: Array | None, layout: Layout, out: Real
-) -> Real:
-    """Fill `out` (panels, width, PANEL) and return it.
-
-    Q (panels, features, PANEL) pulse widths / T_max, `fade` the rows' powers (panels, powers + 1,
-    PANEL), `coefficients` C_0..C_P / full scale; without decay both are None.
-    """
-    if fade is None or coefficients is None:
-        out[:, : layout.expanded] = Q
-        out[:, layout.expanded] = 0.0
-        return out
-    factors = fade * coefficients.astype(fade.dtype)[:, None]
-    for power in range(layout.powers):
-        factor = factors[:, None, power + 1]
-        np.multiply(Q, factor, out=out[:, layout.block(power)], casting="same_kind")
-    np.multiply(Q.sum(axis=1), factors[:, 0], out=out[:, layout.expanded], casting="same_kind")
-    return out
-
-
-def key_operand(z: Array, layout: Layout, out: Real, work: Workspace) -> Real:
-    """Fill `out` (columns, width) and return it.
-
-    `z` (columns, features) are deviations times their columns' factor; without decay the currents
-    themselves, in units of the full scale.
-    """
-    blocks = [out[:, layout.block(p)] for p in range(layout.powers)]
-    _powers(z, np.ones(layout.powers), blocks, work)
-    out[:, layout.expanded] = 1.0
+def key_operand(y: Array, powers: int, out: Real) -> Real:
+    """Fill `out` (powers, columns, features) with y, y^2, ... and return it."""
+    out[0] = y
+    for power in range(1, powers):
+        np.multiply(out[power - 1], out[0], out=out[power])
     return out
 
 
@@ -193,12 +169,13 @@ def _powers(z: Array, coefficients: Array, blocks: list[Real], work: Workspace) 
 
 
 def first_product(key: Real, query: Real, out: Real | None = None) -> Real:
-    """``S_raw[i,j] = sum_p C_p delta^p sum_d Q[i,d] (K[j,d] - mid)^p`` in uA (FACTS 2.5).
+    """``sum_d Q[i,d] (K[j,d] - mid)^p`` by power (FACTS 2.5), nothing masked.
 
-    `key` and `query` operands; returns (panels, columns, PANEL), nothing masked.
+    `key` (powers, columns, features), `query` (panels, features, PANEL); returns (powers, panels,
+    columns, PANEL).
     """
-    score: Real = np.matmul(key, query, out=out)
-    return score
+    sums: Real = np.matmul(key[:, None], query, out=out)
+    return sums
 
 
 def second_product(value: Real, pulse: Real, out: Real | None = None) -> Real:

@@ -18,6 +18,8 @@ event by event; tests hold that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from archsim.compiled import pays
@@ -101,10 +103,9 @@ class _Loops:
         from archsim.timing import kernel
 
         self.declaration, self.compiled = declaration, compiled
-        self.in_turn, self.first_come = kernel.in_turn, kernel.first_come
-        if not compiled:  # as they are written, if numba is there all the same
-            self.in_turn = getattr(kernel.in_turn, "py_func", kernel.in_turn)
-            self.first_come = getattr(kernel.first_come, "py_func", kernel.first_come)
+        self.in_turn, self.first_come = (
+            loop if compiled else loop.interpreted for loop in (kernel.in_turn, kernel.first_come)
+        )
         order = [stage.name for stage in declaration.stages]
         compiled_steps = steps(declaration)
         most = max(len(step.constraints) for step in compiled_steps)
@@ -138,16 +139,37 @@ class _Loops:
         names = [stage.name for stage in d.stages]
         times = np.empty((2, len(names), *d.shape), np.int64)
         ready = np.empty(d.shape[:2], np.int64)
-        durations = tuple(d.durations[name] for name in names)
+        durations = _one_behind_the_other([d.durations[name] for name in names])
         known, first = max(1, min(d.prompt, d.shape[0])), 0
         tables = (self.constraints, self.limits, self.group, self.fifo, d.period_ps, d.layer_gap_ps)
         if searching:
-            if self.first_come(times, durations, ready, *tables, self.bounds, known):
+            scratch = np.empty((4, len(names), d.shape[2]), np.int64)
+            if self.first_come(times, *durations, ready, *tables, self.bounds, known, *scratch):
                 raise InvariantError("the schedule came to a stop before the last token")
             first = known
-        self.in_turn(times, durations, ready, *tables, d.token_gap_ps, first, known)
+        free = np.zeros((len(names), *d.shape[1:]), np.int64)
+        scratch = np.empty((2, d.shape[2]), np.int64)
+        self.in_turn(
+            times, *durations, ready, *tables, d.token_gap_ps, first, known, free, *scratch
+        )
         start, end = (dict(zip(names, times[point], strict=True)) for point in (0, 1))
         return Schedule(start, end, ready, "fast (compiled)" if self.compiled else "fast")
+
+
+def _one_behind_the_other(arrays: Sequence[Picoseconds]) -> tuple[Picoseconds, Picoseconds]:
+    """All of some arrays' numbers, and where each array's are: see `archsim.timing.kernel`.
+
+    What is the same along an axis is there once.
+    """
+    pieces, places, first = [], np.zeros((len(arrays), 4), np.int64), 0
+    for place, array in zip(places, arrays, strict=True):
+        repeated = [not stride for stride in array.strides]
+        piece = np.ascontiguousarray(array[tuple(slice(1 if once else None) for once in repeated)])
+        place[0] = first
+        place[1:] = np.where(repeated, 0, piece.strides) // piece.itemsize
+        pieces.append(piece.ravel())
+        first += piece.size
+    return np.concatenate(pieces), places
 
 
 class _Recurrence:

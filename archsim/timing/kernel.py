@@ -1,10 +1,12 @@
-"""The recurrences as plain loops: compiled by numba where it is installed, else interpreted.
+"""The recurrences as plain loops, compiled or as they are written.
 
 `in_turn` goes through tokens, layers and stages in order: enough where the order in which every
 resource is used is known beforehand. `first_come` also finds the order in which a shared block
 serves tokens that overlap, by always taking the earliest next request of a closed group of heads.
 
-Times are (2, stages, tokens, layers, heads) in ps, [0] starts and [1] ends. A constraint is a row
+Times are (2, stages, tokens, layers, heads) in ps, [0] starts and [1] ends. `durations` holds those
+of all stages, one behind the other, and each row of `places` (stages, 4) where a stage's begin and
+how far apart they are from token to token, layer to layer and head to head. A constraint is a row
 (stage, point, lag, from_token, next_layer); `limits` (stages,) says how many rows of `constraints`
 (stages, most, 5) count. `group` (stages,) is the heads that share the block a stage needs, 0 if it
 needs none; `fifo` (stages,) whether it serves first come, first served.
@@ -15,12 +17,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.compiled import jit
+from archsim.compiled import Kernel
 
 Integers = NDArray[np.int64]
 
 
-@jit
 def edge(time: np.int64, period: int, rate: float) -> np.int64:
     """The clock edge at or after `time`, both below 2**51; `rate` is 1 / period.
 
@@ -35,10 +36,20 @@ def edge(time: np.int64, period: int, rate: float) -> np.int64:
     return below + 2 * period
 
 
-@jit
+def lasting(
+    durations: Integers, places: Integers, stage: int, token: int, layer: int, head: int
+) -> np.int64:
+    """How long one stage takes, in ps."""
+    at = places[stage]
+    duration: np.int64 = durations[at[0] + token * at[1] + layer * at[2] + head * at[3]]
+    return duration
+
+
+@Kernel
 def in_turn(
     times: Integers,
-    durations: tuple[Integers, ...],
+    durations: Integers,
+    places: Integers,
     ready: Integers,
     constraints: Integers,
     limits: Integers,
@@ -49,13 +60,16 @@ def in_turn(
     token_gap: int,
     first: int,
     known: int,
+    free: Integers,
+    begin: Integers,
+    order: Integers,
 ) -> None:
-    """Fill in the times of tokens from `first` on, of which those below `known` are known at 0."""
+    """Fill in the times of tokens from `first` on, of which those below `known` are known at 0.
+
+    `free` (stages, layers, heads), full of 0, `begin` and `order` (heads,) are scratch.
+    """
     _, stages, tokens, layers, heads = times.shape
     rate = 1.0 / period
-    free = np.zeros((stages, layers, heads), np.int64)
-    begin = np.zeros(heads, np.int64)
-    order = np.zeros(heads, np.int64)
     for token in range(first, tokens):
         for layer in range(layers):
             entered = np.int64(0)
@@ -105,19 +119,21 @@ def in_turn(
                         for index in range(low, high):
                             head = order[index]
                             begin[head] = edge(max(begin[head], available), period, rate)
-                            available = begin[head] + durations[stage][token, layer, head]
+                            held = lasting(durations, places, stage, token, layer, head)
+                            available = begin[head] + held
                         free[stage, layer, low] = available
                 for head in range(heads):
                     times[0, stage, token, layer, head] = begin[head]
-                    times[1, stage, token, layer, head] = (
-                        begin[head] + durations[stage][token, layer, head]
+                    times[1, stage, token, layer, head] = begin[head] + lasting(
+                        durations, places, stage, token, layer, head
                     )
 
 
-@jit
+@Kernel
 def first_come(
     times: Integers,
-    durations: tuple[Integers, ...],
+    durations: Integers,
+    places: Integers,
     ready: Integers,
     constraints: Integers,
     limits: Integers,
@@ -127,20 +143,21 @@ def first_come(
     layer_gap: int,
     bounds: Integers,
     known: int,
+    free: Integers,
+    done: Integers,
+    request: Integers,
+    turn: Integers,
 ) -> int:
     """Fill in the times of the first `known` tokens, all known at 0; 0, or 1 if it got stuck.
 
     Heads between two `bounds` share nothing with others. Every request that is not known yet
     follows from a grant not made yet, so it is no earlier than that grant: the earliest grant
     among all blocks of a closed group is always safe to make. Equal times go by stage, then by
-    group of heads, as in the discrete-event engines.
+    group of heads, as in the discrete-event engines. `free`, `done`, `request` and `turn`
+    (stages, heads) are scratch.
     """
     _, stages, _, layers, heads = times.shape
     rate = 1.0 / period
-    done = np.zeros((stages, heads), np.int64)
-    request = np.zeros((stages, heads), np.int64)
-    free = np.zeros((stages, heads), np.int64)
-    turn = np.zeros((stages, heads), np.int64)
     for layer in range(layers):
         for token in range(known):
             entered = np.int64(0)
@@ -185,8 +202,8 @@ def first_come(
                                     request[stage, head] = begin
                                     break
                                 times[0, stage, token, layer, head] = begin
-                                times[1, stage, token, layer, head] = (
-                                    begin + durations[stage][token, layer, head]
+                                times[1, stage, token, layer, head] = begin + lasting(
+                                    durations, places, stage, token, layer, head
                                 )
                                 done[stage, head] += 1
                                 if stage == stages - 1:
@@ -204,7 +221,7 @@ def first_come(
                                     break
                                 asked = max(request[stage, head], free[stage, start])
                                 begin = edge(np.int64(asked), period, rate)
-                                end = begin + durations[stage][token, layer, head]
+                                end = begin + lasting(durations, places, stage, token, layer, head)
                                 times[0, stage, token, layer, head] = begin
                                 times[1, stage, token, layer, head] = end
                                 free[stage, start] = end
@@ -251,7 +268,7 @@ def first_come(
                         chosen = head
                 token = done[stage, chosen]
                 begin = edge(np.int64(best), period, rate)
-                end = begin + durations[stage][token, layer, chosen]
+                end = begin + lasting(durations, places, stage, token, layer, chosen)
                 times[0, stage, token, layer, chosen] = begin
                 times[1, stage, token, layer, chosen] = end
                 free[stage, best_start] = end

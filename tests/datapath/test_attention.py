@@ -24,7 +24,6 @@ from archsim.datapath.products import (
     in_panels,
     in_rows,
     key_operand,
-    query_operand,
     value_operand,
 )
 from archsim.datapath.workspace import Workspace
@@ -152,22 +151,24 @@ def test_golden_vectors() -> None:
     passes = NumpyPasses(head)
     still, work = np.ones((1, 64, 64)), Workspace()  # one panel that does not fade
     powers = fade_powers(still[:, 0], layout.powers)
-    query, key = np.empty((1, layout.width, 64)), np.empty((64, layout.width))
+    key, score = np.empty((3, 64, 64)), np.empty((1, 64, 64))
     value, current, drawn = np.empty((layout.value_width, 64)), np.empty((1, 64, 64)), still[:, 0]
     i = np.arange(64)
     fade = np.exp(-1e-4 * (i[:, None] - i)) * (i[:, None] >= i)
     for n in range(10):
         q, k, v = (golden[name][n].astype(np.float64) for name in ("Q", "K", "V"))
-        query_operand(in_panels(q), powers, coefficients, layout, query)
-        key_operand(k - head.cell.mid_rail, layout, key, work)
-        score = in_rows(first_product(key, query), 64) * fade
-        pulse = head.score_converter.clamp(score / head.score_converter.saturation)
+        query, every = in_panels(q), slice(0, 64)
+        sums = first_product(key_operand(k - head.cell.mid_rail, 3, key), query)
+        base, one = coefficients[0] * query.sum(axis=1), still[:, 0]
+        passes.add_up(sums, coefficients[1:], base, still[0, 0], one, every, score, work)
+        faded = in_rows(score, 64) * fade
+        pulse = head.score_converter.clamp(faded / head.score_converter.saturation)
         value_operand(v - head.cell.mid_rail, coefficients, layout, None, value, work)
         widths = in_panels(pulse * fade)
         passes.charge(value, widths, RowFade(still, powers), layout, current, drawn, work)
         output = np.clip(in_rows(current, 64) / head.output_converter.saturation, -1, 1)
         causal = i[:, None] >= i
-        assert np.abs(score - golden["S"][n])[causal].max() <= 2e-4
+        assert np.abs(faded - golden["S"][n])[causal].max() <= 2e-4
         assert np.abs(pulse - golden["phi_S"][n])[causal].max() <= 2.5e-6
         assert np.abs(output - golden["output"][n]).max() <= 3e-6
 
