@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from archsim.blas import FOR_NUMBA
 from archsim.errors import ConfigError, InvariantError
 from archsim.files import atomic_path
 
@@ -236,7 +237,9 @@ def _with_callees(function: FunctionType) -> Any:
     scope = dict(function.__globals__)
     for name in function.__code__.co_names:
         callee = scope.get(name)
-        if isinstance(callee, FunctionType) and callee.__module__ == function.__module__:
+        if isinstance(callee, FunctionType) and callee in FOR_NUMBA:
+            scope[name] = FOR_NUMBA[callee]()
+        elif isinstance(callee, FunctionType) and callee.__module__ == function.__module__:
             scope[name] = _with_callees(callee)
     copy = FunctionType(function.__code__, scope, function.__name__)
     return numba.njit(error_model="numpy")(copy)

@@ -8,7 +8,6 @@ thread may hold a lock, so elsewhere, and for small work, it is threads.
 
 from __future__ import annotations
 
-import functools
 import math
 import mmap
 import os
@@ -23,8 +22,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
+from archsim.blas import libraries
 from archsim.errors import ConfigError, InvariantError
 
 Item = TypeVar("Item")
@@ -71,7 +70,7 @@ def side_by_side(
     """
     count = min(len(items), cores())
     report = progress or (lambda done: None)
-    with _blas().limit(limits=1):
+    with libraries().limit(limits=1):
         if count > 1 and large and sys.platform == "linux" and threading.active_count() == 1:
             return _forked(work, items, count, report)
         if count == 1:
@@ -83,11 +82,6 @@ def side_by_side(
             for done, _ in enumerate(pool.map(work, items), 1):
                 report(done)
     return None
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _forked(

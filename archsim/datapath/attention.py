@@ -13,11 +13,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.compiled import pays
 from archsim.components.head import Head
 from archsim.datapath.activity import Activity, AttentionOutput, IdealError, Saturation
 from archsim.datapath.ages import Ages
+from archsim.datapath.fused import LARGE
 from archsim.datapath.one_head import Engine, attend_head
-from archsim.datapath.passes import choose_passes
 from archsim.datapath.problem import CellLaw, Retention
 from archsim.datapath.scalers import Scalers, resolve_scalers
 from archsim.datapath.workspace import Workspace
@@ -117,7 +118,7 @@ def attend_layers(
     engine = Engine(
         head,
         np.dtype(precision),
-        choose_passes(head, work),
+        pays(work >= LARGE),
         Workspace(),
         head.cell if law is None else law,
         retention,

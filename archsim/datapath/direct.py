@@ -72,7 +72,8 @@ class DirectProducts:
         self.key_current = np.zeros(len(problem.query))
 
     def scores(self, view: View, panels: slice, part: int, out: Real | None) -> None:
-        """S_raw / full scale of a part of the features into `out` (panels, columns, PANEL).
+        """S_raw / full scale of a part of the features into `out` (panels, columns, PANEL), 0 where
+        rows do not see.
 
         Adds what the seen columns draw to `key_current`.
         """
@@ -88,6 +89,7 @@ class DirectProducts:
             drawn.append(_charge(pulses[some], np.abs(current, out=current), at_levels))
         if out is not None:
             out[...] = in_panels(np.concatenate(scores)) / self.problem.score_full_scale
+            view.clear(out, panels.start)
         seen = in_panels(np.concatenate(drawn))
         view.clear(seen, panels.start)
         self.key_current[rows] += in_rows(seen.sum(axis=1), rows.stop - rows.start)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.head import Head
 from archsim.datapath.activity import IdealError
-from archsim.datapath.products import PANEL, in_panels, in_rows
+from archsim.datapath.products import PANEL, Real, in_panels, in_rows
 from archsim.datapath.scalers import Scalers, resolve_scalers
 from archsim.datapath.workspace import Workspace
 
@@ -32,25 +33,29 @@ def ideal_attention(
             n: pairs[n][0][h] * x[h] + pairs[n][1][h] for n, x in zip("qkv", (q, k, v), strict=True)
         }
         a, b = pairs["output"]
-        y[h] = _ideal_head(scaled, head, (float(a[h]), float(b[h])), work)
+        y[h] = _ideal_head(scaled, head, (float(a[h]), float(b[h])), np.dtype(np.float64), work)
     return y
 
 
 def _ideal_head(
-    scaled: Mapping[str, Array], head: Head, output: tuple[float, float], work: Workspace
-) -> Array:
+    scaled: Mapping[str, Array],
+    head: Head,
+    output: tuple[float, float],
+    dtype: np.dtype[Any],
+    work: Workspace,
+) -> Real:
     """One head from its scaled q, k, v (tokens, features), in panels of rows."""
     slope, mid, window = head.cell.linear_slope, head.cell.mid_rail, head.sub_tiles.window
     tokens, features = scaled["q"].shape
-    panels, dtype = -(-tokens // PANEL), np.dtype(np.float64)
+    panels = -(-tokens // PANEL)
     query = work.array("ideal queries", (panels, features, PANEL), dtype)
-    query[...] = in_panels(scaled["q"])
+    in_panels(scaled["q"], query)
     query *= slope / head.score_converter.saturation
     keys = work.array("ideal keys", (panels * PANEL, features), dtype)
-    np.subtract(scaled["k"], mid, out=keys[:tokens])
+    np.subtract(scaled["k"], mid, out=keys[:tokens], casting="same_kind")
     tiles = keys.reshape(-1, PANEL, features)
     stored = work.array("ideal values", (panels * PANEL, features), dtype)
-    np.subtract(scaled["v"], mid, out=stored[:tokens])
+    np.subtract(scaled["v"], mid, out=stored[:tokens], casting="same_kind")
     stored[:tokens] *= slope / head.output_converter.saturation * output[0]
     values = in_panels(stored, work.array("ideal value panels", query.shape, dtype))
     weights = work.array("ideal weights", (panels, PANEL, PANEL), dtype)
@@ -90,8 +95,11 @@ def compare_with_ideal(
     output: tuple[float, float],
     work: Workspace,
 ) -> IdealError:
-    """One head's y (tokens, features) against ideal, from the same scaled q, k, v."""
-    ideal = _ideal_head(scaled, head, output, work)
+    """One head's y (tokens, features) against ideal, from the same scaled q, k, v.
+
+    Ideal is in single precision: off by 1e-6 of its size, where circuits are off by percents.
+    """
+    ideal = _ideal_head(scaled, head, output, np.dtype(np.float32), work).astype(np.float64)
     difference = y - ideal
     return IdealError(
         np.asarray(np.vdot(ideal, ideal)),

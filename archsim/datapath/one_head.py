@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.array import Run, SubTiles
+from archsim.components.array import Run
 from archsim.components.head import Head
 from archsim.components.row_split import RowSplit
 from archsim.datapath.activity import Activity, AttentionOutput, Saturation
 from archsim.datapath.ages import Ages
+from archsim.datapath.collected import Collected
 from archsim.datapath.direct import DirectProducts
+from archsim.datapath.fused import fits, read_all
 from archsim.datapath.ideal import compare_with_ideal
 from archsim.datapath.panels import PanelProducts
-from archsim.datapath.passes import MOST, Passes
+from archsim.datapath.passes import MOST, convert, pulses
 from archsim.datapath.problem import CellLaw, HeadProblem, Retention, View
 from archsim.datapath.products import PANEL, in_rows
 from archsim.datapath.workspace import Workspace
@@ -39,7 +41,7 @@ class Engine:
 
     head: Head
     dtype: np.dtype[Any]
-    passes: Passes
+    compiled: bool
     workspace: Workspace
     law: CellLaw
     retention: Retention | None
@@ -49,34 +51,8 @@ class Engine:
     def products(self, problem: HeadProblem) -> Products:
         """Matrix products over powers where they are exact, else cell by cell."""
         if problem.panels:
-            return PanelProducts(problem, self.dtype, self.workspace, self.passes)
+            return PanelProducts(problem, self.dtype, self.workspace)
         return DirectProducts(problem)
-
-
-class _Collected:
-    """What one head's rows add up to, sub-tile after sub-tile, in panels of rows."""
-
-    def __init__(self, tokens: int, features: int, tiles: SubTiles, engine: Engine) -> None:
-        panels, parts, details = -(-tokens // PANEL), len(tiles.parts), engine.details
-        lines = {
-            "total": features,
-            "longest output": features,
-            "longest score": tiles.columns,
-            "longest partial": tiles.columns if parts > 1 else 1,
-        }
-        self.total, self.longest_output, self.longest_score, self.longest_partial = (
-            engine.workspace.zeros(name, (panels, count, PANEL), np.dtype(np.float64))
-            for name, count in lines.items()
-        )
-        self.counts, self.value_current, self.partial_counts, self.score_pulses = (
-            np.zeros((panels, PANEL)) for _ in range(4)
-        )
-        self.low = self.high = self.clipped = self.clipped_partials = 0
-        self.scores = np.zeros((tokens, tokens)) if details else None
-        self.pulse_widths = np.zeros((tokens, tokens)) if details else None
-        self.codes = np.zeros((tokens, tiles.count, features)) if details else None
-        split = details and parts > 1
-        self.partials = np.zeros((tokens, parts, tokens)) if split else None
 
 
 def attend_head(
@@ -126,25 +102,28 @@ def attend_head(
         head.write_path.quantiser.grid(mid_rail),
     )
     products = engine.products(problem)
-    collected = _Collected(tokens, features, tiles, engine)
+    collected = Collected(tokens, features, tiles, engine.details, engine.workspace)
     earlier: dict[int, Run] = {}
     runs: list[tuple[Run, Run | None]] = []
     for run in tiles.runs(0, tokens):
         runs.append((run, earlier.get(run.sub_tile)))
         earlier[run.sub_tile] = run
-    # at most so many panels through all runs, then the next: what lies between stays bounded
-    for start in range(0, len(collected.total), MOST):
-        for run, old in runs:
-            _read_run(engine, products, collected, run, old, slice(start, start + MOST))
+    if engine.compiled and fits(products, head, engine.details):
+        read_all(products, collected, runs, head.output_converter, engine.workspace)
+    else:
+        # at most so many panels through all runs, then the next: what lies between stays bounded
+        for start in range(0, len(collected.total), MOST):
+            for run, old in runs:
+                _read_run(engine, products, collected, run, old, slice(start, start + MOST))
 
     quantiser = head.output_converter.quantiser
     total = in_rows(collected.total, tokens)
     y = head.accumulator.output(quantiser.values(total, out=total), *scalers["output"])  # 2.9
     seen = np.minimum(np.arange(1, tokens + 1), tiles.window).astype(np.float64)
-    pulses = problem.pulses
+    query_pulses = problem.pulses
     activity = Activity(
-        query_pulses=np.sign(pulses) @ np.ones(features),
-        longest_query=pulses.max(axis=1),
+        query_pulses=np.sign(query_pulses) @ np.ones(features),
+        longest_query=query_pulses.max(axis=1),
         key_current=products.key_current,
         longest_score=_longest(collected.longest_score, tokens),
         value_current=in_rows(collected.value_current, tokens) * problem.output_full_scale,
@@ -159,16 +138,17 @@ def attend_head(
         score_pulses=in_rows(collected.score_pulses, tokens),
     )
     pairs = float(seen.sum())
+    low, high, clipped, clipped_partials = collected.beyond.tolist()
     saturation = Saturation(
         query=np.asarray(head.pulse_generator.quantiser.saturated(scaled["q"])),
         key=np.asarray(head.write_path.quantiser.saturated(scaled["k"])),
         value=np.asarray(head.write_path.quantiser.saturated(scaled["v"])),
-        score_low=np.asarray(collected.low / pairs),
-        score_high=np.asarray(collected.high / pairs),
-        output=np.asarray(collected.clipped / (float(activity.written_sub_tiles.sum()) * features)),
+        score_low=np.asarray(low / pairs),
+        score_high=np.asarray(high / pairs),
+        output=np.asarray(clipped / (float(activity.written_sub_tiles.sum()) * features)),
         partial=None
         if split is None
-        else np.asarray(collected.clipped_partials / (pairs * len(tiles.parts))),
+        else np.asarray(clipped_partials / (pairs * len(tiles.parts))),
     )
     return AttentionOutput(
         y,
@@ -199,7 +179,7 @@ def _stored(volts: Array, head: Head) -> Array:
 def _read_run(
     engine: Engine,
     products: Products,
-    collected: _Collected,
+    collected: Collected,
     run: Run,
     old: Run | None,
     panels: slice,
@@ -226,7 +206,7 @@ def _read_run(
             more = array("more", shape, engine.dtype)[: part.stop - part.start]
             _add_run(engine, products, collected, view, part, more)
             current[: len(more)] += more
-    collected.clipped += engine.passes.convert(  # 2.8
+    collected.beyond[2] += convert(  # 2.8
         current,
         collected.total[now],
         collected.longest_output[now],
@@ -242,7 +222,7 @@ def _read_run(
 def _add_run(
     engine: Engine,
     products: Products,
-    collected: _Collected,
+    collected: Collected,
     view: View,
     panels: slice,
     out: NDArray[Any],
@@ -254,16 +234,14 @@ def _add_run(
     score = engine.workspace.array("score", shape, engine.dtype)[:count]
     if split is None:
         products.scores(view, panels, 0, score)  # 2.5
-        view.clear(score, panels.start)
     else:
         _add_partials(engine, split, products, collected, view, panels, score)
     if collected.scores is not None:
         full_scale = engine.head.score_converter.saturation
         _add_rows(collected.scores[:, columns], panels, score * full_scale)
     longest = collected.longest_score[panels]
-    low, high = engine.passes.pulses(score, longest if split is None else longest.copy())  # 2.6
-    collected.low += low
-    collected.high += high
+    lines = longest if split is None else longest.copy()
+    collected.beyond[:2] += pulses(score, lines, engine.head.score_converter)  # 2.6
     if split is not None:
         split.widths(score)
         lines = longest[:, : score.shape[1]]
@@ -278,7 +256,7 @@ def _add_partials(
     engine: Engine,
     split: RowSplit,
     products: Products,
-    collected: _Collected,
+    collected: Collected,
     view: View,
     panels: slice,
     score: NDArray[Any],
@@ -292,8 +270,7 @@ def _add_partials(
     total[...] = 0.0
     for part in range(split.parts):
         products.scores(view, panels, part, score)
-        view.clear(score, panels.start)
-        collected.clipped_partials += engine.passes.convert(
+        collected.beyond[3] += convert(
             score,
             total,
             collected.longest_partial[panels],

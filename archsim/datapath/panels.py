@@ -7,6 +7,7 @@ are slices of them.
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,11 +19,12 @@ from archsim.components.cell import Cell
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
 from archsim.datapath.direct import DirectProducts
-from archsim.datapath.passes import MOST, Passes
+from archsim.datapath.passes import MOST, add_up, charge
 from archsim.datapath.problem import HeadProblem, View
 from archsim.datapath.products import (
     PANEL,
     Layout,
+    PowerSums,
     Real,
     RowFade,
     fade_powers,
@@ -52,9 +54,8 @@ class PanelProducts:
         problem: HeadProblem,
         dtype: np.dtype[Any],
         workspace: Workspace,
-        passes: Passes,
     ) -> None:
-        self.problem, self.dtype, self.passes, self.workspace = problem, dtype, passes, workspace
+        self.problem, self.dtype, self.workspace = problem, dtype, workspace
         tokens, features = problem.query.shape
         cell = problem.polynomial if problem.fades else None
         powers = 1 if cell is None else len(cell.coefficients) - 1
@@ -68,13 +69,12 @@ class PanelProducts:
             None if cell is None else cell.coefficients / problem.output_full_scale
         )
         self._expand_keys(cell)
-        self.fade: RowFade | None = None
         if problem.fades:
             self.key_growth = self._growth(problem.ages.keys, parts).astype(dtype)
             if self.alone:
                 rows = slice(0, len(self.query))
                 self.key_fade = self._fade(problem.ages.keys, rows, 0)
-                self.fade = self._row_fade(rows, 0)
+                self.value_fade = fade_powers(self._fade(problem.ages.values, rows, 0), powers)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
         self.drawn: DirectProducts | None = None
         signs: Array | None = None
@@ -96,15 +96,17 @@ class PanelProducts:
     def _expand_keys(self, cell: Cell | None) -> None:
         """The first product's operands: whole numbers where they come from converters.
 
-        `terms` are the coefficients of their powers / full scale, and what C_0 adds to each row.
+        `coefficients` are those of their powers / full scale, `base` is what C_0 adds to each row.
         """
         problem, powers, array = self.problem, self.layout.powers, self.workspace.array
         query, keys, dtype = problem.query, problem.key_deviation, self.dtype
         if cell is None:
             keys = problem.law.current(keys) / problem.score_full_scale
         query_unit = key_unit = 1.0
+        self.whole = False
         if cell is not None and problem.query_grid is not None and problem.key_grid is not None:
             query_unit, key_unit = problem.query_grid.unit, problem.key_grid.unit
+            self.whole = True
             query = np.rint(query / query_unit)
             keys = np.rint(keys / key_unit)
             most = problem.query_grid.most * problem.key_grid.most**powers
@@ -154,17 +156,21 @@ class PanelProducts:
         stop = min(panels.stop * PANEL, len(times.read))
         return in_panels(times.fade(panels.start * PANEL, stop, origin).astype(self.dtype))
 
-    def _row_fade(self, panels: slice, origin: int) -> RowFade:
+    def _row_fade(self, powers: Real) -> RowFade:
         """What the second product multiplies the values of some panels by."""
-        fade = self._fade(self.problem.ages.values, panels, origin)
         shape = (len(self.query), self.layout.features, PANEL)
-        spread = self.workspace.array("fade", shape, self.dtype)[: len(fade)]
-        spread[...] = fade[:, None]
-        return RowFade(spread, fade_powers(fade, self.layout.powers))
+        spread = self.workspace.array("fade", shape, self.dtype)[: len(powers)]
+        spread[...] = powers[:, 1:2]
+        return RowFade(spread, powers)
+
+    @functools.cached_property
+    def _every_fade(self) -> RowFade | None:
+        """That of all panels, where one origin does."""
+        return self._row_fade(self.value_fade) if self.layout.fading else None
 
     def scores(self, view: View, panels: slice, part: int, out: Real) -> None:
-        """S_raw / full scale of a part of the features into `out` (panels, columns, PANEL); what is
-        not seen may be anything finite.
+        """S_raw / full scale of a part of the features into `out` (panels, columns, PANEL), 0 where
+        rows do not see.
         """
         run, features = view.run, self.problem.parts[part]
         keys = self.keys[:, run.first : run.stop, features]
@@ -172,27 +178,22 @@ class PanelProducts:
         if not self.layout.fading:
             first_product(keys, query, out[None])
         else:
-            columns = run.stop - run.first
-            shape = (len(keys), len(query), columns, PANEL)
-            sums = self.workspace.compact("sums", shape, MOST, self.query.dtype)
+            shape = (len(keys), MOST, run.stop - run.first, PANEL)
+            sums = self.workspace.array("sums", shape, self.query.dtype)[:, : len(query)]
             first_product(keys, query, sums)
-            base = self.base[part][panels]
             for first, stop, origin in self._within(run):
-                fade = (
-                    self.key_fade[panels]
-                    if self.alone
-                    else self._fade(self.problem.ages.keys, panels, origin)
-                )
-                self.passes.add_up(
+                powers = PowerSums(
                     sums,
                     self.coefficients,
-                    base,
+                    self.base[part][panels],
                     self.key_growth[run.first : run.stop],
-                    fade,
+                    self.key_fade[panels]
+                    if self.alone
+                    else self._fade(self.problem.ages.keys, panels, origin),
                     slice(first - run.first, stop - run.first),
-                    out,
-                    self.workspace,
                 )
+                add_up(powers, out, self.workspace)
+        view.clear(out, panels.start)
         if self.drawn is not None:
             self.drawn.scores(view, panels, part, None)
 
@@ -202,17 +203,18 @@ class PanelProducts:
         """
         run = view.run
         if self.alone:
-            fade = None if self.fade is None else self.fade[panels]
+            fade = None if self._every_fade is None else self._every_fade[panels]
             value = self.values[:, run.first : run.stop]
-            self.passes.charge(value, pulse, fade, self.layout, out, drawn, self.workspace)
+            charge(value, pulse, fade, self.layout, out, drawn, self.workspace)
         else:
             out[...] = 0.0
             part = np.empty_like(out)
             for first, stop, origin in self._within(run):
                 lines = pulse[:, first - run.first : stop - run.first]
-                fade = self._row_fade(panels, origin) if self.layout.fading else None
+                row = self._fade(self.problem.ages.values, panels, origin)
+                powers = self._row_fade(fade_powers(row, self.layout.powers))
                 value = self.values[:, first:stop]
-                self.passes.charge(value, lines, fade, self.layout, part, drawn, self.workspace)
+                charge(value, lines, powers, self.layout, part, drawn, self.workspace)
                 out += part
         if self.drawn is not None:
             self.drawn.currents(view, panels, pulse, None, drawn)

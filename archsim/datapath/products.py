@@ -103,6 +103,22 @@ class RowFade:
         return RowFade(self.spread[panels], self.powers[panels])
 
 
+@dataclass(frozen=True)
+class PowerSums:
+    """The first product by power, and what makes S_raw / full scale of some of its columns.
+
+    `sums` (powers, panels, columns, PANEL); the power's `coefficients` (powers,), what the power 0
+    adds, `base` (panels, PANEL), and the decay: `growth` (columns,) times `fade` (panels, PANEL).
+    """
+
+    sums: Real
+    coefficients: Real
+    base: Real
+    growth: Real
+    fade: Real
+    columns: slice
+
+
 def fade_powers(fade: Real, powers: int) -> Real:
     """1, f, f^2, ... of `fade` (panels, PANEL), as (panels, powers + 1, PANEL)."""
     result = np.ones((len(fade), powers + 1, PANEL), fade.dtype)

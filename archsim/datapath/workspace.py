@@ -30,14 +30,6 @@ class Workspace(threading.local):
             self._arrays[key] = self._aligned(shape, dtype)
         return self._arrays[key]
 
-    def compact(
-        self, name: str, shape: tuple[int, ...], most: int, dtype: np.dtype[Any]
-    ) -> NDArray[Any]:
-        """An array in one piece of memory that is big enough for `most` along the second axis."""
-        first, count, *rest = shape
-        piece = self.array(name, (first * most * math.prod(rest),), dtype)
-        return piece[: math.prod(shape)].reshape(first, count, *rest)
-
     def zeros(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """The array of this name and shape, filled with 0."""
         array = self.array(name, shape, dtype)

@@ -15,9 +15,10 @@ import archsim
 from archsim.components.head import Head
 from archsim.datapath.attention import attend_layer
 from archsim.datapath.ideal import ideal_attention
-from archsim.datapath.passes import NumpyPasses
+from archsim.datapath.passes import add_up, charge
 from archsim.datapath.products import (
     Layout,
+    PowerSums,
     RowFade,
     fade_powers,
     first_product,
@@ -148,7 +149,6 @@ def test_golden_vectors() -> None:
     golden = np.load(reference_data(), allow_pickle=False)
     head = Head(archsim.load_hardware().config)
     layout, coefficients = Layout(64, 3, fading=True), head.cell.coefficients
-    passes = NumpyPasses(head)
     still, work = np.ones((1, 64, 64)), Workspace()  # one panel that does not fade
     powers = fade_powers(still[:, 0], layout.powers)
     key, score = np.empty((3, 64, 64)), np.empty((1, 64, 64))
@@ -160,12 +160,13 @@ def test_golden_vectors() -> None:
         query, every = in_panels(q), slice(0, 64)
         sums = first_product(key_operand(k - head.cell.mid_rail, 3, key), query)
         base, one = coefficients[0] * query.sum(axis=1), still[:, 0]
-        passes.add_up(sums, coefficients[1:], base, still[0, 0], one, every, score, work)
+        powers = PowerSums(sums, coefficients[1:], base, still[0, 0], one, every)
+        add_up(powers, score, work)
         faded = in_rows(score, 64) * fade
         pulse = head.score_converter.clamp(faded / head.score_converter.saturation)
         value_operand(v - head.cell.mid_rail, coefficients, layout, None, value, work)
         widths = in_panels(pulse * fade)
-        passes.charge(value, widths, RowFade(still, powers), layout, current, drawn, work)
+        charge(value, widths, RowFade(still, powers), layout, current, drawn, work)
         output = np.clip(in_rows(current, 64) / head.output_converter.saturation, -1, 1)
         causal = i[:, None] >= i
         assert np.abs(faded - golden["S"][n])[causal].max() <= 2e-4

@@ -1,4 +1,4 @@
-"""Ages from real times, laws looked up cell by cell, precision, compiled passes, threads."""
+"""Ages from real times, laws looked up cell by cell, precision, compiled code, threads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ import archsim
 from archsim.compiled import SWITCH, available
 from archsim.components.cell import Cell, CurrentTable
 from archsim.components.head import Head
-from archsim.datapath import passes
+from archsim.datapath import fused, one_head
 from archsim.datapath.ages import Ages, CellTimes
 from archsim.datapath.attention import AttentionOutput, LayerInput, attend_layer, attend_layers
 from archsim.errors import ConfigError
+from archsim.parallel import CORES
 
 from . import oracle
 
 EDGE = 1e-9
+needs_numba = pytest.mark.skipif(not available(), reason="numba (extra [fast]) is not installed")
 SMALL = {"array.rows": 4, "array.columns": 4, "window": 10}
 
 
@@ -272,29 +274,92 @@ def test_the_number_of_threads_changes_no_bit(
     assert everything(attend_layer(q, k, v, head, details=True)) == alone
 
 
-@pytest.mark.skipif(not available(), reason="numba (extra [fast]) is not installed")
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {},
-        {"window": 100},
-        {"retention.model": "off"},
-        {"levels.output": None},
-        {"levels.output": 31},
-        {"levels.output": 65536},
-        {"cell.model": "linear", "window": 40, "array.columns": 24},
-    ],
-    ids=lambda overrides: ",".join(overrides) or "default",
-)
-def test_compiled_passes_change_no_bit(
-    overrides: dict[str, Any], precision: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    head = Head(archsim.load_hardware(overrides=overrides).config)
-    q, k, v = np.random.default_rng(11).normal(0, 0.4, (3, 6, 150, 64))
-    results = []
+def with_and_without(
+    head: Head, seed: int, tokens: int, features: int, precision: Any = "float64"
+) -> tuple[list[bytes], list[bytes], int]:
+    """What two heads give with numpy and compiled, and how often compiled code ran."""
+    q, k, v = np.random.default_rng(seed).normal(0.2, 0.4, (3, 2, tokens, features))
+    results, ran = [], 0
+
+    def counted(*arguments: Any) -> None:
+        nonlocal ran
+        ran += 1
+        fused.read_all(*arguments)
+
     for switch in ("0", "1"):
-        monkeypatch.setenv(SWITCH, switch)
-        assert passes.choose_passes(head, 0).name == ("compiled" if switch == "1" else "numpy")
-        results.append(everything(attend_layer(q, k, v, head, details=True, precision=precision)))
-    assert results[0] == results[1]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(SWITCH, switch)
+            patch.setenv(CORES, "1")
+            patch.setattr(one_head, "read_all", counted)
+            results.append(everything(attend_layer(q, k, v, head, precision=precision)))
+        assert switch == "1" or not ran
+    return results[0], results[1], ran
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("overrides", "fits"),
+    [
+        ({}, True),
+        ({"window": 100}, True),
+        ({"levels.output": 31}, True),
+        ({"levels.output": 65536}, True),
+        ({"levels.query": 4096}, True),
+        ({"cell.model": "linear", "window": 40, "array.columns": 24}, True),
+        ({"retention.decay_per_token": 0.01}, True),
+        ({"retention.decay_per_token": 5.0}, False),
+        ({"retention.model": "off"}, False),
+        ({"levels.output": None}, False),
+        ({"levels.key_value": None}, False),
+        ({"cell.mid_rail": "0.43 V"}, False),
+        ({"array.rows": 24, "mapping.row_split": "digital"}, False),
+    ],
+    ids=str,
+)
+def test_compiled_code_changes_no_bit(overrides: dict[str, Any], fits: bool) -> None:
+    head = Head(archsim.load_hardware(overrides=overrides).config, 64)
+    numpy, compiled, ran = with_and_without(head, 11, 150, 64)
+    assert numpy == compiled
+    assert ran == (2 if fits else 0)
+
+
+@needs_numba
+def test_compiled_code_is_for_double_precision_and_without_details() -> None:
+    head = Head(archsim.load_hardware().config)
+    *_, ran = with_and_without(head, 12, 70, 64, "float32")
+    assert ran == 0
+
+
+@needs_numba
+@settings(max_examples=60, deadline=None)
+@given(
+    window=st.integers(1, 150),
+    columns=st.integers(1, 70),
+    tokens=st.integers(1, 200),
+    features=st.integers(2, 70),
+    decay=st.sampled_from([1.6e-4, 0.02, 0.2]),
+    levels=st.sampled_from([2, 8, 16, 64]),
+    model=st.sampled_from(["polynomial", "linear"]),
+    seed=st.integers(0, 99),
+)
+def test_compiled_code_changes_no_bit_of_any_shape(
+    window: int,
+    columns: int,
+    tokens: int,
+    features: int,
+    decay: float,
+    levels: int,
+    model: str,
+    seed: int,
+) -> None:
+    overrides = {
+        "window": window,
+        "array.columns": columns,
+        "array.rows": features,
+        "retention.decay_per_token": decay,
+        "levels.key_value": levels,
+        "cell.model": model,
+    }
+    head = Head(archsim.load_hardware(overrides=overrides).config)
+    numpy, compiled, _ = with_and_without(head, seed, tokens, features)
+    assert numpy == compiled

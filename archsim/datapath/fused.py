@@ -1,0 +1,276 @@
+"""The rows of one head in one loop of machine code: products, clamp, conversion, sum.
+
+The same operations in the same order as `archsim.datapath.passes`, so that results are equal bit by
+bit, but panel by panel through all of them: nothing leaves the cache in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.blas import multiply_double, multiply_single, products_in_memory
+from archsim.compiled import Kernel
+from archsim.components.array import Run
+from archsim.components.converter import SignedConverter
+from archsim.components.head import Head
+from archsim.datapath.collected import Collected
+from archsim.datapath.direct import DirectProducts
+from archsim.datapath.panels import PanelProducts
+from archsim.datapath.products import PANEL, Array, Real
+from archsim.datapath.workspace import Workspace
+
+Integers = NDArray[np.int64]
+
+LARGE = 1 << 16
+"""Heads x tokens from which on it is compiled, once on a machine, for a few seconds."""
+
+
+def fits(
+    products: PanelProducts | DirectProducts, head: Head, details: bool
+) -> TypeGuard[PanelProducts]:
+    """Whether `read_all` can do a head: the usual kind, of which nothing inside is kept.
+
+    Converters everywhere, a polynomial cell that fades from one origin on, in double precision, and
+    numpy with the matrix library of its wheels.
+    """
+    return (
+        isinstance(products, PanelProducts)
+        and products.layout.fading
+        and products.layout.features > 1  # numpy takes another product for one line
+        and products.alone
+        and products.whole
+        and products.drawn is None
+        and products.dtype == np.float64
+        and head.row_split is None
+        and head.output_converter.quantiser.levels is not None
+        and not details
+        and products_in_memory() is not None
+    )
+
+
+def read_all(
+    products: PanelProducts,
+    collected: Collected,
+    runs: Sequence[tuple[Run, Run | None]],
+    converter: SignedConverter,
+    work: Workspace,
+) -> None:
+    """All rows of one head, run after run, each with the one before it in its sub-tile."""
+    memory, layout, quantiser = products_in_memory(), products.layout, converter.quantiser
+    assert memory is not None
+    assert quantiser.levels is not None
+    places = [
+        (run.first, run.stop, *((old.first, old.stop) if old else (0, 0))) for run, old in runs
+    ]
+    columns = max(run.stop - run.first for run, _ in runs)
+    exact = np.dtype(np.float64)
+
+    def scratch(name: str, *shape: int) -> Array:
+        return work.array(name, (*shape, PANEL), exact)
+
+    _read_runs(
+        memory.single if products.query.dtype == np.float32 else memory.double,
+        memory.double,
+        np.array(places),
+        products.problem.window,
+        products.keys,
+        products.query,
+        products.coefficients,
+        products.base[0],
+        products.key_growth,
+        products.key_fade,
+        products.values,
+        products.value_fade,
+        # the range is 2 wide, a power of two: one multiplication rounds as two operations do
+        (quantiser.levels - 1) / (quantiser.high - quantiser.low),
+        work.array("sums", (layout.powers, columns, PANEL), products.query.dtype),
+        scratch("score", columns),
+        scratch("blocks", layout.powers, layout.features),
+        scratch("rest", layout.powers + 2),
+        scratch("current", layout.features),
+        scratch("more", layout.features),
+        collected.total,
+        collected.counts,
+        collected.value_current,
+        collected.longest_score,
+        collected.longest_output,
+        collected.beyond,
+    )
+
+
+@Kernel
+def _read_runs(
+    first_product: int,
+    second_product: int,
+    runs: Integers,
+    window: int,
+    keys: Real,
+    query: Real,
+    coefficients: Array,
+    base: Array,
+    growth: Array,
+    key_fade: Array,
+    values: Array,
+    value_fade: Array,
+    codes_per_full_scale: float,
+    sums: Real,
+    score: Array,
+    blocks: Array,
+    rest: Array,
+    current: Array,
+    more: Array,
+    total: Array,
+    counts: Array,
+    drawn: Array,
+    longest_score: Array,
+    longest_output: Array,
+    beyond: Integers,
+) -> None:
+    """All rows of one head through both products and the conversion.
+
+    `runs` (runs, 4): first and stop token, and those of the run that was in the sub-tile before, or
+    twice 0. `keys` (powers, tokens, features), `query` (panels, features, PANEL), `coefficients`
+    (powers,), `base`, `key_fade` (panels, PANEL) and `growth` (tokens,) as in `PowerSums`; `values`
+    (value width, tokens) and `value_fade` (panels, powers + 1, PANEL) as in `RowFade`. Scratch:
+    `sums` (powers, columns, PANEL), `score` (columns, PANEL), `blocks` (powers, features, PANEL),
+    `rest` (powers + 2, PANEL), `current` and `more` (features, PANEL). From `total` on: what is
+    `Collected`, all longest pulses in the first line.
+    """
+    panels, rows, features = len(query), query.shape[2], query.shape[1]
+    for run in range(len(runs)):
+        first, stop = runs[run, 0], runs[run, 1]
+        old_first, old_stop = runs[run, 2], runs[run, 3]
+        until = min(panels, (first + window + rows - 1) // rows)
+        turning = 0  # panels that still see columns of the run before
+        if old_stop > old_first:
+            turning = (old_stop + window - 1 + rows - 1) // rows
+        for panel in range(first // rows, until):
+            _read(
+                first_product, second_product, panel, first, stop, window, 0, keys, query,
+                coefficients, base, growth, key_fade, values, value_fade, sums, score, blocks,
+                rest, current, drawn, longest_score, beyond,
+            )  # fmt: skip
+            if panel < turning:
+                _read(
+                    first_product, second_product, panel, old_first, old_stop, window, 1, keys,
+                    query, coefficients, base, growth, key_fade, values, value_fade, sums, score,
+                    blocks, rest, more, drawn, longest_score, beyond,
+                )  # fmt: skip
+                for d in range(features):
+                    for r in range(rows):
+                        current[d, r] += more[d, r]
+            clipped = 0
+            for d in range(features):
+                for r in range(rows):
+                    x = current[d, r]
+                    clipped += abs(x) > 1
+                    x = -1.0 if x < -1 else x
+                    x = 1.0 if x > 1 else x
+                    width = abs(x)
+                    longest = longest_output[panel, 0, r]
+                    longest_output[panel, 0, r] = width if width > longest else longest
+                    code = np.rint(x * codes_per_full_scale)
+                    total[panel, d, r] += code
+                    counts[panel, r] += abs(code)
+            beyond[2] += clipped
+
+
+def _read(
+    first_product: int,
+    second_product: int,
+    panel: int,
+    first: int,
+    stop: int,
+    window: int,
+    overwritten: int,
+    keys: Real,
+    query: Real,
+    coefficients: Array,
+    base: Array,
+    growth: Array,
+    key_fade: Array,
+    values: Array,
+    value_fade: Array,
+    sums: Real,
+    score: Array,
+    blocks: Array,
+    rest: Array,
+    out: Array,
+    drawn: Array,
+    longest_score: Array,
+    beyond: Integers,
+) -> None:
+    """What one panel of rows reads of one run, as a `View` has it; A_raw / full scale in `out`."""
+    powers, tokens, features = keys.shape
+    rows, columns, highest = query.shape[2], stop - first, powers - 1
+    size = keys.itemsize
+    for power in range(powers):
+        a = keys.ctypes.data + (power * tokens + first) * features * size
+        b = query.ctypes.data + panel * features * rows * size
+        c = sums.ctypes.data + power * sums.shape[1] * rows * size
+        if size == 4:
+            multiply_single(first_product, columns, features, rows, a, b, c, features)
+        else:
+            multiply_double(first_product, columns, features, rows, a, b, c, features)
+    low, high = 0, 0
+    for j in range(columns):
+        column = growth[first + j]
+        if powers == 3:
+            c1, c2, c3 = coefficients[0], coefficients[1], coefficients[2]
+            for r in range(rows):
+                t = column * key_fade[panel, r]
+                x = sums[2, j, r] * c3 * t + sums[1, j, r] * c2
+                score[j, r] = x * t + sums[0, j, r] * c1
+        else:
+            coefficient = coefficients[highest]
+            for r in range(rows):
+                score[j, r] = sums[highest, j, r] * coefficient
+            for power in range(highest - 1, -1, -1):
+                coefficient = coefficients[power]
+                for r in range(rows):
+                    term = sums[power, j, r] * coefficient
+                    score[j, r] = score[j, r] * (column * key_fade[panel, r]) + term
+        begin = (window if overwritten else j) + first - panel * rows
+        end = (window + j if overwritten else window) + first - panel * rows
+        for r in range(rows):
+            x = score[j, r] * (column * key_fade[panel, r]) + base[panel, r]
+            x = x if begin <= r < end else 0.0
+            low += x < 0
+            high += x > 1
+            x = 0.0 if x < 0 else x
+            x = 1.0 if x > 1 else x
+            score[j, r] = x
+            longest = longest_score[panel, 0, r]
+            longest_score[panel, 0, r] = x if x > longest else longest
+    beyond[0] += low
+    beyond[1] += high
+    b = score.ctypes.data
+    for power in range(powers):
+        a = values.ctypes.data + (power * features * tokens + first) * 8
+        c = blocks.ctypes.data + power * features * rows * 8
+        multiply_double(second_product, features, columns, rows, a, b, c, tokens)
+    a = values.ctypes.data + (powers * features * tokens + first) * 8
+    multiply_double(second_product, len(rest), columns, rows, a, b, rest.ctypes.data, tokens)
+    for d in range(features):
+        if powers == 3:
+            for r in range(rows):
+                f = value_fade[panel, 1, r]
+                x = (blocks[2, d, r] * f + blocks[1, d, r]) * f
+                out[d, r] = (x + blocks[0, d, r]) * f + rest[0, r]
+        else:
+            for r in range(rows):
+                out[d, r] = blocks[highest, d, r] * value_fade[panel, 1, r]
+            for power in range(highest - 1, -1, -1):
+                for r in range(rows):
+                    out[d, r] = (out[d, r] + blocks[power, d, r]) * value_fade[panel, 1, r]
+            for r in range(rows):
+                out[d, r] += rest[0, r]
+    for r in range(rows):
+        unsigned = rest[1, r] * value_fade[panel, 0, r]
+        for power in range(1, powers + 1):
+            unsigned += rest[power + 1, r] * value_fade[panel, power, r]
+        drawn[panel, r] += unsigned
