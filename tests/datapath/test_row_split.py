@@ -98,7 +98,10 @@ def test_codes_are_the_oracles_at_every_stage(
     )
     expected = oracle.attend(q, k, v, par, scalers)
     assert_same(got, expected, excused=0.1)
-    if expected.edge_distance["partial"].min() > EDGE < expected.edge_distance["pulse"].min():
+    size = np.abs(np.nan_to_num(expected.scores))
+    cancelled = ((size > 0) & (size < EDGE)).any()  # terms that should add up to 0 and so no pulse
+    distance = expected.edge_distance
+    if distance["partial"].min() > EDGE < distance["pulse"].min() and not cancelled:
         assert_activity(got, expected, par)
 
 
