@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.compiled import Kernel
+
 Array = NDArray[np.float64]
 
 
@@ -17,6 +19,19 @@ class Grid:
 
     unit: float
     most: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """Vectors as they are after a converter: see `Quantiser.write`.
+
+    `sums` (vectors,) of their values within the range, no origin taken off; `beyond`, the share of
+    what came in beyond the range, 0 where there is no clamp.
+    """
+
+    values: Array
+    sums: Array
+    beyond: float
 
 
 @dataclass(frozen=True)
@@ -62,9 +77,48 @@ class Quantiser:
                 return Grid(unit, max(abs(round(end)) for end in ends))
         return None
 
-    def saturated(self, x: Array) -> float:
-        """Share of `x` beyond the range (0 where there is no clamp)."""
+    def write(self, x: Array, origin: float, out: Array, compiled: bool = False) -> Written:
+        """The values nearest to `x` (vectors, n), less an `origin`, in `out`.
+
+        `compiled` does the same in one pass of machine code.
+        """
         if self.levels is None:
-            return 0.0
-        beyond = np.count_nonzero(x < self.low) + np.count_nonzero(x > self.high)
-        return beyond / x.size
+            np.subtract(x, origin, out=out)
+            return Written(out, np.clip(x, self.low, self.high).sum(axis=1), 0.0)
+        steps, span = self.levels - 1, self.high - self.low
+        if compiled:
+            sums = np.empty(len(x))
+            exact = math.frexp(span)[0] == 0.5
+            factor, divisor = (steps / span, 1.0) if exact else (float(steps), span)
+            numbers = np.array([self.low, self.high, factor, divisor, span, steps, origin])
+            beyond = _write(x, numbers, out, sums)
+        else:
+            beyond = int(np.count_nonzero(x < self.low) + np.count_nonzero(x > self.high))
+            codes = self.codes(x, out=out)
+            sums = codes.sum(axis=1)
+            self.values(codes, out=out)
+            out -= origin
+        return Written(out, sums * span / steps, beyond / x.size)
+
+
+@Kernel
+def _write(x: Array, numbers: Array, out: Array, sums: Array) -> int:
+    low, high, factor, divisor = numbers[0], numbers[1], numbers[2], numbers[3]
+    span, steps, origin = numbers[4], numbers[5], numbers[6]
+    vectors, features = x.shape
+    beyond = 0
+    for i in range(vectors):
+        total = 0
+        for d in range(features):
+            code = x[i, d]
+            beyond += code < low
+            beyond += code > high
+            code = low if code < low else code
+            code = high if code > high else code
+            code *= factor
+            code /= divisor
+            code = np.rint(code)
+            total += int(code)
+            out[i, d] = code * span / steps - origin
+        sums[i] = total
+    return beyond

@@ -13,20 +13,27 @@ class Collected:
     """Sums and counts of one head, in panels of rows; 0 at first.
 
     `total` (panels, features, PANEL) of codes. `longest_output`, `longest_score` and
-    `longest_partial` (panels, lines, PANEL): the greatest of a row's lines is its longest pulse.
+    `longest_partial` (panels, lines, PANEL): the greatest of a row's lines is its longest pulse;
+    there are as many as bit lines, or one, if not `by_line`.
     `counts`, `value_current`, `partial_counts` and `score_pulses` (panels, PANEL). `beyond`: scores
     below 0, scores beyond the full scale, clipped conversions, clipped conversions of partial sums.
     With details also what `AttentionOutput` keeps of them.
     """
 
     def __init__(
-        self, tokens: int, features: int, tiles: SubTiles, details: bool, work: Workspace
+        self,
+        tokens: int,
+        features: int,
+        tiles: SubTiles,
+        details: bool,
+        by_line: bool,
+        work: Workspace,
     ) -> None:
         panels, parts = -(-tokens // PANEL), len(tiles.parts)
         lines = {
             "total": features,
-            "longest output": features,
-            "longest score": tiles.columns,
+            "longest output": features if by_line else 1,
+            "longest score": tiles.columns if by_line else 1,
             "longest partial": tiles.columns if parts > 1 else 1,
         }
         self.total, self.longest_output, self.longest_score, self.longest_partial = (

@@ -7,7 +7,6 @@ bit, but panel by panel through all of them: nothing leaves the cache in between
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +28,7 @@ LARGE = 1 << 16
 """Heads x tokens from which on it is compiled, once on a machine, for a few seconds."""
 
 
-def fits(
-    products: PanelProducts | DirectProducts, head: Head, details: bool
-) -> TypeGuard[PanelProducts]:
+def fits(products: PanelProducts | DirectProducts, head: Head, details: bool) -> bool:
     """Whether `read_all` can do a head: the usual kind, of which nothing inside is kept.
 
     Converters everywhere, a polynomial cell that fades from one origin on, in double precision, and

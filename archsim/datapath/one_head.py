@@ -27,6 +27,7 @@ from archsim.datapath.panels import PanelProducts
 from archsim.datapath.passes import MOST, convert, pulses
 from archsim.datapath.problem import CellLaw, HeadProblem, Retention, View
 from archsim.datapath.products import PANEL, in_rows
+from archsim.datapath.scalers import scale
 from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
 
@@ -51,7 +52,7 @@ class Engine:
     def products(self, problem: HeadProblem) -> Products:
         """Matrix products over powers where they are exact, else cell by cell."""
         if problem.panels:
-            return PanelProducts(problem, self.dtype, self.workspace)
+            return PanelProducts(problem, self.dtype, self.workspace, self.compiled)
         return DirectProducts(problem)
 
 
@@ -77,20 +78,17 @@ def attend_head(
 
     scaled = {}
     for name, x in (("q", q), ("k", k), ("v", v)):  # 2.2
-        a, b = scalers[name]
         scaled[name] = array(name)
-        scaled[name][...] = x
-        scaled[name] *= a
-        scaled[name] += b
-        if not np.isfinite(scaled[name]).all():
+        if not scale(x, *scalers[name], out=scaled[name], compiled=engine.compiled):
             raise ConfigError(f"{name} holds values that are not finite")
-    widths = head.pulse_generator.widths(scaled["q"], out=array("widths"))  # 2.3
-    key_volts = head.write_path.voltages(scaled["k"], out=array("key volts"))
-    value_volts = head.write_path.voltages(scaled["v"], out=array("value volts"))
+    widths, volts = head.pulse_generator.quantiser, head.write_path.quantiser
+    query = widths.write(scaled["q"], 0.0, array("query"), engine.compiled)  # 2.3
+    keys = volts.write(scaled["k"], mid_rail, array("keys"), engine.compiled)
+    values = volts.write(scaled["v"], mid_rail, array("values"), engine.compiled)
     problem = HeadProblem(
-        widths,
-        np.subtract(key_volts, mid_rail, out=array("key deviation")),
-        np.subtract(value_volts, mid_rail, out=array("value deviation")),
+        query.values,
+        keys.values,
+        values.values,
         engine.law,
         engine.retention,
         ages,
@@ -98,17 +96,19 @@ def attend_head(
         (head.score_converter if split is None else split.converter).saturation,
         head.output_converter.saturation,
         tiles.parts,
-        head.pulse_generator.quantiser.grid(0.0),
-        head.write_path.quantiser.grid(mid_rail),
+        widths.grid(0.0),
+        volts.grid(mid_rail),
     )
     products = engine.products(problem)
-    collected = Collected(tokens, features, tiles, engine.details, engine.workspace)
+    fused = engine.compiled and fits(products, head, engine.details)
+    collected = Collected(tokens, features, tiles, engine.details, not fused, engine.workspace)
     earlier: dict[int, Run] = {}
     runs: list[tuple[Run, Run | None]] = []
     for run in tiles.runs(0, tokens):
         runs.append((run, earlier.get(run.sub_tile)))
         earlier[run.sub_tile] = run
-    if engine.compiled and fits(products, head, engine.details):
+    if fused:
+        assert isinstance(products, PanelProducts)
         read_all(products, collected, runs, head.output_converter, engine.workspace)
     else:
         # at most so many panels through all runs, then the next: what lies between stays bounded
@@ -131,8 +131,8 @@ def attend_head(
         counts=in_rows(collected.counts, tokens),
         written_columns=seen,
         written_sub_tiles=np.ceil(seen / tiles.columns),
-        stored_keys=_stored(key_volts, head),
-        stored_values=_stored(value_volts, head),
+        stored_keys=keys.sums,
+        stored_values=values.sums,
         longest_partial=_longest(collected.longest_partial, tokens),
         partial_counts=in_rows(collected.partial_counts, tokens),
         score_pulses=in_rows(collected.score_pulses, tokens),
@@ -140,9 +140,9 @@ def attend_head(
     pairs = float(seen.sum())
     low, high, clipped, clipped_partials = collected.beyond.tolist()
     saturation = Saturation(
-        query=np.asarray(head.pulse_generator.quantiser.saturated(scaled["q"])),
-        key=np.asarray(head.write_path.quantiser.saturated(scaled["k"])),
-        value=np.asarray(head.write_path.quantiser.saturated(scaled["v"])),
+        query=np.asarray(query.beyond),
+        key=np.asarray(keys.beyond),
+        value=np.asarray(values.beyond),
         score_low=np.asarray(low / pairs),
         score_high=np.asarray(high / pairs),
         output=np.asarray(clipped / (float(activity.written_sub_tiles.sum()) * features)),
@@ -168,12 +168,6 @@ def _longest(lines: Array, tokens: int) -> Array:
     """The longest pulse of each row, at most T_max, (tokens,) from (panels, lines, PANEL)."""
     longest: Array = np.minimum(in_rows(lines.max(axis=1), tokens), 1.0)
     return longest
-
-
-def _stored(volts: Array, head: Head) -> Array:
-    """Written voltages, none beyond the rails, summed over features, in V (tokens,)."""
-    within: Array = np.clip(volts, 0, head.cell.supply)
-    return within @ np.ones(volts.shape[1])
 
 
 def _read_run(

@@ -27,10 +27,12 @@ from archsim.datapath.products import (
     PowerSums,
     Real,
     RowFade,
+    current_operand,
     fade_powers,
+    fill_value_operand,
     first_product,
     in_panels,
-    key_operand,
+    raise_powers,
     value_operand,
 )
 from archsim.datapath.workspace import Workspace
@@ -54,6 +56,7 @@ class PanelProducts:
         problem: HeadProblem,
         dtype: np.dtype[Any],
         workspace: Workspace,
+        compiled: bool = False,
     ) -> None:
         self.problem, self.dtype, self.workspace = problem, dtype, workspace
         tokens, features = problem.query.shape
@@ -64,10 +67,6 @@ class PanelProducts:
         parts = self._parts(tokens, limit)
         self.origins = [first for first, _ in parts]
         self.alone = len(parts) == 1
-        self.values = workspace.array("values", (layout.value_width, tokens), dtype)
-        self.value_coefficients = (
-            None if cell is None else cell.coefficients / problem.output_full_scale
-        )
         self._expand_keys(cell)
         if problem.fades:
             self.key_growth = self._growth(problem.ages.keys, parts).astype(dtype)
@@ -76,22 +75,30 @@ class PanelProducts:
                 self.key_fade = self._fade(problem.ages.keys, rows, 0)
                 self.value_fade = fade_powers(self._fade(problem.ages.values, rows, 0), powers)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
-        self.drawn: DirectProducts | None = None
-        signs: Array | None = None
-        if signs_hold(problem):
-            signs = workspace.array("signs", (tokens, features), np.dtype(np.float64))
-            np.copysign(1.0, problem.law.current(problem.value_deviation), out=signs)
-            self.key_current = key_current_sums(problem, workspace)
+        held = signs_hold(problem)
+        self.drawn = None if held else DirectProducts(problem)
+        self.key_current = (
+            self.drawn.key_current
+            if self.drawn is not None
+            else key_current_sums(problem, workspace, compiled)
+        )
+        self.values = workspace.array("values", (layout.value_width, tokens), dtype)
+        if cell is None:
+            current = problem.law.current(problem.value_deviation)
+            current_operand(current / problem.output_full_scale, self.values)
+            return
+        y, growth = problem.value_deviation, self._growth(problem.ages.values, parts)
+        coefficients = cell.coefficients / problem.output_full_scale
+        unit = 1.0 if problem.stored_grid is None else problem.stored_grid.unit
+        if held and compiled and dtype == np.float64 and problem.stored_grid is not None:
+            turned = workspace.array("turned", (features, tokens), y.dtype)
+            turned[...] = y.T
+            sums = workspace.array("value sums", (powers + 1, tokens), y.dtype)
+            laws = (growth, cell.coefficients, coefficients, unit)
+            fill_value_operand(turned, *laws, sums, self.values)
         else:
-            self.drawn = DirectProducts(problem)
-            self.key_current = self.drawn.key_current
-        if problem.fades:
-            z = workspace.array("grown", (tokens, features), np.dtype(np.float64))
-            growth = self._growth(problem.ages.values, parts)
-            np.multiply(problem.value_deviation, growth[:, None], out=z)
-        else:
-            z = problem.law.current(problem.value_deviation) / problem.output_full_scale
-        value_operand(z, self.value_coefficients, layout, signs, self.values, workspace)
+            signs = np.copysign(1.0, cell.current(y)) if held else None
+            value_operand(y, growth, coefficients, unit, signs, self.values, workspace)
 
     def _expand_keys(self, cell: Cell | None) -> None:
         """The first product's operands: whole numbers where they come from converters.
@@ -104,18 +111,22 @@ class PanelProducts:
             keys = problem.law.current(keys) / problem.score_full_scale
         query_unit = key_unit = 1.0
         self.whole = False
-        if cell is not None and problem.query_grid is not None and problem.key_grid is not None:
-            query_unit, key_unit = problem.query_grid.unit, problem.key_grid.unit
+        if cell is not None and problem.query_grid is not None and problem.stored_grid is not None:
+            query_unit, key_unit = problem.query_grid.unit, problem.stored_grid.unit
             self.whole = True
-            query = np.rint(query / query_unit)
-            keys = np.rint(keys / key_unit)
-            most = problem.query_grid.most * problem.key_grid.most**powers
+            most = problem.query_grid.most * problem.stored_grid.most**powers
             if most * max(part.stop - part.start for part in problem.parts) < _EXACT:
                 dtype = np.dtype(np.float32)
         tokens, features = query.shape
         shape = (-(-tokens // PANEL), features, PANEL)
         self.query = in_panels(query, array("queries", shape, dtype))
-        self.keys = key_operand(keys, powers, array("keys", (powers, tokens, features), dtype))
+        self.keys = array("keys", (powers, tokens, features), dtype)
+        self.keys[0] = keys
+        if self.whole:
+            for operand, unit in ((self.query, query_unit), (self.keys[0], key_unit)):
+                operand /= unit
+                np.rint(operand, out=operand)
+        raise_powers(self.keys)
         self.coefficients = np.empty(0, self.dtype)
         self.base: list[Real] = []
         if cell is not None:

@@ -38,7 +38,7 @@ class HeadProblem:
     Without a `retention` law a deviation fades by ``exp(-rate x age)``. The full scales are the
     summed currents, in uA, that the converters turn into T_max: the products are in their units.
     `parts` are the features that one converter of a K column sums up: all, or a part each. The
-    grids say what pulse widths and deviations of keys are multiples of; None where they are not.
+    grids say what pulse widths and deviations are multiples of; None where they are not.
     """
 
     query: Array
@@ -52,7 +52,7 @@ class HeadProblem:
     output_full_scale: float
     parts: tuple[slice, ...]
     query_grid: Grid | None = None
-    key_grid: Grid | None = None
+    stored_grid: Grid | None = None
 
     @property
     def fades(self) -> bool:

@@ -25,12 +25,14 @@ there is one "power", the current itself, whatever its law.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.compiled import Kernel
 from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
@@ -127,61 +129,118 @@ def fade_powers(fade: Real, powers: int) -> Real:
     return result
 
 
-def key_operand(y: Array, powers: int, out: Real) -> Real:
-    """Fill `out` (powers, columns, features) with y, y^2, ... and return it."""
-    out[0] = y
-    for power in range(1, powers):
-        np.multiply(out[power - 1], out[0], out=out[power])
-    return out
+def raise_powers(operand: Real) -> Real:
+    """Fill a key operand (powers, columns, features) whose first power is there; returns it."""
+    for power in range(1, len(operand)):
+        np.multiply(operand[power - 1], operand[0], out=operand[power])
+    return operand
 
 
 def value_operand(
-    z: Array,
-    coefficients: Array | None,
-    layout: Layout,
+    y: Array,
+    growth: Array,
+    coefficients: Array,
+    unit: float,
     signs: Array | None,
     out: Real,
     work: Workspace,
 ) -> Real:
-    """Fill `out` (value width, columns) and return it; `z` (columns, features) as for the keys.
+    """Fill `out` (value width, columns) and return it; for cells that fade.
 
-    `signs` of the currents (columns, features), where none turns round by fading; without them the
-    unsigned currents are 0.
+    `y` (columns, features) deviations, `growth` (columns,) the columns' factors. The deviations are
+    whole multiples of `unit`, if it is not 1: then the sums of unsigned currents are of whole
+    numbers, and exact. `signs` of the currents (columns, features), where none turns round by
+    fading; without them the sums are 0.
     """
-    blocks = [out[layout.block(p)] for p in range(layout.powers)]
-    drawn = out[layout.drawn]
-    ones = np.ones(layout.features)
-    if coefficients is None:
-        _powers(z.T, np.ones(1), blocks, work)
-        out[layout.expanded] = 0.0
-        drawn[0] = np.abs(z) @ ones
-        return out
-    turned = work.array("turned", z.shape[::-1], z.dtype)
-    turned[...] = z.T
-    _powers(turned, coefficients[1:], blocks, work)
-    out[layout.expanded] = coefficients[0]
+    powers, features = len(coefficients) - 1, y.shape[1]
+    z = power = np.multiply(y.T, growth, out=work.array("turned", y.shape[::-1], y.dtype))
+    for p in range(powers):
+        if p:  # by multiplication: ``z**3`` costs more than all the rest
+            power = np.multiply(power, z, out=work.array("power", z.shape, z.dtype))
+        block = out[p * features : (p + 1) * features]
+        np.multiply(power, coefficients[p + 1], out=block, casting="same_kind")
+    out[powers * features] = coefficients[0]
+    drawn = out[powers * features + 1 :]
     if signs is None:
         drawn[...] = 0.0
         return out
-    unsigned = work.array("unsigned", z.shape, z.dtype)
-    unsigned[...] = signs
-    for line, coefficient in zip(drawn, coefficients, strict=True):
-        line[...] = coefficient * (unsigned @ ones)
-        unsigned *= z
+    whole = np.divide(y, unit, out=work.array("whole", y.shape, y.dtype))
+    if unit != 1.0:
+        np.rint(whole, out=whole)
+    term = work.array("unsigned", y.shape, y.dtype)
+    term[...] = signs
+    weight, factor, ones = np.ones(len(y)), growth * unit, np.ones(features)
+    for p in range(powers + 1):
+        if p:
+            term *= whole
+            weight *= factor
+        drawn[p] = coefficients[p] * weight * (term @ ones)
     return out
 
 
-def _powers(z: Array, coefficients: Array, blocks: list[Real], work: Workspace) -> None:
-    """Write C_1 z, C_2 z^2, ..., by multiplication: ``z**3`` costs more than all the rest."""
-    power = z
-    higher = work.array("power", z.shape, z.dtype)
-    for p, (coefficient, block) in enumerate(zip(coefficients, blocks, strict=True)):
-        if p:
-            power = np.multiply(power, z, out=higher)
-        if coefficient == 1.0:
-            block[...] = power
+@Kernel
+def fill_value_operand(
+    turned: Array,
+    growth: Array,
+    law: Array,
+    coefficients: Array,
+    unit: float,
+    sums: Array,
+    out: Array,
+) -> None:
+    """`value_operand` in one go, of cells whose signs hold, from (features, columns).
+
+    `law` are the coefficients of the current itself, which has the signs; `sums` (powers + 1,
+    columns) is scratch.
+    """
+    features, tokens = turned.shape
+    powers = len(coefficients) - 1
+    for p in range(powers + 1):
+        for t in range(tokens):
+            sums[p, t] = 0.0
+    for d in range(features):
+        for p in range(powers):  # out of the loop along memory, which then does many at once
+            coefficient = coefficients[p + 1]
+            for t in range(tokens):
+                z = turned[d, t] * growth[t]
+                power = z
+                for _ in range(p):
+                    power = power * z
+                out[p * features + d, t] = power * coefficient
+        if powers == 3:
+            for t in range(tokens):
+                y = turned[d, t]
+                current = ((y * law[3] + law[2]) * y + law[1]) * y + law[0]
+                sign, whole = math.copysign(1.0, current), np.rint(y / unit)
+                sums[0, t] += sign
+                sums[1, t] += sign * whole
+                sums[2, t] += sign * whole * whole
+                sums[3, t] += sign * whole * whole * whole
         else:
-            np.multiply(power, coefficient, out=block, casting="same_kind")
+            for t in range(tokens):
+                y = turned[d, t]
+                current = y * law[powers] + law[powers - 1]
+                for p in range(powers - 2, -1, -1):
+                    current = current * y + law[p]
+                term, whole = math.copysign(1.0, current), np.rint(y / unit)
+                for p in range(powers + 1):
+                    sums[p, t] += term
+                    term *= whole
+    for t in range(tokens):
+        out[powers * features, t] = coefficients[0]
+        weight, factor = 1.0, growth[t] * unit
+        for p in range(powers + 1):
+            out[powers * features + 1 + p, t] = coefficients[p] * weight * sums[p, t]
+            weight *= factor
+
+
+def current_operand(current: Array, out: Real) -> Real:
+    """The same where nothing fades, from the currents (columns, features) / full scale."""
+    features = current.shape[1]
+    out[:features] = current.T
+    out[features] = 0.0
+    out[features + 1] = np.abs(current) @ np.ones(features)
+    return out
 
 
 def first_product(key: Real, query: Real, out: Real | None = None) -> Real:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.compiled import Kernel
 from archsim.errors import ConfigError
 
 Array = NDArray[np.float64]
@@ -36,3 +37,25 @@ def resolve_scalers(scalers: Scalers | None, heads: int) -> dict[str, tuple[Arra
                 raise ConfigError(f"scalers.{name}: a and b must be finite, of shape ({heads},)")
         resolved[name] = (np.broadcast_to(a, (heads,)), np.broadcast_to(b, (heads,)))
     return resolved
+
+
+def scale(x: Array, a: float, b: float, out: Array, compiled: bool = False) -> bool:
+    """``a x + b`` into `out` (tokens, features) (FACTS 2.2); whether all of it is finite."""
+    out[...] = x
+    if compiled:
+        return _scale(out, a, b) == 0
+    out *= a
+    out += b
+    return bool(np.isfinite(out).all())
+
+
+@Kernel
+def _scale(x: Array, a: float, b: float) -> int:
+    infinite = 0
+    tokens, features = x.shape
+    for i in range(tokens):
+        for d in range(features):
+            y = x[i, d] * a + b
+            x[i, d] = y
+            infinite += y - y != 0
+    return infinite

@@ -24,7 +24,7 @@ from archsim.datapath.products import (
     first_product,
     in_panels,
     in_rows,
-    key_operand,
+    raise_powers,
     value_operand,
 )
 from archsim.datapath.workspace import Workspace
@@ -158,13 +158,15 @@ def test_golden_vectors() -> None:
     for n in range(10):
         q, k, v = (golden[name][n].astype(np.float64) for name in ("Q", "K", "V"))
         query, every = in_panels(q), slice(0, 64)
-        sums = first_product(key_operand(k - head.cell.mid_rail, 3, key), query)
+        key[0] = k - head.cell.mid_rail
+        sums = first_product(raise_powers(key), query)
         base, one = coefficients[0] * query.sum(axis=1), still[:, 0]
         powers = PowerSums(sums, coefficients[1:], base, still[0, 0], one, every)
         add_up(powers, score, work)
         faded = in_rows(score, 64) * fade
         pulse = head.score_converter.clamp(faded / head.score_converter.saturation)
-        value_operand(v - head.cell.mid_rail, coefficients, layout, None, value, work)
+        stored = v - head.cell.mid_rail
+        value_operand(stored, still[0, 0], coefficients, 1.0, None, value, work)
         widths = in_panels(pulse * fade)
         charge(value, widths, RowFade(still, powers), layout, current, drawn, work)
         output = np.clip(in_rows(current, 64) / head.output_converter.saturation, -1, 1)
