@@ -5,6 +5,7 @@ Subcommands are imported only when they are called, so that ``archsim --help`` s
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -69,14 +70,20 @@ def application() -> None:
     """
 
 
+COLLECT_EVERY = 50_000
+"""New objects between two searches for garbage: imports make many that stay."""
+
+
 def main() -> None:
     """Entry point: runs the command and turns our errors into one line and an exit code."""
     from archsim.errors import ArchsimError, one_line
 
     out = sys.stdout
+    gc.set_threshold(COLLECT_EVERY)
     try:
         application(standalone_mode=False)
         sys.stdout.flush()  # a closed pipe or a full disk shows here, not at exit
+        gc.freeze()  # the process ends, and its memory with it: no last search for garbage
     except SystemExit:
         if sys.stdout is not out:  # click wraps it when the pipe below is closed, and exits with 1
             sys.exit(0)

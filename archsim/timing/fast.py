@@ -74,8 +74,8 @@ def _buffer(declaration: Declaration) -> int | None:
 KERNEL_LIMIT = 2**51
 """Times in ps that `archsim.timing.kernel` rounds to clock edges exactly."""
 
-LARGE = 2_000_000
-"""Head-tokens from which on loading numba pays: numpy then takes longer than that."""
+LARGE = 1 << 16
+"""Head-tokens from which on compiled loops pay: numpy then takes longer than loading them."""
 
 
 def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule:
