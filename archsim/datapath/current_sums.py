@@ -112,9 +112,10 @@ def _seen(
         there = _side_by_side("later weight", weight[window:, None], work)
         total = np.zeros_like(terms[0])  # of all rows before
         np.cumsum(terms.sum(axis=0)[:-1], axis=0, out=total[1:])
+        weighted = np.empty_like(total)
         for n, each in enumerate(terms):
             total += each
-            now[n] += here[n] * total
+            now[n] += np.multiply(total, here[n], out=weighted)
             if later.size:
                 later[n] += there[n] * total[: later.shape[1]]
     in_turn = (x.swapaxes(0, 1).reshape(-1, features) for x in (now, later))

@@ -134,7 +134,8 @@ class PanelProducts:
             factors = (cell.coefficients * units).astype(self.dtype)
             self.coefficients = factors[1:]
             for part in problem.parts:
-                self.base.append(factors[0] * self.query[:, part].sum(axis=1, dtype=self.dtype))
+                ones = np.ones((1, part.stop - part.start), dtype)  # faster than a sum
+                self.base.append(factors[0] * np.matmul(ones, self.query[:, part])[:, 0])
 
     def _parts(self, tokens: int, limit: float) -> list[tuple[int, int]]:
         """All tokens cut so that neither array's factors leave the range of the numbers.
