@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from archsim.blas import FOR_NUMBA
+from archsim import blas
 from archsim.errors import ConfigError, InvariantError
 from archsim.files import atomic_path
 
@@ -30,7 +30,11 @@ SWITCH = "ARCHSIM_COMPILED"
 Kind = tuple[str, int]
 """An argument's type: dtype and dimensions, 0 of a number."""
 
-_NUMBERS: dict[type, Kind] = {int: ("l", 0), float: ("d", 0)}
+_NUMBERS: dict[type, Kind] = {t: (np.dtype(t).str, 0) for t in (np.int64, np.float64)}
+_NUMBERS |= {int: _NUMBERS[np.int64], float: _NUMBERS[np.float64]}
+
+_SOURCES = (__file__, blas.__file__)
+"""Besides its own, the sources that a function's machine code depends on."""
 
 _loading = threading.Lock()
 
@@ -89,49 +93,57 @@ def _take(argument: Any, values: list[float]) -> Kind:
             raise InvariantError("an array for compiled code does not lie in one piece")
         values.append(argument.ctypes.data)
         values += argument.shape
-        return argument.dtype.char, argument.ndim
+        return argument.dtype.str, argument.ndim
     values.append(argument)
     return _NUMBERS[type(argument)]
 
 
 def _load(function: FunctionType, kinds: tuple[Kind, ...]) -> Callable[..., int]:
     """The function's machine code for arguments of some kinds, from disk or compiled now."""
-    machine = _machine()
-    name = f"archsim_{function.__name__}"
-    key = hashlib.sha256(repr((machine.version, name, kinds)).encode())
-    for source in (function.__code__.co_filename, __file__):
-        key.update(Path(source).read_bytes())
-    name += f"_{key.hexdigest()[:32]}"
-    code = _kept(function, name)
+    machine, name = _machine(), function.__name__
+    sources = [Path(path).read_bytes() for path in (function.__code__.co_filename, *_SOURCES)]
+    version = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+    key = hashlib.sha256(repr((version, machine.version, name, kinds)).encode()).hexdigest()[:32]
+    symbol, file = f"archsim_{key}", f"archsim.{name}.{version}.{key}.o"
+    code = _kept(function, file)
     if code is None:
-        code = machine.compile(function, kinds, name)
-        _keep(function, name, code)
+        code = machine.compile(function, kinds, symbol)
+        _keep(function, file, code)
     arguments = [c_type for kind in kinds for c_type in _c_types(kind)]
-    return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(machine.address(code, name))
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(machine.address(code, symbol))
 
 
-def _places(function: FunctionType, name: str) -> Iterator[Path]:
+def _places(function: FunctionType) -> Iterator[Path]:
     """Where a function's machine code is kept: beside Python's own, else with the user's caches."""
-    yield Path(function.__code__.co_filename).parent / "__pycache__" / f"{name}.o"
-    caches = os.environ.get("XDG_CACHE_HOME") or Path("~", ".cache").expanduser()
-    yield Path(caches) / "archsim" / f"{name}.o"
+    yield Path(function.__code__.co_filename).parent / "__pycache__"
+    with suppress(RuntimeError):  # no home
+        caches = os.environ.get("XDG_CACHE_HOME") or Path("~", ".cache").expanduser()
+        yield Path(caches) / "archsim"
 
 
-def _kept(function: FunctionType, name: str) -> bytes | None:
+def _kept(function: FunctionType, file: str) -> bytes | None:
     """Machine code from disk, if it is there and whole."""
-    for path in _places(function, name):
+    for place in _places(function):
         with suppress(OSError):
-            digest, code = (content := path.read_bytes())[:32], content[32:]
+            digest, code = (content := (place / file).read_bytes())[:32], content[32:]
             if hashlib.sha256(code).digest() == digest:
                 return code
     return None
 
 
-def _keep(function: FunctionType, name: str, code: bytes) -> None:
-    """Write machine code to the first place that can be written, if any."""
-    for path in _places(function, name):
-        with suppress(ConfigError), atomic_path(path) as temporary:
-            temporary.write_bytes(hashlib.sha256(code).digest() + code)
+def _keep(function: FunctionType, file: str, code: bytes) -> None:
+    """Write machine code to the first place that can be written, if any.
+
+    That of earlier versions of the function goes.
+    """
+    _, name, version, *_ = file.split(".")
+    for place in _places(function):
+        with suppress(ConfigError, OSError):
+            with atomic_path(place / file) as temporary:
+                temporary.write_bytes(hashlib.sha256(code).digest() + code)
+            for old in place.glob(f"archsim.{name}.*.o"):
+                if old.name.split(".")[2] != version:
+                    old.unlink(missing_ok=True)
             return
 
 
@@ -161,7 +173,8 @@ class _Machine:
     def address(self, code: bytes, name: str) -> int:
         """Load an object file; where the function of that name begins in memory."""
         library = self._llvm.JITLibraryBuilder().add_object_img(code).export_symbol(name)
-        self._linked.append(library.link(self._linker, name))
+        library.add_current_process()  # for what LLVM makes calls of, like memset
+        self._linked.append(library.link(self._linker, f"{name}.{len(self._linked)}"))
         return int(self._linked[-1][name])
 
     def compile(self, function: FunctionType, kinds: tuple[Kind, ...], name: str) -> bytes:
@@ -197,7 +210,7 @@ def _c_types(kind: Kind) -> list[Any]:
     """What an argument of a kind is to ctypes."""
     dtype, dimensions = kind
     if dimensions == 0:
-        return [ctypes.c_double if dtype == "d" else ctypes.c_int64]
+        return [ctypes.c_double if dtype == _NUMBERS[float][0] else ctypes.c_int64]
     return [ctypes.c_void_p] + [ctypes.c_int64] * dimensions
 
 
@@ -237,8 +250,8 @@ def _with_callees(function: FunctionType) -> Any:
     scope = dict(function.__globals__)
     for name in function.__code__.co_names:
         callee = scope.get(name)
-        if isinstance(callee, FunctionType) and callee in FOR_NUMBA:
-            scope[name] = FOR_NUMBA[callee]()
+        if isinstance(callee, FunctionType) and callee in blas.FOR_NUMBA:
+            scope[name] = blas.FOR_NUMBA[callee]()
         elif isinstance(callee, FunctionType) and callee.__module__ == function.__module__:
             scope[name] = _with_callees(callee)
     copy = FunctionType(function.__code__, scope, function.__name__)

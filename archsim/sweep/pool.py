@@ -32,7 +32,7 @@ WORKER_VARIABLES = {
 }  # fmt: skip
 
 COMPILE_FROM = 100
-"""Points a worker from which on loading numba in it pays, where that is installed."""
+"""Points a worker from which on compiled code pays in it, where numba is installed."""
 
 READY = "ready"
 """First message of a worker: its imports are done, so that time limits are of points alone."""
@@ -73,7 +73,7 @@ class Executor(Protocol):
 def worker_environment(points: float) -> Iterator[None]:
     """Variables that libraries read on import, for children started inside.
 
-    `points` is about how many each of them is to run. What the user says of numba stands.
+    `points` is about how many each of them is to run. What the user says of compiled code stands.
     """
     variables = dict(WORKER_VARIABLES)
     if points >= COMPILE_FROM and available() and not os.environ.get(SWITCH):
@@ -106,8 +106,6 @@ def without_interrupt() -> Iterator[None]:
 
 def work(pipe: connection.Connection, run: Run) -> None:
     """A worker: points in, outcomes out, until the pipe is closed."""
-    if os.environ.get(SWITCH) == "1":
-        import archsim.timing.kernel  # noqa: F401
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
