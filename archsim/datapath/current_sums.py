@@ -9,11 +9,13 @@ window.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compiled import Kernel
+from archsim.components.cell import Cell
 from archsim.datapath.problem import HeadProblem
 from archsim.datapath.workspace import Workspace
 
@@ -53,77 +55,63 @@ def key_current_sums(problem: HeadProblem, work: Workspace, compiled: bool = Fal
     Only where `signs_hold`.
     """
     pulses, deviation, window = problem.pulses, problem.key_deviation, problem.window
-    cell, tokens = problem.polynomial, len(pulses)
+    cell = problem.polynomial
     if not problem.fades or cell is None:
-        unsigned = np.abs(problem.law.current(deviation))
-        seen = _seen(unsigned, unsigned, np.ones((1, tokens)), window, work)
-        return _weighted(pulses, *seen)
-    times, powers = problem.ages.keys, len(cell.coefficients) - 1
+        unsigned = _side_by_side("term", np.abs(problem.law.current(deviation)), work)
+        return _weighted(_Rows(pulses, window, work), unsigned)
+    times, tokens, powers = problem.ages.keys, len(pulses), len(cell.coefficients) - 1
     sums = np.zeros(tokens)
     for first, stop in times.stretches(0, tokens, _RANGE / powers):
         oldest = max(0, first - window + 1)
         # towards the first: what is older than a float's range allows has faded to nothing
         growth, fade = times.growth(oldest, stop, first), times.fade(first, stop, first)
-        weights, factor = np.zeros((powers + 1, stop - oldest)), np.ones(stop - first)
-        for power, coefficient in enumerate(cell.coefficients):
+        laws = (deviation[oldest:stop], growth, cell, pulses[oldest:stop], window, work)
+        factor = np.ones(stop - first)
+        by_power = (_compiled_by_power if compiled else _by_power)(*laws)
+        for power, (coefficient, weighted) in enumerate(
+            zip(cell.coefficients, by_power, strict=True)
+        ):
             if power:
                 factor *= fade
-            np.multiply(factor, coefficient, out=weights[power, first - oldest :])
-        stored = deviation[oldest:stop]
-        if compiled:
-            names, vectors = ("term", "now", "later"), np.empty((3, stored.shape[1]))
-            term, now, later = (work.array(name, stored.shape, stored.dtype) for name in names)
-            laws = (growth, cell.coefficients, weights, window)
-            _sum_seen(stored, *laws, term, now, later, *vectors)
-            seen = now, later[: max(0, len(now) - window)]
-        else:
-            sign = np.copysign(1.0, cell.current(stored))
-            seen = _seen(sign, stored * growth[:, None], weights, window, work)
-        sums[first:stop] += _weighted(pulses[oldest:stop], *seen)[first - oldest :]
+            sums[first:stop] += coefficient * factor * weighted[first - oldest :]
     return sums
 
 
-def _weighted(pulses: Array, now: Array, later: Array) -> Array:
-    """Pulses (tokens, features) times what their rows see, summed over features, (tokens,)."""
-    weighted: Array = np.vecdot(pulses, now)
-    if len(later):
-        weighted[-len(later) :] -= np.vecdot(pulses[-len(later) :], later)
-    return weighted
-
-
-def _seen(
-    term: Array, factor: Array, weights: Array, window: int, work: Workspace
-) -> tuple[Array, Array]:
-    """What rows see: ``sum_p weights[p,i] sum_{j <= i} term[j] factor[j]^p``, (tokens, features).
-
-    And what rows from `window` on have lost of that again. Tokens lie side by side, `_BLOCK` in a
-    row, so that running sums over all rows at once go along contiguous memory.
-    """
-    tokens, features = term.shape
-    terms, factors = (_side_by_side(n, x, work) for n, x in (("term", term), ("stored", factor)))
-    now = np.zeros_like(terms)
-    later = np.zeros((_BLOCK, -(-max(0, tokens - window) // _BLOCK), features))
-    for power, weight in enumerate(weights):
+def _by_power(
+    deviation: Array, growth: Array, cell: Cell, pulses: Array, window: int, work: Workspace
+) -> Iterator[Array]:
+    """Sums of pulses x signs x stored deviations ^ power, (tokens,) for each power from 0 on."""
+    stored = _side_by_side("stored", deviation, work)
+    term = cell.current(stored, out=work.array("term", stored.shape, stored.dtype))
+    np.copysign(1.0, term, out=term)
+    stored *= _side_by_side("growth", growth[:, None], work)
+    rows = _Rows(pulses, window, work)
+    for power in range(len(cell.coefficients)):
         if power:
-            terms *= factors
-        if not weight.any():
-            continue
-        here = _side_by_side("weight", weight[:, None], work)
-        there = _side_by_side("later weight", weight[window:, None], work)
-        total = np.zeros_like(terms[0])  # of all rows before
-        np.cumsum(terms.sum(axis=0)[:-1], axis=0, out=total[1:])
-        weighted = np.empty_like(total)
-        for n, each in enumerate(terms):
-            total += each
-            now[n] += np.multiply(total, here[n], out=weighted)
-            if later.size:
-                later[n] += there[n] * total[: later.shape[1]]
-    in_turn = (x.swapaxes(0, 1).reshape(-1, features) for x in (now, later))
-    return next(in_turn)[:tokens], next(in_turn)[: max(0, tokens - window)]
+            term *= stored
+        yield _weighted(rows, term)
+
+
+def _compiled_by_power(
+    deviation: Array, growth: Array, cell: Cell, pulses: Array, window: int, work: Workspace
+) -> Iterator[Array]:
+    """The same, from running sums in machine code."""
+    term = work.array("term", deviation.shape, deviation.dtype)
+    shape = (len(cell.coefficients), *deviation.shape)
+    totals, vectors = work.array("totals", shape, deviation.dtype), np.empty((3, shape[2]))
+    _running_sums(deviation, growth, cell.coefficients, term, totals, *vectors)
+    for total in totals:
+        weighted = np.vecdot(pulses, total)
+        weighted[window:] -= np.vecdot(pulses[window:], total[: max(0, len(total) - window)])
+        yield weighted
 
 
 def _side_by_side(name: str, rows: Array, work: Workspace) -> Array:
-    """(tokens, features) as (_BLOCK, blocks, features), the end filled up with 0."""
+    """(tokens, features) as (_BLOCK, blocks, features), the end filled up with 0.
+
+    The n-th tokens of all blocks lie next to each other, so that running sums over all blocks at
+    once go along contiguous memory.
+    """
     tokens, features = rows.shape
     whole, rest = divmod(tokens, _BLOCK)
     result = work.array(name, (_BLOCK, whole + (rest > 0), features), rows.dtype)
@@ -134,23 +122,45 @@ def _side_by_side(name: str, rows: Array, work: Workspace) -> Array:
     return result
 
 
+class _Rows:
+    """Pulses side by side, and those that each term is lost to, a window later."""
+
+    def __init__(self, pulses: Array, window: int, work: Workspace) -> None:
+        self.tokens, self.window = len(pulses), window
+        self.now = _side_by_side("rows", pulses, work)
+        self.later = _side_by_side("later rows", pulses[window:], work)
+
+
+def _weighted(rows: _Rows, terms: Array) -> Array:
+    """``sum_d pulses[i,d] sum_{j in window of i} terms[j,d]``, (rows,); `terms` side by side."""
+    total = np.zeros_like(terms[0])  # of all blocks before
+    np.cumsum(terms.sum(axis=0)[:-1], axis=0, out=total[1:])
+    seen, lost = (np.empty(side.shape[:-1]) for side in (rows.now, rows.later))
+    for n, term in enumerate(terms):
+        total += term
+        np.vecdot(rows.now[n], total, out=seen[n])
+        if lost.size:  # rows from `window` on have lost the first terms
+            np.vecdot(rows.later[n], total[: lost[n].size], out=lost[n])
+    weighted = seen.T.reshape(-1)[: rows.tokens]
+    weighted[rows.window :] -= lost.T.reshape(-1)[: max(0, rows.tokens - rows.window)]
+    return weighted
+
+
 @Kernel
-def _sum_seen(
+def _running_sums(
     deviation: Array,
     growth: Array,
     coefficients: Array,
-    weights: Array,
-    window: int,
     term: Array,
-    now: Array,
-    later: Array,
+    totals: Array,
     before: Array,
     total: Array,
     added: Array,
 ) -> None:
-    """`_seen` in one go, from the deviations; the first terms are the signs of the cells' currents.
+    """Signs of the cells' currents x stored deviations ^ power, summed over tokens up to each.
 
-    `term` is scratch like `deviation`, `before`, `total` and `added` (features,) are too.
+    Into `totals` (powers + 1, tokens, features), in the order of `_weighted`. `term` is scratch
+    like `deviation`; `before`, `total` and `added` (features,) are too.
     """
     tokens, features = deviation.shape
     block, highest = 16, len(coefficients) - 1
@@ -161,9 +171,7 @@ def _sum_seen(
             for power in range(highest - 2, -1, -1):
                 current = current * y + coefficients[power]
             term[i, d] = math.copysign(1.0, current)
-            now[i, d] = 0.0
-            later[i, d] = 0.0
-    for power in range(len(weights)):
+    for power in range(len(totals)):
         for d in range(features):
             before[d] = 0.0
         for i in range(tokens):
@@ -171,21 +179,14 @@ def _sum_seen(
                 column = growth[i]
                 for d in range(features):
                     term[i, d] *= deviation[i, d] * column
-            if coefficients[power] == 0:
-                continue
             if i % block == 0:
                 for d in range(features):
                     total[d] = before[d]
                     added[d] = 0.0
-            weight = weights[power, i]
             for d in range(features):
                 total[d] += term[i, d]
                 added[d] += term[i, d]
-                now[i, d] += weight * total[d]
-            if i + window < tokens:
-                weight = weights[power, i + window]
-                for d in range(features):
-                    later[i, d] += weight * total[d]
+                totals[power, i, d] = total[d]
             if i % block == block - 1:
                 for d in range(features):
                     before[d] += added[d]
