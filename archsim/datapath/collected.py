@@ -12,11 +12,10 @@ from archsim.datapath.workspace import Workspace
 class Collected:
     """Sums and counts of one head, in panels of rows; 0 at first.
 
-    `total` (panels, features, PANEL) of codes. `longest_output`, `longest_score` and
-    `longest_partial` (panels, lines, PANEL): the greatest of a row's lines is its longest pulse;
-    there are as many as bit lines, or one, if not `by_line`.
-    `counts`, `value_current`, `partial_counts` and `score_pulses` (panels, PANEL). `beyond`: scores
-    below 0, scores beyond the full scale, clipped conversions, clipped conversions of partial sums.
+    `total` (panels, features, PANEL) of codes. Of each row, (panels, PANEL): `longest_output`,
+    `longest_score` and `longest_partial` pulse, before the clamp; `counts`, `value_current`,
+    `partial_counts` and `score_pulses`. `beyond`: scores below 0, scores beyond the full scale,
+    clipped conversions, clipped conversions of partial sums.
     With details also what `AttentionOutput` keeps of them.
     """
 
@@ -26,19 +25,12 @@ class Collected:
         features: int,
         tiles: SubTiles,
         details: bool,
-        by_line: bool,
         work: Workspace,
     ) -> None:
         panels, parts = -(-tokens // PANEL), len(tiles.parts)
-        lines = {
-            "total": features,
-            "longest output": features if by_line else 1,
-            "longest score": tiles.columns if by_line else 1,
-            "longest partial": tiles.columns if parts > 1 else 1,
-        }
-        self.total, self.longest_output, self.longest_score, self.longest_partial = (
-            work.zeros(name, (panels, count, PANEL), np.dtype(np.float64))
-            for name, count in lines.items()
+        self.total = work.zeros("total", (panels, features, PANEL), np.dtype(np.float64))
+        self.longest_output, self.longest_score, self.longest_partial = (
+            np.zeros((panels, PANEL)) for _ in range(3)
         )
         self.counts, self.value_current, self.partial_counts, self.score_pulses = (
             np.zeros((panels, PANEL)) for _ in range(4)

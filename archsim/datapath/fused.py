@@ -135,7 +135,7 @@ def _read_runs(
     (value width, tokens) and `value_fade` (panels, powers + 1, PANEL) as in `RowFade`. Scratch:
     `sums` (powers, columns, PANEL), `score` (columns, PANEL), `blocks` (powers, features, PANEL),
     `rest` (powers + 2, PANEL), `current` and `more` (features, PANEL). From `total` on: what is
-    `Collected`, all longest pulses in the first line.
+    `Collected`.
     """
     panels, rows, features = len(query), query.shape[2], query.shape[1]
     for run in range(len(runs)):
@@ -168,8 +168,8 @@ def _read_runs(
                     x = -1.0 if x < -1 else x
                     x = 1.0 if x > 1 else x
                     width = abs(x)
-                    longest = longest_output[panel, 0, r]
-                    longest_output[panel, 0, r] = width if width > longest else longest
+                    longest = longest_output[panel, r]
+                    longest_output[panel, r] = width if width > longest else longest
                     code = np.rint(x * codes_per_full_scale)
                     total[panel, d, r] += code
                     counts[panel, r] += abs(code)
@@ -241,8 +241,8 @@ def _read(
             x = 0.0 if x < 0 else x
             x = 1.0 if x > 1 else x
             score[j, r] = x
-            longest = longest_score[panel, 0, r]
-            longest_score[panel, 0, r] = x if x > longest else longest
+            longest = longest_score[panel, r]
+            longest_score[panel, r] = x if x > longest else longest
     beyond[0] += low
     beyond[1] += high
     b = score.ctypes.data

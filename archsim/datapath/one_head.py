@@ -101,7 +101,7 @@ def attend_head(
     )
     products = engine.products(problem)
     fused = engine.compiled and fits(products, head, engine.details)
-    collected = Collected(tokens, features, tiles, engine.details, not fused, engine.workspace)
+    collected = Collected(tokens, features, tiles, engine.details, engine.workspace)
     earlier: dict[int, Run] = {}
     runs: list[tuple[Run, Run | None]] = []
     for run in tiles.runs(0, tokens):
@@ -164,9 +164,9 @@ def attend_head(
     )
 
 
-def _longest(lines: Array, tokens: int) -> Array:
-    """The longest pulse of each row, at most T_max, (tokens,) from (panels, lines, PANEL)."""
-    longest: Array = np.minimum(in_rows(lines.max(axis=1), tokens), 1.0)
+def _longest(rows: Array, tokens: int) -> Array:
+    """The longest pulse of each row, at most T_max, (tokens,) from (panels, PANEL)."""
+    longest: Array = np.minimum(in_rows(rows, tokens), 1.0)
     return longest
 
 
@@ -234,12 +234,11 @@ def _add_run(
         full_scale = engine.head.score_converter.saturation
         _add_rows(collected.scores[:, columns], panels, score * full_scale)
     longest = collected.longest_score[panels]
-    lines = longest if split is None else longest.copy()
-    collected.beyond[:2] += pulses(score, lines, engine.head.score_converter)  # 2.6
+    counted = longest if split is None else longest.copy()
+    collected.beyond[:2] += pulses(score, counted, engine.head.score_converter)  # 2.6
     if split is not None:
         split.widths(score)
-        lines = longest[:, : score.shape[1]]
-        np.maximum(lines, score, out=lines)
+        np.maximum(longest, score.max(axis=1), out=longest)
         collected.score_pulses[panels] += np.count_nonzero(score, axis=1)
     if collected.pulse_widths is not None:
         _add_rows(collected.pulse_widths[:, columns], panels, score)

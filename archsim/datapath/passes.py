@@ -37,7 +37,7 @@ def add_up(powers: PowerSums, out: Real, work: Workspace) -> None:
     decay = work.array("decay", shape, out.dtype)[: len(out), columns]
     term = work.array("term", shape, out.dtype)[: len(out), columns]
     total, sums = out[:, columns], powers.sums[:, :, columns]
-    np.multiply(powers.growth[columns, None], powers.fade[:, None], out=decay)
+    np.matmul(powers.growth[columns, None], powers.fade[:, None], out=decay)
     np.multiply(sums[-1], powers.coefficients[-1], out=total)
     for power in range(len(sums) - 2, -1, -1):
         total *= decay
@@ -49,13 +49,11 @@ def add_up(powers: PowerSums, out: Real, work: Workspace) -> None:
 def pulses(score: Real, longest: Array, converter: ScoreConverter) -> tuple[int, int]:
     """Turn S_raw / full scale (panels, columns, PANEL) into pulse widths (FACTS 2.6).
 
-    Raises the greatest of the lines of `longest` (panels, columns or more, PANEL) to each row's
-    longest pulse; returns how many scores were below 0 and how many beyond the full scale.
+    Raises `longest` (panels, PANEL) to each row's longest pulse; returns how many scores were below 0 and how many beyond the full scale.
     """
     low, high = np.count_nonzero(score < 0), np.count_nonzero(score > 1)
     converter.clamp(score, out=score)
-    lines = longest[:, : score.shape[1]]  # line by line: the greatest line is found at the end
-    np.maximum(lines, score, out=lines)
+    np.maximum(longest, score.max(axis=1), out=longest)
     return int(low), int(high)
 
 
@@ -100,14 +98,14 @@ def convert(
 ) -> int:
     """Turn currents / full scale (panels, bit lines, PANEL) of an array into codes (FACTS 2.8).
 
-    Adds the codes to `total` of the same shape, raises the greatest of the lines of `longest`
-    (panels, bit lines or more, PANEL) to each row's longest pulse before the clamp, adds each row's
-    counts to `counts` (panels, PANEL); returns how many were clipped.
+    Adds the codes to `total` of the same shape, raises `longest` (panels, PANEL) to each row's
+    longest pulse before the clamp, adds each row's counts to `counts`; returns how many were
+    clipped.
     """
     count, lines, _ = current.shape
     magnitude = work.array("block", (MOST, lines, PANEL), current.dtype)[:count]
     np.abs(current, out=magnitude)
-    np.maximum(longest[:, :lines], magnitude, out=longest[:, :lines])
+    np.maximum(longest, magnitude.max(axis=1), out=longest)
     clipped = np.count_nonzero(magnitude > 1)
     codes = converter.quantiser.codes(current, out=current)
     total += codes

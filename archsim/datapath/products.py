@@ -150,7 +150,7 @@ def value_operand(
     `y` (columns, features) deviations, `growth` (columns,) the columns' factors. The deviations are
     whole multiples of `unit`, if it is not 1: then the sums of unsigned currents are of whole
     numbers, and exact. `signs` of the currents (columns, features), where none turns round by
-    fading; without them the sums are 0.
+    fading, are used up; without them the sums are 0.
     """
     powers, features = len(coefficients) - 1, y.shape[1]
     z = power = np.multiply(y.T, growth, out=work.array("turned", y.shape[::-1], y.dtype))
@@ -167,14 +167,12 @@ def value_operand(
     whole = np.divide(y, unit, out=work.array("whole", y.shape, y.dtype))
     if unit != 1.0:
         np.rint(whole, out=whole)
-    term = work.array("unsigned", y.shape, y.dtype)
-    term[...] = signs
     weight, factor, ones = np.ones(len(y)), growth * unit, np.ones(features)
     for p in range(powers + 1):
         if p:
-            term *= whole
+            signs *= whole
             weight *= factor
-        drawn[p] = coefficients[p] * weight * (term @ ones)
+        drawn[p] = coefficients[p] * weight * (signs @ ones)
     return out
 
 
