@@ -34,10 +34,11 @@ def add_up(powers: PowerSums, out: Real, work: Workspace) -> None:
     `out` (panels, columns, PANEL) sets the precision.
     """
     shape, columns = (MOST, *out.shape[1:]), powers.columns
-    decay = work.array("decay", shape, out.dtype)[: len(out), columns]
-    term = work.array("term", shape, out.dtype)[: len(out), columns]
+    # in memory that the second product fills next: the fewer arrays, the more stays in the cache
+    decay = work.array("block", shape, out.dtype)[: len(out), columns]
+    term = work.array("more", shape, out.dtype)[: len(out), columns]
     total, sums = out[:, columns], powers.sums[:, :, columns]
-    np.matmul(powers.growth[columns, None], powers.fade[:, None], out=decay)
+    np.multiply(powers.growth[columns, None], powers.fade[:, None], out=decay)
     np.multiply(sums[-1], powers.coefficients[-1], out=total)
     for power in range(len(sums) - 2, -1, -1):
         total *= decay
@@ -49,7 +50,8 @@ def add_up(powers: PowerSums, out: Real, work: Workspace) -> None:
 def pulses(score: Real, longest: Array, converter: ScoreConverter) -> tuple[int, int]:
     """Turn S_raw / full scale (panels, columns, PANEL) into pulse widths (FACTS 2.6).
 
-    Raises `longest` (panels, PANEL) to each row's longest pulse; returns how many scores were below 0 and how many beyond the full scale.
+    Raises `longest` (panels, PANEL) to each row's longest pulse; returns how many scores were below
+    0 and how many beyond the full scale.
     """
     low, high = np.count_nonzero(score < 0), np.count_nonzero(score > 1)
     converter.clamp(score, out=score)
