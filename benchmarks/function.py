@@ -17,7 +17,7 @@ from archsim.datapath.attention import LayerInput, Precision, attend_layers
 from archsim.datapath.products import PANEL
 from archsim.parallel import CORES
 from archsim.workload.synthetic import synthesise
-from benchmarks.measure import Measured, fastest
+from benchmarks.measure import Measured, environment, fastest
 
 SIZE = 2048
 
@@ -63,18 +63,12 @@ def measure(quick: bool) -> Measured:
     ways = [(count, p) for count in every for p in get_args(Precision)]
     rates = {way: rate_of(way[1], way[0]) for way in ways}
     runs = []
-    asked = {name: os.environ.get(name) for name in (SWITCH, CORES)}
     for compiled in (False, True) if available() else (False,):
         for count, precision in ways:
-            os.environ[SWITCH], os.environ[CORES] = str(int(compiled)), str(count)
-            all_layers(precision)
-            seconds, _ = fastest(partial(all_layers, precision), 5, time.perf_counter)
+            with environment(**{SWITCH: int(compiled), CORES: count}):
+                all_layers(precision)
+                seconds, _ = fastest(partial(all_layers, precision), 5, time.perf_counter)
             runs.append((compiled, count, precision, seconds))
-    for name, value in asked.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
     rates = {way: max(rate, rate_of(way[1], way[0])) for way, rate in rates.items()}
     data: dict[str, Any] = {
         "layers": layers,
