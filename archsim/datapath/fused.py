@@ -39,7 +39,7 @@ def fits(products: PanelProducts | DirectProducts, head: Head, details: bool) ->
         and products.layout.fading
         and products.layout.features > 1  # numpy takes another product for one line
         and products.alone
-        and products.whole
+        and products.exact
         and products.drawn is None
         and products.dtype == np.float64
         and head.row_split is None

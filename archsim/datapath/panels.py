@@ -42,8 +42,8 @@ Array = NDArray[np.float64]
 _RANGE = {"float64": 600.0, "float32": 60.0}
 """Largest spread of exponents of a decay's factors: e^600 and e^60 are far from overflow."""
 
-_EXACT = 1 << 24
-"""Whole numbers up to here are exact in single precision."""
+_EXACT = {"float32": 1 << 24, "float64": 1 << 53}
+"""Whole numbers up to here are exact."""
 
 
 class PanelProducts:
@@ -89,8 +89,8 @@ class PanelProducts:
             return
         y, growth = problem.value_deviation, self._growth(problem.ages.values, parts)
         coefficients = cell.coefficients / problem.output_full_scale
-        unit = 1.0 if problem.stored_grid is None else problem.stored_grid.unit
-        if held and compiled and dtype == np.float64 and problem.stored_grid is not None:
+        unit = problem.stored_grid.unit if self.exact and problem.stored_grid is not None else 1.0
+        if held and compiled and dtype == np.float64 and self.exact:
             turned = workspace.array("turned", (features, tokens), y.dtype)
             turned[...] = y.T
             sums = workspace.array("value sums", (powers + 1, tokens), y.dtype)
@@ -101,7 +101,8 @@ class PanelProducts:
             value_operand(y, growth, coefficients, unit, signs, self.values, workspace)
 
     def _expand_keys(self, cell: Cell | None) -> None:
-        """The first product's operands: whole numbers where they come from converters.
+        """The first product's operands: whole numbers where they come from converters, `exact`
+        where all sums of them are.
 
         `coefficients` are those of their powers / full scale, `base` is what C_0 adds to each row.
         """
@@ -110,19 +111,21 @@ class PanelProducts:
         if cell is None:
             keys = problem.law.current(keys) / problem.score_full_scale
         query_unit = key_unit = 1.0
-        self.whole = False
+        self.exact = False
         if cell is not None and problem.query_grid is not None and problem.stored_grid is not None:
-            query_unit, key_unit = problem.query_grid.unit, problem.stored_grid.unit
-            self.whole = True
             most = problem.query_grid.most * problem.stored_grid.most**powers
-            if most * max(part.stop - part.start for part in problem.parts) < _EXACT:
+            most *= max(part.stop - part.start for part in problem.parts)
+            self.exact = most < _EXACT["float64"]
+            if self.exact:
+                query_unit, key_unit = problem.query_grid.unit, problem.stored_grid.unit
+            if most < _EXACT["float32"]:
                 dtype = np.dtype(np.float32)
         tokens, features = query.shape
         shape = (-(-tokens // PANEL), features, PANEL)
         self.query = in_panels(query, array("queries", shape, dtype))
         self.keys = array("keys", (powers, tokens, features), dtype)
         self.keys[0] = keys
-        if self.whole:
+        if self.exact:
             for operand, unit in ((self.query, query_unit), (self.keys[0], key_unit)):
                 operand /= unit
                 np.rint(operand, out=operand)

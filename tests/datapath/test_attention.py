@@ -161,8 +161,8 @@ def test_golden_vectors() -> None:
         key[0] = k - head.cell.mid_rail
         sums = first_product(raise_powers(key), query)
         base, one = coefficients[0] * query.sum(axis=1), still[:, 0]
-        powers = PowerSums(sums, coefficients[1:], base, still[0, 0], one, every)
-        add_up(powers, score, work)
+        by_power = PowerSums(sums, coefficients[1:], base, still[0, 0], one, every)
+        add_up(by_power, score, work)
         faded = in_rows(score, 64) * fade
         pulse = head.score_converter.clamp(faded / head.score_converter.saturation)
         stored = v - head.cell.mid_rail
