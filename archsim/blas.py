@@ -9,12 +9,17 @@ import ctypes
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 _ROW_MAJOR, _AS_IT_IS = 101, 111
 """CBLAS: rows lie in memory one behind the other, and no operand is transposed."""
+
+
+_NUMPYS = {"numpy.libs", "numpy"}
+"""Folders that numpy's wheels bring their library in."""
 
 
 @functools.cache
@@ -35,7 +40,7 @@ class Products:
 def products_in_memory() -> Products | None:
     """The products of numpy's own library; None if it is not the one of numpy's wheels."""
     for library in libraries().lib_controllers:
-        if library.user_api == "blas":
+        if library.user_api == "blas" and _NUMPYS.intersection(Path(library.filepath).parts):
             try:
                 found = (library.dynlib[f"scipy_cblas_{x}gemm64_"] for x in "sd")
                 return Products(*(ctypes.cast(f, ctypes.c_void_p).value or 0 for f in found))
@@ -47,7 +52,7 @@ def products_in_memory() -> Products | None:
 def multiply_single(
     product: int, rows: int, inner: int, columns: int, a: Any, b: Any, c: Any, step: int
 ) -> None:
-    """In compiled code ``c[...] = a @ b`` of float32, see `multiply_double`."""
+    """In compiled code ``c[...] = a @ b`` of float32; arguments as of `multiply_double`."""
     raise NotImplementedError
 
 

@@ -10,9 +10,11 @@ import ctypes
 import functools
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from archsim import blas
-from archsim.errors import ConfigError, InvariantError
+from archsim.errors import ConfigError, InvariantError, one_line
 from archsim.files import atomic_path
 
 SWITCH = "ARCHSIM_COMPILED"
@@ -39,9 +41,18 @@ _SOURCES = (__file__, blas.__file__)
 _loading = threading.Lock()
 
 
+class NotCompiledError(ConfigError):
+    """There is no machine code to be had; whoever was not asked for it goes on without."""
+
+
 def available() -> bool:
     """Whether numba is installed; does not import it."""
     return find_spec("numba") is not None
+
+
+def asked_for() -> bool:
+    """Whether the user wants compiled code, and not numpy instead where there is none."""
+    return os.environ.get(SWITCH, "") == "1"
 
 
 def pays(large: bool) -> bool:
@@ -74,7 +85,11 @@ class Kernel:
         self._compiled: dict[tuple[Kind, ...], Callable[..., int]] = {}
 
     def __call__(self, *arguments: Any) -> int:
-        """Run it compiled; 0 if it returns nothing. Call it only where numba is installed."""
+        """Run it compiled; 0 if it returns nothing.
+
+        Raises NotCompiledError if it is not compiled yet and cannot be now: numba or llvmlite does
+        not load, or the user did not ask and there is no folder to keep machine code in.
+        """
         values: list[float] = []
         kinds = tuple([_take(argument, values) for argument in arguments])
         compiled = self._compiled.get(kinds)
@@ -94,31 +109,63 @@ def _take(argument: Any, values: list[float]) -> Kind:
         values.append(argument.ctypes.data)
         values += argument.shape
         return argument.dtype.str, argument.ndim
+    kind = _NUMBERS.get(type(argument))
+    if kind is None:
+        raise InvariantError(f"compiled code takes no {type(argument).__name__}")
     values.append(argument)
-    return _NUMBERS[type(argument)]
+    return kind
 
 
 def _load(function: FunctionType, kinds: tuple[Kind, ...]) -> Callable[..., int]:
     """The function's machine code for arguments of some kinds, from disk or compiled now."""
-    machine, name = _machine(), function.__name__
+    try:
+        machine = _machine()
+    except (ImportError, OSError) as error:
+        raise _not_compiled(error) from None
+    name = f"{Path(function.__code__.co_filename).stem}-{function.__name__}"
     sources = [Path(path).read_bytes() for path in (function.__code__.co_filename, *_SOURCES)]
-    version = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
-    key = hashlib.sha256(repr((version, machine.version, name, kinds)).encode()).hexdigest()[:32]
-    symbol, file = f"archsim_{key}", f"archsim.{name}.{version}.{key}.o"
+    source = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+    key = hashlib.sha256(repr((source, machine.version, name, kinds)).encode()).hexdigest()[:32]
+    symbol, file = f"archsim_{key}", f"archsim.{name}.{source}.{key}.o"
     code = _kept(function, file)
     if code is None:
-        code = machine.compile(function, kinds, symbol)
+        if not asked_for() and not any(_writable(place) for place in _places(function)):
+            raise _not_compiled("no folder to keep it in")
+        _announce()
+        try:
+            code = machine.compile(function, kinds, symbol)
+        except (ImportError, OSError) as error:
+            raise _not_compiled(error) from None
         _keep(function, file, code)
     arguments = [c_type for kind in kinds for c_type in _c_types(kind)]
     return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(machine.address(code, symbol))
+
+
+def _not_compiled(reason: object) -> NotCompiledError:
+    text = one_line(reason, 120)
+    return NotCompiledError(f"no compiled code: {text}; mend that, or set {SWITCH}=0")
+
+
+@functools.cache
+def _announce() -> None:
+    """Say once why a run takes longer, to who looks at it."""
+    if sys.stderr.isatty():
+        print("compiling for this processor, once: some ten seconds", file=sys.stderr)
+
+
+def _writable(place: Path) -> bool:
+    """Whether a folder is there, or could be, to write to."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place.is_dir() and os.access(place, os.W_OK)
 
 
 def _places(function: FunctionType) -> Iterator[Path]:
     """Where a function's machine code is kept: beside Python's own, else with the user's caches."""
     yield Path(function.__code__.co_filename).parent / "__pycache__"
     with suppress(RuntimeError):  # no home
-        caches = os.environ.get("XDG_CACHE_HOME") or Path("~", ".cache").expanduser()
-        yield Path(caches) / "archsim"
+        caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        yield (caches if caches.is_absolute() else Path.home() / ".cache") / "archsim"
 
 
 def _kept(function: FunctionType, file: str) -> bytes | None:
@@ -134,15 +181,16 @@ def _kept(function: FunctionType, file: str) -> bytes | None:
 def _keep(function: FunctionType, file: str, code: bytes) -> None:
     """Write machine code to the first place that can be written, if any.
 
-    That of earlier versions of the function goes.
+    Beside Python's own, that of earlier versions of the function goes; the user's caches may serve
+    several installations.
     """
-    _, name, version, *_ = file.split(".")
-    for place in _places(function):
+    _, name, source, *_ = file.split(".")
+    for number, place in enumerate(_places(function)):
         with suppress(ConfigError, OSError):
             with atomic_path(place / file) as temporary:
                 temporary.write_bytes(hashlib.sha256(code).digest() + code)
-            for old in place.glob(f"archsim.{name}.*.o"):
-                if old.name.split(".")[2] != version:
+            for old in place.glob(f"archsim.{name}.*.o") if number == 0 else ():
+                if old.name.split(".")[2] != source:
                     old.unlink(missing_ok=True)
             return
 
@@ -166,7 +214,7 @@ class _Machine:
         self._target = llvm.Target.from_default_triple().create_target_machine(
             cpu=cpu, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
         )
-        self.version = (llvmlite.__version__, self._target.triple, cpu, features)
+        self.version = (version("numba"), llvmlite.__version__, self._target.triple, cpu, features)
         self._linker = llvm.create_lljit_compiler(self._target)
         self._linked: list[Any] = []  # code stays in memory as long as this does
 

@@ -85,19 +85,19 @@ def test_code_is_kept_and_earlier_versions_go(
     kept = tmp_path / "__pycache__"
     x = np.ones((1, 1))
     assert kernels(tmp_path).total(x.copy(), 1.0, 9) == 2
-    (first,) = kept.glob("archsim.total.*.o")
+    (first,) = kept.glob("archsim.kernels-total.*.o")
     with monkeypatch.context() as patch:
         patch.setattr(compiled._Machine, "compile", None)  # cannot be called
         assert kernels(tmp_path).total(x.copy(), 1.0, 9) == 2
     assert kernels(tmp_path, factor=3).total(x.copy(), 1.0, 9) == 3
-    (second,) = kept.glob("archsim.total.*.o")
+    (second,) = kept.glob("archsim.kernels-total.*.o")
     assert second != first
 
 
 def test_damaged_code_is_compiled_anew(tmp_path: Path) -> None:
     x = np.ones((1, 1))
     kernels(tmp_path).total(x.copy(), 1.0, 9)
-    (path,) = (tmp_path / "__pycache__").glob("archsim.total.*.o")
+    (path,) = (tmp_path / "__pycache__").glob("archsim.kernels-total.*.o")
     whole = path.read_bytes()
     for damaged in (b"", whole[:100], whole[:-1] + b"?"):
         path.write_bytes(damaged)
@@ -111,8 +111,11 @@ def test_code_goes_to_the_users_caches_or_nowhere(
     (tmp_path / "__pycache__").write_text("a file where the folder should be")
     x = np.ones((1, 1))
     assert kernels(tmp_path).total(x.copy(), 1.0, 9) == 2
-    assert len([*(tmp_path / "caches" / "archsim").glob("archsim.total.*.o")]) == 1
+    assert len([*(tmp_path / "caches" / "archsim").glob("archsim.kernels-total.*.o")]) == 1
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    with pytest.raises(compiled.NotCompiledError, match="no folder to keep it in"):
+        kernels(tmp_path, factor=4).total(x.copy(), 1.0, 9)
+    monkeypatch.setenv(compiled.SWITCH, "1")
     assert kernels(tmp_path, factor=4).total(x.copy(), 1.0, 9) == 4
 
 
@@ -120,5 +123,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     module = kernels(tmp_path)
     with pytest.raises(InvariantError, match="one piece"):
         module.clear(np.ones((4, 4))[:, 0])
+    with pytest.raises(InvariantError, match="takes no str"):
+        module.total(np.ones((1, 1)), "1", 9)
     with pytest.raises(InvariantError, match="allocates as machine code needs"):
         module.allocates(np.ones(3))

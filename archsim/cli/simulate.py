@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     "--precision",
     type=click.Choice(["float64", "float32"]),
     default="float64",
-    help="Of the analog products; float32 is faster and may move a pulse by 1 ps.",
+    help="Of the analog products; float32 is faster with numpy alone and may move a pulse by 1 ps.",
 )
 @click.option("--tokens", type=int, metavar="N", help="Use only the first N tokens.")
 @click.option("--layers", metavar="A:B", help="Use only layers A to B - 1.")

@@ -103,6 +103,11 @@ class Quantiser:
 
 @Kernel
 def _write(x: Array, numbers: Array, out: Array, sums: Array) -> int:
+    """`Quantiser.write` of `x` (vectors, n) into `out`; sums of codes into `sums` (vectors,).
+
+    `numbers` (7,) are low and high, what a code is multiplied and divided by, span, steps and
+    origin. Returns how many values were beyond the range.
+    """
     low, high, factor, divisor = numbers[0], numbers[1], numbers[2], numbers[3]
     span, steps, origin = numbers[4], numbers[5], numbers[6]
     vectors, features = x.shape

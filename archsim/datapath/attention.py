@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.compiled import pays
+from archsim.compiled import NotCompiledError, asked_for, pays
 from archsim.components.head import Head
 from archsim.datapath.activity import Activity, AttentionOutput, IdealError, Saturation
 from archsim.datapath.ages import Ages
@@ -126,6 +126,8 @@ def attend_layers(
         ideal,
     )
 
+    if engine.compiled:
+        engine = _loaded(engine, layers[0], resolved[0])
     outputs = _outputs(layers, engine, keep_y)
 
     def one(place: tuple[int, int]) -> None:
@@ -146,6 +148,22 @@ def attend_layers(
 
     side_by_side(one, places, work >= WORTH_A_PROCESS, heads_done)
     return outputs
+
+
+def _loaded(engine: Engine, layer: LayerInput, scalers: Scalers) -> Engine:
+    """The engine with its machine code loaded, by two tokens of a head: before other processes
+    start, which then have it too. Without, where it is not to be had and nobody asked for it.
+    """
+    q, k, v = (x[0, :2] for x in (layer.q, layer.k, layer.v))
+    pairs = {name: (float(a[0]), float(b[0])) for name, (a, b) in scalers.items()}
+    ages = Ages.per_token(1, len(q), engine.head.cell.decay_per_token).head(0)
+    try:
+        attend_head(q, k, v, replace(engine, ideal=False, details=False), pairs, ages)
+    except NotCompiledError:
+        if asked_for():
+            raise
+        return replace(engine, compiled=False)
+    return engine
 
 
 def _outputs(layers: Sequence[LayerInput], engine: Engine, keep_y: bool) -> list[AttentionOutput]:

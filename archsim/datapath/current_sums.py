@@ -25,7 +25,7 @@ _RANGE = 300.0
 """Largest exponent folded into a sum."""
 
 _BLOCK = 16
-"""Tokens of one running sum; compiled code has it written out."""
+"""Tokens of one running sum."""
 
 
 def signs_hold(problem: HeadProblem) -> bool:
@@ -99,7 +99,7 @@ def _compiled_by_power(
     term = work.array("term", deviation.shape, deviation.dtype)
     shape = (len(cell.coefficients), *deviation.shape)
     totals, vectors = work.array("totals", shape, deviation.dtype), np.empty((3, shape[2]))
-    _running_sums(deviation, growth, cell.coefficients, term, totals, *vectors)
+    _running_sums(deviation, growth, cell.coefficients, _BLOCK, term, totals, *vectors)
     for total in totals:
         weighted = np.vecdot(pulses, total)
         weighted[window:] -= np.vecdot(pulses[window:], total[: max(0, len(total) - window)])
@@ -151,6 +151,7 @@ def _running_sums(
     deviation: Array,
     growth: Array,
     coefficients: Array,
+    block: int,
     term: Array,
     totals: Array,
     before: Array,
@@ -163,7 +164,7 @@ def _running_sums(
     like `deviation`; `before`, `total` and `added` (features,) are too.
     """
     tokens, features = deviation.shape
-    block, highest = 16, len(coefficients) - 1
+    highest = len(coefficients) - 1
     for i in range(tokens):
         for d in range(features):
             y = deviation[i, d]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,10 @@ from archsim.datapath.scalers import Scalers, resolve_scalers
 from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
+
+
+_USUAL = 1e8
+"""Terms of ideal attention up to here are within 1e-6 in single precision."""
 
 
 def ideal_attention(
@@ -97,9 +102,14 @@ def compare_with_ideal(
 ) -> IdealError:
     """One head's y (tokens, features) against ideal, from the same scaled q, k, v.
 
-    Ideal is in single precision: off by 1e-6 of its size, where circuits are off by percents.
+    Ideal is in single precision, off by 1e-6 of its size, where circuits are off by percents; in
+    double precision if its terms are too large for that.
     """
-    ideal = _ideal_head(scaled, head, output, np.dtype(np.float32), work).astype(np.float64)
+    q, k, v = (math.sqrt(np.vdot(x, x)) for x in scaled.values())
+    slope, full_scale = head.cell.linear_slope, head.score_converter.saturation
+    usual = q * k * slope / full_scale < _USUAL and v * abs(output[0]) < _USUAL
+    dtype = np.dtype(np.float32 if usual else np.float64)
+    ideal = _ideal_head(scaled, head, output, dtype, work).astype(np.float64)
     difference = y - ideal
     return IdealError(
         np.asarray(np.vdot(ideal, ideal)),

@@ -44,13 +44,15 @@ def scale(x: Array, a: float, b: float, out: Array, compiled: bool = False) -> b
     out[...] = x
     if compiled:
         return _scale(out, a, b) == 0
-    out *= a
-    out += b
+    with np.errstate(over="ignore", invalid="ignore"):  # found, and told, by who asks
+        out *= a
+        out += b
     return bool(np.isfinite(out).all())
 
 
 @Kernel
 def _scale(x: Array, a: float, b: float) -> int:
+    """``a x + b`` in place, (tokens, features); how many are not finite."""
     infinite = 0
     tokens, features = x.shape
     for i in range(tokens):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from archsim.compiled import pays
 from archsim.errors import ConfigError
 from archsim.timing.des import Progress, run_simpy
 from archsim.timing.des_full import run_simpy_full
-from archsim.timing.fast import obstacle, run_fast, searches
+from archsim.timing.fast import obstacle, run_fast, search_pays, searches
 from archsim.timing.model import Declaration, Schedule
 
 Engine = Literal["auto", "simpy", "fast"]
@@ -42,8 +41,8 @@ def run(
     if engine == "fast":
         return run_fast(declaration), "asked for"
     reason = obstacle(declaration)
-    if reason is None and searches(declaration) and not pays(True):
-        reason = "who is served first is found as quickly by events, without the extra [fast]"
+    if reason is None and searches(declaration) and not search_pays(declaration):
+        reason = "who is served first is found as quickly by events: short, or without [fast]"
     if reason is None:
         return run_fast(declaration), "every time follows from times before it"
     return run_simpy(declaration, progress), reason

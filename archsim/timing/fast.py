@@ -9,7 +9,7 @@ are needed. In numpy there are two forms:
 * tokens that follow each other through the layers (``prefill``): a wavefront over
   tokens + layers, vectorised over layers and heads.
 
-With numba (`archsim.timing.kernel`) one loop covers both. It also covers blocks that serve
+Compiled (`archsim.timing.kernel`) one loop covers both. It also covers blocks that serve
 overlapping tokens first come, first served: their order follows within a closed group of heads.
 
 `obstacle` says whether a declaration is of that kind. Times equal those of `archsim.timing.des`,
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from archsim.compiled import pays
+from archsim.compiled import NotCompiledError, asked_for, pays
 from archsim.errors import ConfigError, InvariantError
 from archsim.timing.constraints import steps
 from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Resource, Schedule
@@ -78,8 +78,17 @@ LARGE = 1 << 16
 """Head-tokens from which on compiled loops pay: numpy then takes longer than loading them."""
 
 
+SEARCHED = 1 << 13
+"""The same where the order of service is searched for, which only compiled loops do quickly."""
+
+
+def search_pays(declaration: Declaration) -> bool:
+    """Whether to search for the order of service in compiled loops; events do it too."""
+    return pays(int(np.prod(declaration.shape)) >= SEARCHED)
+
+
 def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule:
-    """Times of a declaration by recurrence; `compiled` None leaves numba or numpy to choose.
+    """Times of a declaration by recurrence; `compiled` None: where that pays.
 
     Raises ConfigError with the reason if that would not be exact.
     """
@@ -87,12 +96,20 @@ def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule
     if reason is not None:
         raise ConfigError(f"the fast engine cannot run this: {reason}; use --engine simpy")
     searching, short = searches(declaration), declaration.longest_run < KERNEL_LIMIT
+    chosen = compiled is not None
     if compiled is None:
-        compiled = short and pays(searching or int(np.prod(declaration.shape)) >= LARGE)
+        large = int(np.prod(declaration.shape)) >= LARGE
+        compiled = short and (search_pays(declaration) if searching else pays(large))
     if compiled and not short:
         raise ConfigError("the compiled engine counts to 2^51 ps: use fewer tokens or smaller gaps")
-    if compiled or searching:
-        return _Loops(declaration, compiled).run(searching)
+    if compiled:
+        try:
+            return _Loops(declaration, True).run(searching)
+        except NotCompiledError:
+            if asked_for() or chosen:
+                raise
+    if searching:
+        return _Loops(declaration, False).run(True)
     return _Recurrence(declaration).run()
 
 

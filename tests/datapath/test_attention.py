@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import archsim
 from archsim.components.head import Head
-from archsim.datapath.attention import attend_layer
+from archsim.datapath.attention import LayerInput, attend_layer, attend_layers
 from archsim.datapath.ideal import ideal_attention
 from archsim.datapath.passes import add_up, charge
 from archsim.datapath.products import (
@@ -255,3 +255,16 @@ def test_saturation_rates_are_counted_over_what_is_visible() -> None:
     out = attend_layer(q, q * 0, q * 0, Head(hardware.config))
     assert out.saturation.query.tolist() == [0.5]
     assert out.saturation.key.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v"])
+def test_ideal_of_any_size(name: str) -> None:
+    """In single precision where that does, in double where terms are large."""
+    head = Head(archsim.load_hardware().config)
+    q, k, v = np.random.default_rng(2).normal(0.3, 0.4, (3, 1, 70, 64))
+    for gain in (1.0, 1e5, 1e40):
+        scalers = {name: (np.array([gain]), np.array([0.0]))}
+        got = attend_layers([LayerInput(q, k, v, scalers)], head, ideal=True)[0].ideal
+        assert got is not None
+        exact = ideal_attention(q, k, v, head, scalers)
+        np.testing.assert_allclose(got.signal, np.vdot(exact, exact), rtol=1e-5)
