@@ -88,7 +88,8 @@ def simulate(
     the rest. `engine` is ``auto``, ``simpy`` (events) or ``fast`` (a recurrence): the same times.
     `detail` ``full`` makes an event of every phase of every sub-tile: slow, and the same times.
     `precision` is that of the analog products, ``float64`` or ``float32``: the latter is faster
-    with numpy alone and may move a pulse by a picosecond. Shorten a trace with ``trace.select(tokens=..., layers=...)``.
+    with numpy alone and may move a pulse by a picosecond. Shorten a trace with
+    ``trace.select(tokens=..., layers=...)``.
 
     Raises ConfigError if trace and hardware do not fit each other.
     """
