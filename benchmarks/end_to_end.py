@@ -36,11 +36,11 @@ def run(arguments: list[str], fast: bool = True) -> tuple[float, float, int]:
 
     `fast`: as installed, compiling where it pays; otherwise as without the extra.
     """
-    environment = {name: value for name, value in os.environ.items() if name != SWITCH}
+    variables = {name: value for name, value in os.environ.items() if name != SWITCH}
     if not fast:
-        environment[SWITCH] = "0"
+        variables[SWITCH] = "0"
     command = [sys.executable, "-c", WATCH, sys.executable, "-m", "archsim", *arguments]
-    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=variables, check=True)
     status, seconds, cpu, peak = run.stdout.split()
     if int(status):
         raise SystemExit(f"archsim {' '.join(arguments)}: exit status {status}")

@@ -52,10 +52,9 @@ class PulseGenerator:
         """Longest pulse in seconds."""
         return self.t_max_ps * PICOSECOND
 
-    def widths(self, scaled: Array, out: Array | None = None) -> Array:
-        """Pulse widths / T_max of scaled queries, same shape, in `out` if given and quantised."""
-        codes = self.quantiser.codes(scaled, out=out)
-        return self.quantiser.values(codes, out=None if codes is scaled else codes)
+    def widths(self, scaled: Array) -> Array:
+        """Pulse widths / T_max of scaled queries, same shape."""
+        return self.quantiser.values(self.quantiser.codes(scaled))
 
     def pulse_energy(self, pulses: Array) -> Array:
         """J of word-line pulses; `pulses` counts a pulse once for every word line it drives."""

@@ -35,10 +35,9 @@ class WritePath:
         self.energy_per_conversion = section.energy_per_conversion
         self._area = section.area
 
-    def voltages(self, scaled: Array, out: Array | None = None) -> Array:
-        """Stored voltages of scaled keys or values, same shape, in `out` if given and quantised."""
-        codes = self.quantiser.codes(scaled, out=out)
-        return self.quantiser.values(codes, out=None if codes is scaled else codes)
+    def voltages(self, scaled: Array) -> Array:
+        """Stored voltages of scaled keys or values, same shape."""
+        return self.quantiser.values(self.quantiser.codes(scaled))
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many DAC conversions."""

@@ -68,12 +68,9 @@ def key_current_sums(problem: HeadProblem, work: Workspace, compiled: bool = Fal
         laws = (deviation[oldest:stop], growth, cell, pulses[oldest:stop], window, work)
         factor = np.ones(stop - first)
         by_power = (_compiled_by_power if compiled else _by_power)(*laws)
-        for power, (coefficient, weighted) in enumerate(
-            zip(cell.coefficients, by_power, strict=True)
-        ):
-            if power:
-                factor *= fade
+        for coefficient, weighted in zip(cell.coefficients, by_power, strict=True):
             sums[first:stop] += coefficient * factor * weighted[first - oldest :]
+            factor *= fade
     return sums
 
 

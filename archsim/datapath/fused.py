@@ -25,7 +25,7 @@ from archsim.datapath.workspace import Workspace
 Integers = NDArray[np.int64]
 
 LARGE = 1 << 16
-"""Heads x tokens from which on it is compiled, once on a machine, for a few seconds."""
+"""Heads x tokens from which on it pays, even if it must be compiled first, once on a machine."""
 
 
 def fits(products: PanelProducts | DirectProducts, head: Head, details: bool) -> bool:

@@ -40,7 +40,7 @@ Real = NDArray[Any]
 """float64 or float32, as the run's precision says."""
 
 PANEL = 64
-"""Rows of one matrix product: 64 x 192 x 64 stays in the first caches and needs no packing."""
+"""Rows of one matrix product: 64 x 64 x 64 stays in the first caches and needs no packing."""
 
 
 def in_panels(rows: Real, out: Real | None = None) -> Real:
@@ -74,11 +74,6 @@ class Layout:
     def expanded(self) -> int:
         """Lines of all powers from 1 on; behind them comes the power 0."""
         return self.powers * self.features
-
-    @property
-    def drawn(self) -> slice:
-        """Lines of the value operand with the unsigned currents, by power from 0 on."""
-        return slice(self.expanded + 1, self.value_width)
 
     @property
     def value_width(self) -> int:
