@@ -10,11 +10,11 @@ from archsim.datapath.workspace import Workspace
 
 
 class Collected:
-    """Sums and counts of one head, in panels of rows; 0 at first.
+    """Sums and counts of one head, its rows in whole panels; 0 at first.
 
-    `total` (panels, features, PANEL) of codes. Of each row, (panels, PANEL): `longest_output`,
-    `longest_score` and `longest_partial` pulse, before the clamp; `counts`, `value_current`,
-    `partial_counts` and `score_pulses`. `beyond`: scores below 0, scores beyond the full scale,
+    `total` (features, rows) of codes. Of each row, (rows,): `longest_output`, `longest_score` and
+    `longest_partial` pulse, before the clamp; `counts`, `value_current`, `partial_counts` and
+    `score_pulses`. `beyond`: scores below 0, scores beyond the full scale,
     clipped conversions, clipped conversions of partial sums.
     With details also what `AttentionOutput` keeps of them.
     """
@@ -27,13 +27,13 @@ class Collected:
         details: bool,
         work: Workspace,
     ) -> None:
-        panels, parts = -(-tokens // PANEL), len(tiles.parts)
-        self.total = work.zeros("total", (panels, features, PANEL), np.dtype(np.float64))
+        rows, parts = -(-tokens // PANEL) * PANEL, len(tiles.parts)
+        self.total = work.zeros("total", (features, rows), np.dtype(np.float64))
         self.longest_output, self.longest_score, self.longest_partial = (
-            np.zeros((panels, PANEL)) for _ in range(3)
+            np.zeros(rows) for _ in range(3)
         )
         self.counts, self.value_current, self.partial_counts, self.score_pulses = (
-            np.zeros((panels, PANEL)) for _ in range(4)
+            np.zeros(rows) for _ in range(4)
         )
         self.beyond = np.zeros(4, np.int64)
         self.scores: Array | None = None

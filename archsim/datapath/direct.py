@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from archsim.components.array import Run
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.problem import HeadProblem, View
-from archsim.datapath.products import PANEL, Real, in_panels, in_rows
+from archsim.datapath.products import Real
 
 Array = NDArray[np.float64]
 
@@ -71,40 +71,42 @@ class DirectProducts:
         self.values = _Stored(problem, problem.value_deviation, problem.ages.values)
         self.key_current = np.zeros(len(problem.query))
 
-    def scores(self, view: View, panels: slice, part: int, out: Real | None) -> None:
-        """S_raw / full scale of a part of the features into `out` (panels, columns, PANEL), 0 where
-        rows do not see.
+    def scores(self, view: View, rows: slice, part: int, out: Real | None) -> None:
+        """S_raw / full scale of a part of the features into `out` (columns, rows), 0 where rows do
+        not see. Rows come in whole panels, the last beyond the tokens.
 
         Adds what the seen columns draw to `key_current`.
         """
-        run, rows, keys = view.run, self._rows(panels), self.keys[part]
+        run, keys, tokens = view.run, self.keys[part], self._tokens(rows)
         features = self.problem.parts[part]
         query, pulses = self.problem.query[:, features], self.pulses[:, features]
         at_levels = None if keys.levels is None else keys.at_levels(run)
         scores, drawn = [], []
-        for some in keys.parts(run, rows):
+        for some in keys.parts(run, tokens):
             current = keys.currents(run, some)
             if out is not None:
                 scores.append(_charge(query[some], current, at_levels))
             drawn.append(_charge(pulses[some], np.abs(current, out=current), at_levels))
         if out is not None:
-            out[...] = in_panels(np.concatenate(scores)) / self.problem.score_full_scale
-            view.clear(out, panels.start)
-        seen = in_panels(np.concatenate(drawn))
-        view.clear(seen, panels.start)
-        self.key_current[rows] += in_rows(seen.sum(axis=1), rows.stop - rows.start)
+            _lay(scores, out)
+            out /= self.problem.score_full_scale
+            view.clear(out, rows.start)
+        seen = np.empty((run.stop - run.first, rows.stop - rows.start))
+        _lay(drawn, seen)
+        view.clear(seen, rows.start)
+        self.key_current[tokens] += seen.sum(axis=0)[: tokens.stop - tokens.start]
 
     def currents(
-        self, view: View, panels: slice, pulse: Real, out: Real | None, drawn: Array
+        self, view: View, rows: slice, pulse: Real, out: Real | None, drawn: Array
     ) -> None:
-        """A_raw / full scale into `out` (panels, features, PANEL) from pulses (panels, columns,
-        PANEL); adds the unsigned current / full scale to `drawn` (panels, PANEL).
+        """A_raw / full scale into `out` (features, rows) from pulses (columns, rows); adds the
+        unsigned current / full scale to `drawn` (rows,). Rows come in whole panels.
         """
-        run, rows = view.run, self._rows(panels)
-        widths = in_rows(pulse, rows.stop - rows.start)
+        run, tokens = view.run, self._tokens(rows)
+        widths = pulse.T
         at_levels = None if self.values.levels is None else self.values.at_levels(run)
         charges, unsigned = [], []
-        for part in self.values.parts(run, rows):
+        for part in self.values.parts(run, tokens):
             width = widths[part.start - rows.start : part.stop - rows.start]
             charge = self.values.currents(run, part)
             if at_levels is None:
@@ -118,11 +120,19 @@ class DirectProducts:
                 unsigned.append(np.abs(by_level, out=by_level) @ at_levels.sum(axis=1))
         scale = self.problem.output_full_scale
         if out is not None:
-            out[...] = in_panels(np.concatenate(charges)) / scale
-        drawn += in_panels(np.concatenate(unsigned)) / scale
+            _lay(charges, out)
+            out /= scale
+        drawn[: tokens.stop - tokens.start] += np.concatenate(unsigned) / scale
 
-    def _rows(self, panels: slice) -> slice:
-        return slice(panels.start * PANEL, min(panels.stop * PANEL, len(self.pulses)))
+    def _tokens(self, rows: slice) -> slice:
+        return slice(rows.start, min(rows.stop, len(self.pulses)))
+
+
+def _lay(parts: list[Array], out: Real) -> None:
+    """Parts (tokens, n) one after the other into `out` (n, rows), the end of it filled with 0."""
+    tokens = sum(len(part) for part in parts)
+    np.concatenate([part.T for part in parts], axis=1, out=out[:, :tokens], casting="same_kind")
+    out[:, tokens:] = 0.0
 
 
 def _charge(Q: Array, current: Array, at_levels: Array | None) -> Array:

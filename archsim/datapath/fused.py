@@ -60,6 +60,7 @@ def read_all(
     memory, layout, quantiser = products_in_memory(), products.layout, converter.quantiser
     assert memory is not None
     assert quantiser.levels is not None
+    features, panels = layout.features, len(products.query)
     places = [
         (run.first, run.stop, *((old.first, old.stop) if old else (0, 0))) for run, old in runs
     ]
@@ -69,6 +70,9 @@ def read_all(
     def scratch(name: str, *shape: int) -> Array:
         return work.array(name, (*shape, PANEL), exact)
 
+    def by_panel(rows: Array) -> Array:
+        return rows.reshape(*rows.shape[:-1], panels, PANEL)
+
     _read_runs(
         memory.single if products.query.dtype == np.float32 else memory.double,
         memory.double,
@@ -76,25 +80,24 @@ def read_all(
         products.problem.window,
         products.keys,
         products.query,
-        products.coefficients,
-        products.base[0],
-        products.key_growth,
-        products.key_fade,
+        products.key_factors,
+        by_panel(products.base[0]),
+        by_panel(products.key_fade),
         products.values,
-        products.value_fade,
+        by_panel(products.value_fades),
         # the range is 2 wide, a power of two: one multiplication rounds as two operations do
         (quantiser.levels - 1) / (quantiser.high - quantiser.low),
         work.array("sums", (layout.powers, columns, PANEL), products.query.dtype),
         scratch("score", columns),
-        scratch("blocks", layout.powers, layout.features),
+        scratch("blocks", layout.powers, features),
         scratch("rest", layout.powers + 2),
-        scratch("current", layout.features),
-        scratch("more", layout.features),
-        collected.total,
-        collected.counts,
-        collected.value_current,
-        collected.longest_score,
-        collected.longest_output,
+        scratch("current", features),
+        scratch("more", features),
+        by_panel(collected.total),
+        by_panel(collected.counts),
+        by_panel(collected.value_current),
+        by_panel(collected.longest_score),
+        by_panel(collected.longest_output),
         collected.beyond,
     )
 
@@ -107,12 +110,11 @@ def _read_runs(
     window: int,
     keys: Real,
     query: Real,
-    coefficients: Array,
+    key_factors: Array,
     base: Array,
-    growth: Array,
     key_fade: Array,
     values: Array,
-    value_fade: Array,
+    value_fades: Array,
     codes_per_full_scale: float,
     sums: Real,
     score: Array,
@@ -130,12 +132,12 @@ def _read_runs(
     """All rows of one head through both products and the conversion.
 
     `runs` (runs, 4): first and stop token, and those of the run that was in the sub-tile before, or
-    twice 0. `keys` (powers, tokens, features), `query` (panels, features, PANEL), `coefficients`
-    (powers,), `base`, `key_fade` (panels, PANEL) and `growth` (tokens,) as in `PowerSums`; `values`
-    (value width, tokens) and `value_fade` (panels, powers + 1, PANEL) as in `RowFade`. Scratch:
-    `sums` (powers, columns, PANEL), `score` (columns, PANEL), `blocks` (powers, features, PANEL),
-    `rest` (powers + 2, PANEL), `current` and `more` (features, PANEL). From `total` on: what is
-    `Collected`.
+    twice 0. `keys` (powers, tokens, features), `query` (panels, features, PANEL), `key_factors`
+    (powers, tokens), `base` and `key_fade` (panels, PANEL) as in `PowerSums`; `values` (value
+    width, tokens) and `value_fades` (powers + 1, panels, PANEL) as for `charge`. Scratch: `sums`
+    (powers, columns, PANEL), `score` (columns, PANEL), `blocks` (powers, features, PANEL), `rest`
+    (powers + 2, PANEL), `current` and `more` (features, PANEL). From `total` on: what is
+    `Collected`, (..., panels, PANEL).
     """
     panels, rows, features = len(query), query.shape[2], query.shape[1]
     for run in range(len(runs)):
@@ -148,14 +150,14 @@ def _read_runs(
         for panel in range(first // rows, until):
             _read(
                 first_product, second_product, panel, first, stop, window, 0, keys, query,
-                coefficients, base, growth, key_fade, values, value_fade, sums, score, blocks,
-                rest, current, drawn, longest_score, beyond,
+                key_factors, base, key_fade, values, value_fades, sums, score, blocks, rest,
+                current, drawn, longest_score, beyond,
             )  # fmt: skip
             if panel < turning:
                 _read(
                     first_product, second_product, panel, old_first, old_stop, window, 1, keys,
-                    query, coefficients, base, growth, key_fade, values, value_fade, sums, score,
-                    blocks, rest, more, drawn, longest_score, beyond,
+                    query, key_factors, base, key_fade, values, value_fades, sums, score, blocks,
+                    rest, more, drawn, longest_score, beyond,
                 )  # fmt: skip
                 for d in range(features):
                     for r in range(rows):
@@ -171,7 +173,7 @@ def _read_runs(
                     longest = longest_output[panel, r]
                     longest_output[panel, r] = width if width > longest else longest
                     code = np.rint(x * codes_per_full_scale)
-                    total[panel, d, r] += code
+                    total[d, panel, r] += code
                     counts[panel, r] += abs(code)
             beyond[2] += clipped
 
@@ -186,12 +188,11 @@ def _read(
     overwritten: int,
     keys: Real,
     query: Real,
-    coefficients: Array,
+    key_factors: Array,
     base: Array,
-    growth: Array,
     key_fade: Array,
     values: Array,
-    value_fade: Array,
+    value_fades: Array,
     sums: Real,
     score: Array,
     blocks: Array,
@@ -215,26 +216,25 @@ def _read(
             multiply_double(first_product, columns, features, rows, a, b, c, features)
     low, high = 0, 0
     for j in range(columns):
-        column = growth[first + j]
         if powers == 3:
-            c1, c2, c3 = coefficients[0], coefficients[1], coefficients[2]
+            a1 = key_factors[0, first + j]
+            a2, a3 = key_factors[1, first + j], key_factors[2, first + j]
             for r in range(rows):
-                t = column * key_fade[panel, r]
-                x = sums[2, j, r] * c3 * t + sums[1, j, r] * c2
-                score[j, r] = x * t + sums[0, j, r] * c1
+                fade = key_fade[panel, r]
+                x = sums[2, j, r] * a3 * fade + sums[1, j, r] * a2
+                score[j, r] = x * fade + sums[0, j, r] * a1
         else:
-            coefficient = coefficients[highest]
+            factor = key_factors[highest, first + j]
             for r in range(rows):
-                score[j, r] = sums[highest, j, r] * coefficient
+                score[j, r] = sums[highest, j, r] * factor
             for power in range(highest - 1, -1, -1):
-                coefficient = coefficients[power]
+                factor = key_factors[power, first + j]
                 for r in range(rows):
-                    term = sums[power, j, r] * coefficient
-                    score[j, r] = score[j, r] * (column * key_fade[panel, r]) + term
+                    score[j, r] = score[j, r] * key_fade[panel, r] + sums[power, j, r] * factor
         begin = (window if overwritten else j) + first - panel * rows
         end = (window + j if overwritten else window) + first - panel * rows
         for r in range(rows):
-            x = score[j, r] * (column * key_fade[panel, r]) + base[panel, r]
+            x = score[j, r] * key_fade[panel, r] + base[panel, r]
             x = x if begin <= r < end else 0.0
             low += x < 0
             high += x > 1
@@ -255,19 +255,19 @@ def _read(
     for d in range(features):
         if powers == 3:
             for r in range(rows):
-                f = value_fade[panel, 1, r]
+                f = value_fades[1, panel, r]
                 x = (blocks[2, d, r] * f + blocks[1, d, r]) * f
                 out[d, r] = (x + blocks[0, d, r]) * f + rest[0, r]
         else:
             for r in range(rows):
-                out[d, r] = blocks[highest, d, r] * value_fade[panel, 1, r]
+                out[d, r] = blocks[highest, d, r] * value_fades[1, panel, r]
             for power in range(highest - 1, -1, -1):
                 for r in range(rows):
-                    out[d, r] = (out[d, r] + blocks[power, d, r]) * value_fade[panel, 1, r]
+                    out[d, r] = (out[d, r] + blocks[power, d, r]) * value_fades[1, panel, r]
             for r in range(rows):
                 out[d, r] += rest[0, r]
     for r in range(rows):
-        unsigned = rest[1, r] * value_fade[panel, 0, r]
+        unsigned = rest[1, r] * value_fades[0, panel, r]
         for power in range(1, powers + 1):
-            unsigned += rest[power + 1, r] * value_fade[panel, power, r]
+            unsigned += rest[power + 1, r] * value_fades[power, panel, r]
         drawn[panel, r] += unsigned

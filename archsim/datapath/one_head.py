@@ -2,7 +2,7 @@
 
 Scalers, quantisers, first product, HardSigmoid, second product by physical sub-tile, signed
 conversion, digital sum. A sub-tile is written by a run of consecutive tokens and read by all rows
-until the window has moved on; the engine goes from run to run, and in panels of rows through each.
+until the window has moved on; the engine goes from run to run, and through many rows of each.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from archsim.datapath.direct import DirectProducts
 from archsim.datapath.fused import fits, read_all
 from archsim.datapath.ideal import compare_with_ideal
 from archsim.datapath.panels import PanelProducts
-from archsim.datapath.passes import MOST, convert, pulses
+from archsim.datapath.passes import ROWS, convert, pulses, whole_lines
 from archsim.datapath.problem import CellLaw, HeadProblem, Retention, View
-from archsim.datapath.products import PANEL, in_rows
 from archsim.datapath.scalers import scale
 from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
@@ -111,13 +110,14 @@ def attend_head(
         assert isinstance(products, PanelProducts)
         read_all(products, collected, runs, head.output_converter, engine.workspace)
     else:
-        # at most so many panels through all runs, then the next: what lies between stays bounded
-        for start in range(0, len(collected.total), MOST):
-            for run, old in runs:
-                _read_run(engine, products, collected, run, old, slice(start, start + MOST))
+        # at most so many rows through all runs, then the next: what lies between stays bounded
+        with whole_lines():
+            for start in range(0, collected.total.shape[1], ROWS):
+                for run, old in runs:
+                    _read_run(engine, products, collected, run, old, slice(start, start + ROWS))
 
     quantiser = head.output_converter.quantiser
-    total = in_rows(collected.total, tokens)
+    total = np.ascontiguousarray(collected.total.T[:tokens])
     y = head.accumulator.output(quantiser.values(total, out=total), *scalers["output"])  # 2.9
     seen = np.minimum(np.arange(1, tokens + 1), tiles.window).astype(np.float64)
     query_pulses = problem.pulses
@@ -126,16 +126,16 @@ def attend_head(
         longest_query=query_pulses.max(axis=1),
         key_current=products.key_current,
         longest_score=_longest(collected.longest_score, tokens),
-        value_current=in_rows(collected.value_current, tokens) * problem.output_full_scale,
+        value_current=collected.value_current[:tokens] * problem.output_full_scale,
         longest_output=_longest(collected.longest_output, tokens),
-        counts=in_rows(collected.counts, tokens),
+        counts=collected.counts[:tokens],
         written_columns=seen,
         written_sub_tiles=np.ceil(seen / tiles.columns),
         stored_keys=keys.sums,
         stored_values=values.sums,
         longest_partial=_longest(collected.longest_partial, tokens),
-        partial_counts=in_rows(collected.partial_counts, tokens),
-        score_pulses=in_rows(collected.score_pulses, tokens),
+        partial_counts=collected.partial_counts[:tokens],
+        score_pulses=collected.score_pulses[:tokens],
     )
     pairs = float(seen.sum())
     low, high, clipped, clipped_partials = collected.beyond.tolist()
@@ -165,8 +165,8 @@ def attend_head(
 
 
 def _longest(rows: Array, tokens: int) -> Array:
-    """The longest pulse of each row, at most T_max, (tokens,) from (panels, PANEL)."""
-    longest: Array = np.minimum(in_rows(rows, tokens), 1.0)
+    """The longest pulse of each row, at most T_max, (tokens,)."""
+    longest: Array = np.minimum(rows[:tokens], 1.0)
     return longest
 
 
@@ -176,33 +176,32 @@ def _read_run(
     collected: Collected,
     run: Run,
     old: Run | None,
-    panels: slice,
+    rows: slice,
 ) -> None:
-    """Rows of some panels that read one sub-tile from this run on, until it is overwritten.
+    """Some rows that read one sub-tile from this run on, until it is overwritten.
 
     The first rows find the sub-tile turning: new columns up to their own, `old` ones behind. Their
     charges add up before the conversion.
     """
-    most, features, _ = collected.total.shape
-    window, array = engine.head.sub_tiles.window, engine.workspace.array
+    features, most = collected.total.shape
+    window, work, dtype = engine.head.sub_tiles.window, engine.workspace, engine.dtype
     view = View(run, window)
-    first, until = view.panels
-    now = slice(max(first, panels.start), min(until, panels.stop, most))
+    first, until = view.whole
+    now = slice(max(first, rows.start), min(until, rows.stop, most))
     if now.start >= now.stop:
         return
-    shape = (MOST, features, PANEL)
-    current = array("current", shape, engine.dtype)[: now.stop - now.start]
+    current = work.shared("current", (features, now.stop - now.start), dtype)
     _add_run(engine, products, collected, view, now, current)
     if old is not None:
         view = View(old, window, overwritten=True)
-        part = slice(now.start, min(now.stop, view.panels[1]))
+        part = slice(now.start, min(now.stop, view.whole[1]))
         if part.start < part.stop:
-            more = array("more", shape, engine.dtype)[: part.stop - part.start]
+            more = work.shared("more", (features, part.stop - part.start), dtype)
             _add_run(engine, products, collected, view, part, more)
-            current[: len(more)] += more
+            current[:, : more.shape[1]] += more
     collected.beyond[2] += convert(  # 2.8
         current,
-        collected.total[now],
+        collected.total[:, now],
         collected.longest_output[now],
         collected.counts[now],
         engine.head.output_converter,
@@ -218,31 +217,29 @@ def _add_run(
     products: Products,
     collected: Collected,
     view: View,
-    panels: slice,
+    rows: slice,
     out: NDArray[Any],
 ) -> None:
-    """Both products of some panels with one run; A_raw / full scale goes into `out`."""
-    count, run, split = panels.stop - panels.start, view.run, engine.head.row_split
-    columns = slice(run.first, run.stop)
-    shape = (MOST, run.stop - run.first, PANEL)
-    score = engine.workspace.array("score", shape, engine.dtype)[:count]
+    """Both products of some rows with one run; A_raw / full scale goes into `out`."""
+    run, split = view.run, engine.head.row_split
+    columns, longest = slice(run.first, run.stop), collected.longest_score[rows]
+    score = engine.workspace.shared("score", (run.stop - run.first, len(longest)), engine.dtype)
     if split is None:
-        products.scores(view, panels, 0, score)  # 2.5
+        products.scores(view, rows, 0, score)  # 2.5
     else:
-        _add_partials(engine, split, products, collected, view, panels, score)
+        _add_partials(engine, split, products, collected, view, rows, score)
     if collected.scores is not None:
         full_scale = engine.head.score_converter.saturation
-        _add_rows(collected.scores[:, columns], panels, score * full_scale)
-    longest = collected.longest_score[panels]
+        _add_rows(collected.scores[:, columns], rows, score * full_scale)
     counted = longest if split is None else longest.copy()
     collected.beyond[:2] += pulses(score, counted, engine.head.score_converter)  # 2.6
     if split is not None:
         split.widths(score)
-        np.maximum(longest, score.max(axis=1), out=longest)
-        collected.score_pulses[panels] += np.count_nonzero(score, axis=1)
+        np.maximum(longest, score.max(axis=0), out=longest)
+        collected.score_pulses[rows] += np.count_nonzero(score, axis=0)
     if collected.pulse_widths is not None:
-        _add_rows(collected.pulse_widths[:, columns], panels, score)
-    products.currents(view, panels, score, out[:count], collected.value_current[panels])  # 2.7
+        _add_rows(collected.pulse_widths[:, columns], rows, score)
+    products.currents(view, rows, score, out, collected.value_current[rows])  # 2.7
 
 
 def _add_partials(
@@ -251,33 +248,32 @@ def _add_partials(
     products: Products,
     collected: Collected,
     view: View,
-    panels: slice,
+    rows: slice,
     score: NDArray[Any],
 ) -> None:
-    """First product of some panels with one run, array by array of the stacks; S / S_sat into
+    """First product of some rows with one run, array by array of the stacks; S / S_sat into
     `score`, 0 where rows do not see.
     """
-    run = view.run
-    shape = (MOST, run.stop - run.first, PANEL)
-    total = engine.workspace.array("partials", shape, np.dtype(np.float64))[: len(score)]
+    run, work = view.run, engine.workspace
+    total = work.shared("partials", score.shape, np.dtype(np.float64))
     total[...] = 0.0
     for part in range(split.parts):
-        products.scores(view, panels, part, score)
+        products.scores(view, rows, part, score)
         collected.beyond[3] += convert(
             score,
             total,
-            collected.longest_partial[panels],
-            collected.partial_counts[panels],
+            collected.longest_partial[rows],
+            collected.partial_counts[rows],
             split.converter,
             split.counters,
-            engine.workspace,
+            work,
         )
         if collected.partials is not None:
-            _add_rows(collected.partials[:, part, run.first : run.stop], panels, score)
+            _add_rows(collected.partials[:, part, run.first : run.stop], rows, score)
     split.score(total, score)
 
 
-def _add_rows(kept: Array, panels: slice, stack: NDArray[Any]) -> None:
-    """Add panels to what is kept of their rows; what a row does not see is 0."""
-    rows = slice(panels.start * PANEL, min(panels.stop * PANEL, len(kept)))
-    kept[rows] += in_rows(stack, rows.stop - rows.start)
+def _add_rows(kept: Array, rows: slice, lines: NDArray[Any]) -> None:
+    """Add lines (n, rows) to what is kept (tokens, n); what a row does not see is 0."""
+    some = kept[rows]
+    some += lines.T[: len(some)]

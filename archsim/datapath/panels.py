@@ -7,7 +7,6 @@ are slices of them.
 from __future__ import annotations
 
 import bisect
-import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,14 +18,14 @@ from archsim.components.cell import Cell
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
 from archsim.datapath.direct import DirectProducts
-from archsim.datapath.passes import MOST, add_up, charge
+from archsim.datapath.passes import add_up, charge
 from archsim.datapath.problem import HeadProblem, View
 from archsim.datapath.products import (
     PANEL,
     Layout,
     PowerSums,
     Real,
-    RowFade,
+    by_panel,
     current_operand,
     fade_powers,
     fill_value_operand,
@@ -48,7 +47,7 @@ _EXACT = {"float32": 1 << 24, "float64": 1 << 53}
 
 class PanelProducts:
     """Both products of one head: of a polynomial cell that fades exponentially, or of any cell that
-    does not fade. At most `MOST` panels are computed at once.
+    does not fade.
     """
 
     def __init__(
@@ -69,11 +68,13 @@ class PanelProducts:
         self.alone = len(parts) == 1
         self._expand_keys(cell)
         if problem.fades:
-            self.key_growth = self._growth(problem.ages.keys, parts).astype(dtype)
+            growth = self._growth(problem.ages.keys, parts)
+            factors = self.coefficients[:, None] * fade_powers(growth, powers)[1:]
+            self.key_factors = factors.astype(dtype)
             if self.alone:
-                rows = slice(0, len(self.query))
+                rows = slice(0, len(self.query) * PANEL)
                 self.key_fade = self._fade(problem.ages.keys, rows, 0)
-                self.value_fade = fade_powers(self._fade(problem.ages.values, rows, 0), powers)
+                self.value_fades = fade_powers(self._fade(problem.ages.values, rows, 0), powers)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
         held = signs_hold(problem)
         self.drawn = None if held else DirectProducts(problem)
@@ -104,7 +105,8 @@ class PanelProducts:
         """The first product's operands: whole numbers where they come from converters, `exact`
         where all sums of them are.
 
-        `coefficients` are those of their powers / full scale, `base` is what C_0 adds to each row.
+        `coefficients` are those of their powers / full scale, `base` is what C_0 adds to each row
+        of each part.
         """
         problem, powers, array = self.problem, self.layout.powers, self.workspace.array
         query, keys, dtype = problem.query, problem.key_deviation, self.dtype
@@ -130,15 +132,16 @@ class PanelProducts:
                 operand /= unit
                 np.rint(operand, out=operand)
         raise_powers(self.keys)
-        self.coefficients = np.empty(0, self.dtype)
+        self.coefficients = np.empty(0)
         self.base: list[Real] = []
         if cell is not None:
             units = query_unit * key_unit ** np.arange(powers + 1) / problem.score_full_scale
-            factors = (cell.coefficients * units).astype(self.dtype)
+            factors = cell.coefficients * units
             self.coefficients = factors[1:]
             for part in problem.parts:
                 ones = np.ones((1, part.stop - part.start), dtype)  # faster than a sum
-                self.base.append(factors[0] * np.matmul(ones, self.query[:, part])[:, 0])
+                sums = np.matmul(ones, self.query[:, part]).ravel()
+                self.base.append(factors[0].astype(self.dtype) * sums)
 
     def _parts(self, tokens: int, limit: float) -> list[tuple[int, int]]:
         """All tokens cut so that neither array's factors leave the range of the numbers.
@@ -166,70 +169,60 @@ class PanelProducts:
         """The columns' part of the decay, from the origins of their parts on, (tokens,)."""
         return np.concatenate([times.growth(first, stop, first) for first, stop in parts])
 
-    def _fade(self, times: CellTimes, panels: slice, origin: int) -> Real:
-        """The part of the decay of some panels' rows from an origin on, (panels, PANEL)."""
-        stop = min(panels.stop * PANEL, len(times.read))
-        return in_panels(times.fade(panels.start * PANEL, stop, origin).astype(self.dtype))
+    def _fade(self, times: CellTimes, rows: slice, origin: int) -> Real:
+        """The part of the decay of rows in whole panels from an origin on, (rows,); then 0."""
+        fade = np.zeros(rows.stop - rows.start, self.dtype)
+        stop = min(rows.stop, len(times.read))
+        fade[: stop - rows.start] = times.fade(rows.start, stop, origin)
+        return fade
 
-    def _row_fade(self, powers: Real) -> RowFade:
-        """What the second product multiplies the values of some panels by."""
-        shape = (len(self.query), self.layout.features, PANEL)
-        spread = self.workspace.array("fade", shape, self.dtype)[: len(powers)]
-        spread[...] = powers[:, 1:2]
-        return RowFade(spread, powers)
-
-    @functools.cached_property
-    def _every_fade(self) -> RowFade | None:
-        """That of all panels, where one origin does."""
-        return self._row_fade(self.value_fade) if self.layout.fading else None
-
-    def scores(self, view: View, panels: slice, part: int, out: Real) -> None:
-        """S_raw / full scale of a part of the features into `out` (panels, columns, PANEL), 0 where
-        rows do not see.
+    def scores(self, view: View, rows: slice, part: int, out: Real) -> None:
+        """S_raw / full scale of a part of the features into `out` (columns, rows), 0 where rows do
+        not see. Rows come in whole panels.
         """
         run, features = view.run, self.problem.parts[part]
         keys = self.keys[:, run.first : run.stop, features]
-        query = self.query[panels, features]
+        query = self.query[rows.start // PANEL : rows.stop // PANEL, features]
+        shape = (len(keys), len(query), len(out), PANEL)
+        sums = self.workspace.shared("panels", shape, self.query.dtype)
+        first_product(keys, query, sums)
         if not self.layout.fading:
-            first_product(keys, query, out[None])
+            np.copyto(by_panel(out), sums[0])
         else:
-            shape = (len(keys), MOST, run.stop - run.first, PANEL)
-            sums = self.workspace.array("sums", shape, self.query.dtype)[:, : len(query)]
-            first_product(keys, query, sums)
+            term = self.workspace.shared("block", out.shape, out.dtype)
             for first, stop, origin in self._within(run):
+                columns = slice(first - run.first, stop - run.first)
                 powers = PowerSums(
-                    sums,
-                    self.coefficients,
-                    self.base[part][panels],
-                    self.key_growth[run.first : run.stop],
-                    self.key_fade[panels]
+                    sums[:, :, columns],
+                    self.key_factors[:, first:stop],
+                    self.key_fade[rows]
                     if self.alone
-                    else self._fade(self.problem.ages.keys, panels, origin),
-                    slice(first - run.first, stop - run.first),
+                    else self._fade(self.problem.ages.keys, rows, origin),
+                    self.base[part][rows],
                 )
-                add_up(powers, out, self.workspace)
-        view.clear(out, panels.start)
+                add_up(powers, out[columns], term[columns])
+        view.clear(out, rows.start)
         if self.drawn is not None:
-            self.drawn.scores(view, panels, part, None)
+            self.drawn.scores(view, rows, part, None)
 
-    def currents(self, view: View, panels: slice, pulse: Real, out: Real, drawn: Array) -> None:
-        """A_raw / full scale into `out` (panels, features, PANEL) from pulses (panels, columns,
-        PANEL); adds the unsigned current / full scale to `drawn` (panels, PANEL).
+    def currents(self, view: View, rows: slice, pulse: Real, out: Real, drawn: Array) -> None:
+        """A_raw / full scale into `out` (features, rows) from pulses (columns, rows); adds the
+        unsigned current / full scale to `drawn` (rows,). Rows come in whole panels.
         """
         run = view.run
         if self.alone:
-            fade = None if self._every_fade is None else self._every_fade[panels]
+            fades = self.value_fades[:, rows] if self.layout.fading else None
             value = self.values[:, run.first : run.stop]
-            charge(value, pulse, fade, self.layout, out, drawn, self.workspace)
+            charge(value, pulse, fades, self.layout, out, drawn, self.workspace)
         else:
             out[...] = 0.0
             part = np.empty_like(out)
             for first, stop, origin in self._within(run):
-                lines = pulse[:, first - run.first : stop - run.first]
-                row = self._fade(self.problem.ages.values, panels, origin)
-                powers = self._row_fade(fade_powers(row, self.layout.powers))
+                lines = pulse[first - run.first : stop - run.first]
+                fade = self._fade(self.problem.ages.values, rows, origin)
+                fades = fade_powers(fade, self.layout.powers)
                 value = self.values[:, first:stop]
-                charge(value, lines, powers, self.layout, part, drawn, self.workspace)
+                charge(value, lines, fades, self.layout, part, drawn, self.workspace)
                 out += part
         if self.drawn is not None:
-            self.drawn.currents(view, panels, pulse, None, drawn)
+            self.drawn.currents(view, rows, pulse, None, drawn)

@@ -1,10 +1,13 @@
-"""What happens to a panel between and after the two products, element by element, with numpy.
+"""What happens to rows between and after the two products, element by element, with numpy.
 
-The laws are the blocks' own; here they run in place over panels, with the counts that the activity
-needs. `archsim.datapath.fused` does the same in machine code.
+The laws are the blocks' own; here they run in place over many rows, with the counts that the
+activity needs. `archsim.datapath.fused` does the same in machine code.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +19,7 @@ from archsim.datapath.products import (
     Layout,
     PowerSums,
     Real,
-    RowFade,
+    by_panel,
     second_product,
     unsigned_current,
 )
@@ -24,69 +27,82 @@ from archsim.datapath.workspace import Workspace
 
 Array = NDArray[np.float64]
 
-MOST = 16
-"""Panels handled at once between the products: fewer calls save more than caches lose."""
+ROWS = 16 * PANEL
+"""Rows handled at once: fewer calls save more than caches lose."""
 
 
-def add_up(powers: PowerSums, out: Real, work: Workspace) -> None:
-    """The powers of the first product, some columns of it, added up into S_raw / full scale.
-
-    `out` (panels, columns, PANEL) sets the precision.
+@contextlib.contextmanager
+def whole_lines() -> Iterator[None]:
+    """numpy works line by line. By itself it copies lines with gaps between them, or one line again
+    and again, to have longer ones, which takes three times as long as what it does with them.
     """
-    shape, columns = (MOST, *out.shape[1:]), powers.columns
-    # in memory that the second product fills next: the fewer arrays, the more stays in the cache
-    decay = work.array("block", shape, out.dtype)[: len(out), columns]
-    term = work.array("more", shape, out.dtype)[: len(out), columns]
-    total, sums = out[:, columns], powers.sums[:, :, columns]
-    np.multiply(powers.growth[columns, None], powers.fade[:, None], out=decay)
-    np.multiply(sums[-1], powers.coefficients[-1], out=total)
-    for power in range(len(sums) - 2, -1, -1):
-        total *= decay
-        total += np.multiply(sums[power], powers.coefficients[power], out=term)
-    total *= decay
-    total += powers.base[:, None]
+    with np.errstate():  # gives the size back
+        np.setbufsize(PANEL)
+        yield
+
+
+def add_up(powers: PowerSums, out: Real, term: Real) -> None:
+    """The powers of the first product added up into S_raw / full scale, `out` (columns, rows).
+
+    `out` sets the precision, `term` is memory like it.
+    """
+    factors = powers.factors[..., None]
+    np.copyto(by_panel(out), powers.sums[-1])
+    out *= factors[-1]
+    for power in range(len(factors) - 2, -1, -1):
+        out *= powers.fade
+        np.copyto(by_panel(term), powers.sums[power])
+        term *= factors[power]
+        out += term
+    out *= powers.fade
+    out += powers.base
 
 
 def pulses(score: Real, longest: Array, converter: ScoreConverter) -> tuple[int, int]:
-    """Turn S_raw / full scale (panels, columns, PANEL) into pulse widths (FACTS 2.6).
+    """Turn S_raw / full scale (columns, rows) into pulse widths (FACTS 2.6).
 
-    Raises `longest` (panels, PANEL) to each row's longest pulse; returns how many scores were below
-    0 and how many beyond the full scale.
+    Raises `longest` (rows,) to each row's longest pulse, before the clamp; returns how many scores
+    were below 0 and how many beyond the full scale.
     """
-    low, high = np.count_nonzero(score < 0), np.count_nonzero(score > 1)
+    most = score.max(axis=0)
+    np.maximum(longest, most, out=longest)
+    low = np.count_nonzero(score < 0)
+    high = np.count_nonzero(score > 1) if most.max() > 1 else 0  # rarely any
     converter.clamp(score, out=score)
-    np.maximum(longest, score.max(axis=1), out=longest)
     return int(low), int(high)
 
 
 def charge(
     value: Real,
     pulse: Real,
-    fade: RowFade | None,
+    fades: Real | None,
     layout: Layout,
     out: Real,
     drawn: Array,
     work: Workspace,
 ) -> None:
-    """The second product into `out`: A_raw / full scale (panels, features, PANEL).
+    """The second product into `out`: A_raw / full scale (features, rows).
 
-    `value` operand of a run, `pulse` (panels, columns, PANEL), `fade` of the rows. Adds the
-    unsigned current to `drawn` (panels, PANEL).
+    `value` operand of a run, `pulse` (columns, rows), `fades` (powers + 1, rows) the powers of the
+    rows' factors, None where nothing fades. Adds the unsigned current to `drawn` (rows,).
     """
+    # products read panels; what is written may lie further apart
+    rows = len(drawn)
+    panels = work.shared("panels", (rows // PANEL, len(pulse), PANEL), pulse.dtype)
+    np.copyto(panels, by_panel(pulse))
     rest_lines = layout.value_width - layout.expanded
-    rest = work.array("rest", (MOST, rest_lines, PANEL), out.dtype)[: len(pulse)]
-    second_product(value[layout.expanded :], pulse, rest)
-    drawn += unsigned_current(rest, fade)
+    rest = work.shared("rest", (rest_lines, rows), out.dtype)
+    second_product(value[layout.expanded :], panels, rest)
+    drawn += unsigned_current(rest, fades)
     # power by power: a product over one power is still in the cache when it is added up
-    second_product(value[layout.block(layout.powers - 1)], pulse, out)
-    if fade is not None:
-        shape = (MOST, layout.features, PANEL)
-        block = work.array("block", shape, out.dtype)[: len(pulse)]
-        out *= fade.spread
+    second_product(value[layout.block(layout.powers - 1)], panels, out)
+    if fades is not None:
+        block = work.shared("block", out.shape, out.dtype)
+        out *= fades[1]
         for power in range(layout.powers - 2, -1, -1):
-            out += second_product(value[layout.block(power)], pulse, block)
-            out *= fade.spread
-    out += rest[:, :1]
+            out += second_product(value[layout.block(power)], panels, block)
+            out *= fades[1]
+    out += rest[0]
 
 
 def convert(
@@ -98,20 +114,19 @@ def convert(
     counters: Counters,
     work: Workspace,
 ) -> int:
-    """Turn currents / full scale (panels, bit lines, PANEL) of an array into codes (FACTS 2.8).
+    """Turn currents / full scale (bit lines, rows) of an array into codes (FACTS 2.8).
 
-    Adds the codes to `total` of the same shape, raises `longest` (panels, PANEL) to each row's
-    longest pulse before the clamp, adds each row's counts to `counts`; returns how many were
-    clipped.
+    Adds the codes to `total` of the same shape, raises `longest` (rows,) to each row's longest
+    pulse before the clamp, adds each row's counts to `counts`; returns how many were clipped.
     """
-    count, lines, _ = current.shape
-    magnitude = work.array("block", (MOST, lines, PANEL), current.dtype)[:count]
+    lines = len(current)
+    magnitude = work.shared("panels", current.shape, current.dtype)
     np.abs(current, out=magnitude)
-    np.maximum(longest, magnitude.max(axis=1), out=longest)
+    np.maximum(longest, magnitude.max(axis=0), out=longest)
     clipped = np.count_nonzero(magnitude > 1)
     codes = converter.quantiser.codes(current, out=current)
     total += codes
     # a product with ones, which is faster than a sum, and exact: counts are whole numbers
     ones = np.ones((1, lines), current.dtype)
-    counts += np.matmul(ones, counters.counts(codes, out=magnitude))[:, 0]
+    counts += np.matmul(ones, counters.counts(codes, out=magnitude))[0]
     return int(clipped)

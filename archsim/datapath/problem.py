@@ -104,21 +104,21 @@ class View:
         return first, first + self.window
 
     @property
-    def panels(self) -> tuple[int, int]:
-        """The panels that hold these rows, first and stop."""
+    def whole(self) -> tuple[int, int]:
+        """The rows of the whole panels that hold these, first and stop."""
         first, stop = self.rows
-        return first // PANEL, -(-stop // PANEL)
+        return first // PANEL * PANEL, -(-stop // PANEL) * PANEL
 
-    def clear(self, panels: NDArray[Any], first_panel: int) -> None:
-        """Set what rows do not see in (panels, columns, PANEL) to 0."""
-        columns = self.run.stop - self.run.first
-        for n, panel in enumerate(panels):
-            offset = (first_panel + n) * PANEL - self.run.first
+    def clear(self, lines: NDArray[Any], first_row: int) -> None:
+        """Set what rows do not see in (columns, rows), from a panel's first row on, to 0."""
+        columns, rows = lines.shape
+        for n in range(0, rows, PANEL):
+            offset = first_row + n - self.run.first
             if not self.overwritten and columns <= offset <= self.window - PANEL:
                 continue  # sees all
-            kept = _kept(offset, columns, self.window, self.overwritten, panel.itemsize)
+            kept = _kept(offset, columns, self.window, self.overwritten, lines.itemsize)
             if kept is not None:  # bit by bit: twice as fast as copying zeros where they belong
-                bits = panel.view(kept.dtype)
+                bits = lines[:, n : n + PANEL].view(kept.dtype)
                 np.bitwise_and(bits, kept, out=bits)
 
 

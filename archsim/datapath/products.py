@@ -5,8 +5,8 @@ product over its powers. Decay multiplies y by ``exp(-rate (read - written))``, 
 column factor: it stays outside the products and costs none. It happens inside the sum, before any
 clamp, so clamps and quantisers on either side do not disturb it.
 
-Rows, the query tokens, come in panels of `PANEL`, and lie along the last axis, so that what is done
-to them between the products runs along contiguous memory. With g a column's factor
+Rows, the query tokens, lie along the last axis, so that what is done to them between the products
+runs along contiguous memory; products take panels of `PANEL` rows. With g a column's factor
 (`CellTimes.growth`) and f a row's (`CellTimes.fade`)::
 
     S_ij = C_0 sum_d Q_id + sum_p C_p (f_i g_j)^p sum_d Q_id y_jd^p
@@ -56,6 +56,12 @@ def in_panels(rows: Real, out: Real | None = None) -> Real:
     return stack
 
 
+def by_panel(lines: Real) -> Real:
+    """The same memory seen as panels: (..., lines, rows) to (..., panels, lines, PANEL)."""
+    whole: Real = lines.reshape(*lines.shape[:-1], -1, PANEL)
+    return whole.swapaxes(-2, -3)
+
+
 def in_rows(stack: Real, tokens: int) -> Real:
     """Panels as a row a token again: (panels, ..., PANEL) to (tokens, ...)."""
     lines = np.moveaxis(stack, -1, 1)
@@ -86,41 +92,24 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class RowFade:
-    """The rows' part of the decay: f, and its powers from 0 on.
-
-    `spread` (panels, features, PANEL) repeats f for every feature, which saves time where it is
-    used; `powers` (panels, powers + 1, PANEL).
-    """
-
-    spread: Real
-    powers: Real
-
-    def __getitem__(self, panels: slice) -> RowFade:
-        return RowFade(self.spread[panels], self.powers[panels])
-
-
-@dataclass(frozen=True)
 class PowerSums:
-    """The first product by power, and what makes S_raw / full scale of some of its columns.
+    """The first product by power, and what makes S_raw / full scale of it.
 
-    `sums` (powers, panels, columns, PANEL); the power's `coefficients` (powers,), what the power 0
-    adds, `base` (panels, PANEL), and the decay: `growth` (columns,) times `fade` (panels, PANEL).
+    `sums` (powers, panels, columns, PANEL); the columns' `factors`, C_p g^p (powers, columns); the
+    rows' part of the decay, `fade` (rows,); and what the power 0 adds, `base` (rows,).
     """
 
     sums: Real
-    coefficients: Real
-    base: Real
-    growth: Real
+    factors: Real
     fade: Real
-    columns: slice
+    base: Real
 
 
 def fade_powers(fade: Real, powers: int) -> Real:
-    """1, f, f^2, ... of `fade` (panels, PANEL), as (panels, powers + 1, PANEL)."""
-    result = np.ones((len(fade), powers + 1, PANEL), fade.dtype)
+    """1, f, f^2, ... of `fade` (rows,), as (powers + 1, rows)."""
+    result = np.ones((powers + 1, len(fade)), fade.dtype)
     for power in range(powers):
-        np.multiply(result[:, power], fade, out=result[:, power + 1])
+        np.multiply(result[power], fade, out=result[power + 1])
     return result
 
 
@@ -246,22 +235,24 @@ def first_product(key: Real, query: Real, out: Real | None = None) -> Real:
     return sums
 
 
-def second_product(value: Real, pulse: Real, out: Real | None = None) -> Real:
+def second_product(value: Real, pulse: Real, out: Real) -> Real:
     """``A_raw[i,d] = sum_p C_p sum_j P[i,j] delta^p (V[j,d] - mid)^p`` (FACTS 2.7), by power.
 
     The value operand of one sub-tile, or some lines of it, and `pulse` (panels, columns, PANEL); a
-    column with P = 0 contributes exactly 0. The powers are added up by Horner's rule.
+    column with P = 0 contributes exactly 0. Fills and returns `out` (lines, rows). The powers are
+    added up by Horner's rule.
     """
-    product: Real = np.matmul(value, pulse, out=out)
-    return product
+    np.matmul(value, pulse, out=by_panel(out))
+    return out
 
 
-def unsigned_current(rest: Real, fade: RowFade | None) -> Real:
-    """Unsigned current / full scale of each row, (panels, PANEL).
+def unsigned_current(rest: Real, fades: Real | None) -> Real:
+    """Unsigned current / full scale of each row, (rows,).
 
-    `rest` (panels, ..., PANEL) are the products of the value operand's last lines, C_0 and |I|.
+    `rest` (..., rows) are the products of the value operand's last lines, C_0 and |I|; `fades`
+    (powers + 1, rows) as of `fade_powers`, None where nothing fades.
     """
-    if fade is None:
-        return rest[:, 1]
-    unsigned: Real = (rest[:, 1:] * fade.powers).sum(axis=1)
+    if fades is None:
+        return rest[1]
+    unsigned: Real = (rest[1:] * fades).sum(axis=0)
     return unsigned

@@ -20,6 +20,8 @@ class Workspace(threading.local):
     """Aligned arrays by name, each thread its own; they hold what was last written to them."""
 
     def __init__(self) -> None:
+        self._shared: dict[str, NDArray[np.uint8]] = {}
+        self._views: dict[tuple[Any, ...], NDArray[Any]] = {}
         self._arrays: dict[tuple[Any, ...], NDArray[Any]] = {}
         self._free = np.empty(0, np.uint8)
 
@@ -29,6 +31,19 @@ class Workspace(threading.local):
         if key not in self._arrays:
             self._arrays[key] = self._aligned(shape, dtype)
         return self._arrays[key]
+
+    def shared(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array in the memory that all of this name share, whatever their shape and type."""
+        key = (name, shape, dtype)
+        view = self._views.get(key)
+        if view is None:
+            size = math.prod(shape) * dtype.itemsize
+            memory = self._shared.get(name)
+            if memory is None or size > len(memory):
+                memory = self._shared[name] = self._aligned((size,), np.dtype(np.uint8))
+                self._views = {k: v for k, v in self._views.items() if k[0] != name}
+            view = self._views[key] = memory[:size].view(dtype).reshape(shape)
+        return view
 
     def zeros(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """The array of this name and shape, filled with 0."""

@@ -19,11 +19,9 @@ from archsim.datapath.passes import add_up, charge
 from archsim.datapath.products import (
     Layout,
     PowerSums,
-    RowFade,
     fade_powers,
     first_product,
     in_panels,
-    in_rows,
     raise_powers,
     value_operand,
 )
@@ -149,27 +147,25 @@ def test_golden_vectors() -> None:
     golden = np.load(reference_data(), allow_pickle=False)
     head = Head(archsim.load_hardware().config)
     layout, coefficients = Layout(64, 3, fading=True), head.cell.coefficients
-    still, work = np.ones((1, 64, 64)), Workspace()  # one panel that does not fade
-    powers = fade_powers(still[:, 0], layout.powers)
-    key, score = np.empty((3, 64, 64)), np.empty((1, 64, 64))
-    value, current, drawn = np.empty((layout.value_width, 64)), np.empty((1, 64, 64)), still[:, 0]
+    still, work = np.ones(64), Workspace()  # a row that does not fade
+    powers = fade_powers(still, layout.powers)
+    key, score, term = np.empty((3, 64, 64)), np.empty((64, 64)), np.empty((64, 64))
+    value, current, drawn = np.empty((layout.value_width, 64)), np.empty((64, 64)), np.empty(64)
+    factors = np.repeat(coefficients[1:, None], 64, axis=1)
     i = np.arange(64)
     fade = np.exp(-1e-4 * (i[:, None] - i)) * (i[:, None] >= i)
     for n in range(10):
         q, k, v = (golden[name][n].astype(np.float64) for name in ("Q", "K", "V"))
-        query, every = in_panels(q), slice(0, 64)
         key[0] = k - head.cell.mid_rail
-        sums = first_product(raise_powers(key), query)
-        base, one = coefficients[0] * query.sum(axis=1), still[:, 0]
-        by_power = PowerSums(sums, coefficients[1:], base, still[0, 0], one, every)
-        add_up(by_power, score, work)
-        faded = in_rows(score, 64) * fade
+        sums = first_product(raise_powers(key), in_panels(q))
+        add_up(PowerSums(sums, factors, still, coefficients[0] * q.sum(axis=1)), score, term)
+        faded = score.T * fade
         pulse = head.score_converter.clamp(faded / head.score_converter.saturation)
         stored = v - head.cell.mid_rail
-        value_operand(stored, still[0, 0], coefficients, 1.0, None, value, work)
-        widths = in_panels(pulse * fade)
-        charge(value, widths, RowFade(still, powers), layout, current, drawn, work)
-        output = np.clip(in_rows(current, 64) / head.output_converter.saturation, -1, 1)
+        value_operand(stored, still, coefficients, 1.0, None, value, work)
+        widths = np.ascontiguousarray((pulse * fade).T)
+        charge(value, widths, powers, layout, current, drawn, work)
+        output = np.clip(current.T / head.output_converter.saturation, -1, 1)
         causal = i[:, None] >= i
         assert np.abs(faded - golden["S"][n])[causal].max() <= 2e-4
         assert np.abs(pulse - golden["phi_S"][n])[causal].max() <= 2.5e-6
