@@ -133,10 +133,10 @@ def _read_runs(
 
     `runs` (runs, 4): first and stop token, and those of the run that was in the sub-tile before, or
     twice 0. `keys` (powers, tokens, features), `query` (panels, features, PANEL), `key_factors`
-    (powers, tokens), `base` and `key_fade` (panels, PANEL) as in `PowerSums`; `values` (value
-    width, tokens) and `value_fades` (powers + 1, panels, PANEL) as for `charge`. Scratch: `sums`
-    (powers, columns, PANEL), `score` (columns, PANEL), `blocks` (powers, features, PANEL), `rest`
-    (powers + 2, PANEL), `current` and `more` (features, PANEL). From `total` on: what is
+    (powers, tokens), `base` and `key_fade` (panels, PANEL) as in `ScoreFading`; `values` (value
+    width, tokens) and `value_fades` (powers + 1, panels, PANEL) as for `read_values`. Scratch:
+    `sums` (powers, columns, PANEL), `score` (columns, PANEL), `blocks` (powers, features, PANEL),
+    `rest` (powers + 2, PANEL), `current` and `more` (features, PANEL). From `total` on: what is
     `Collected`, (..., panels, PANEL).
     """
     panels, rows, features = len(query), query.shape[2], query.shape[1]

@@ -18,18 +18,16 @@ from archsim.components.cell import Cell
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
 from archsim.datapath.direct import DirectProducts
-from archsim.datapath.passes import add_up, charge
+from archsim.datapath.passes import read_keys, read_values
 from archsim.datapath.problem import HeadProblem, View
 from archsim.datapath.products import (
     PANEL,
     Layout,
-    PowerSums,
     Real,
-    by_panel,
+    ScoreFading,
     current_operand,
     fade_powers,
     fill_value_operand,
-    first_product,
     in_panels,
     raise_powers,
     value_operand,
@@ -183,24 +181,19 @@ class PanelProducts:
         run, features = view.run, self.problem.parts[part]
         keys = self.keys[:, run.first : run.stop, features]
         query = self.query[rows.start // PANEL : rows.stop // PANEL, features]
-        shape = (len(keys), len(query), len(out), PANEL)
-        sums = self.workspace.shared("panels", shape, self.query.dtype)
-        first_product(keys, query, sums)
         if not self.layout.fading:
-            np.copyto(by_panel(out), sums[0])
+            read_keys(keys, query, None, out, self.workspace)
         else:
-            term = self.workspace.shared("block", out.shape, out.dtype)
             for first, stop, origin in self._within(run):
                 columns = slice(first - run.first, stop - run.first)
-                powers = PowerSums(
-                    sums[:, :, columns],
+                fading = ScoreFading(
                     self.key_factors[:, first:stop],
                     self.key_fade[rows]
                     if self.alone
                     else self._fade(self.problem.ages.keys, rows, origin),
                     self.base[part][rows],
                 )
-                add_up(powers, out[columns], term[columns])
+                read_keys(keys[:, columns], query, fading, out[columns], self.workspace)
         view.clear(out, rows.start)
         if self.drawn is not None:
             self.drawn.scores(view, rows, part, None)
@@ -213,7 +206,7 @@ class PanelProducts:
         if self.alone:
             fades = self.value_fades[:, rows] if self.layout.fading else None
             value = self.values[:, run.first : run.stop]
-            charge(value, pulse, fades, self.layout, out, drawn, self.workspace)
+            read_values(value, pulse, fades, self.layout, out, drawn, self.workspace)
         else:
             out[...] = 0.0
             part = np.empty_like(out)
@@ -222,7 +215,7 @@ class PanelProducts:
                 fade = self._fade(self.problem.ages.values, rows, origin)
                 fades = fade_powers(fade, self.layout.powers)
                 value = self.values[:, first:stop]
-                charge(value, lines, fades, self.layout, part, drawn, self.workspace)
+                read_values(value, lines, fades, self.layout, part, drawn, self.workspace)
                 out += part
         if self.drawn is not None:
             self.drawn.currents(view, rows, pulse, None, drawn)

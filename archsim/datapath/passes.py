@@ -17,9 +17,10 @@ from archsim.components.converter import ScoreConverter, SignedConverter
 from archsim.datapath.products import (
     PANEL,
     Layout,
-    PowerSums,
     Real,
+    ScoreFading,
     by_panel,
+    first_product,
     second_product,
     unsigned_current,
 )
@@ -41,21 +42,33 @@ def whole_lines() -> Iterator[None]:
         yield
 
 
-def add_up(powers: PowerSums, out: Real, term: Real) -> None:
-    """The powers of the first product added up into S_raw / full scale, `out` (columns, rows).
+def read_keys(
+    keys: Real,
+    query: Real,
+    fading: ScoreFading | None,
+    out: Real,
+    work: Workspace,
+) -> None:
+    """The first product into `out`: S_raw / full scale (columns, rows).
 
-    `out` sets the precision, `term` is memory like it.
+    `keys` (powers, columns, features) and `query` (panels, features, PANEL); `fading` None where
+    nothing fades. `out` sets the precision.
     """
-    factors = powers.factors[..., None]
-    np.copyto(by_panel(out), powers.sums[-1])
+    # power by power: a product over one power is still in the cache when it is added up
+    sums = work.shared("panels", (len(query), len(out), PANEL), query.dtype)
+    np.copyto(by_panel(out), first_product(keys[-1], query, sums))
+    if fading is None:
+        return
+    factors = fading.factors[..., None]
+    term = work.shared("block", out.shape, out.dtype)
     out *= factors[-1]
-    for power in range(len(factors) - 2, -1, -1):
-        out *= powers.fade
-        np.copyto(by_panel(term), powers.sums[power])
+    for power in range(len(keys) - 2, -1, -1):
+        out *= fading.fade
+        np.copyto(by_panel(term), first_product(keys[power], query, sums))
         term *= factors[power]
         out += term
-    out *= powers.fade
-    out += powers.base
+    out *= fading.fade
+    out += fading.base
 
 
 def pulses(score: Real, longest: Array, converter: ScoreConverter) -> tuple[int, int]:
@@ -72,7 +85,7 @@ def pulses(score: Real, longest: Array, converter: ScoreConverter) -> tuple[int,
     return int(low), int(high)
 
 
-def charge(
+def read_values(
     value: Real,
     pulse: Real,
     fades: Real | None,
@@ -94,7 +107,6 @@ def charge(
     rest = work.shared("rest", (rest_lines, rows), out.dtype)
     second_product(value[layout.expanded :], panels, rest)
     drawn += unsigned_current(rest, fades)
-    # power by power: a product over one power is still in the cache when it is added up
     second_product(value[layout.block(layout.powers - 1)], panels, out)
     if fades is not None:
         block = work.shared("block", out.shape, out.dtype)

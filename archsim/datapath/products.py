@@ -58,8 +58,8 @@ def in_panels(rows: Real, out: Real | None = None) -> Real:
 
 def by_panel(lines: Real) -> Real:
     """The same memory seen as panels: (..., lines, rows) to (..., panels, lines, PANEL)."""
-    whole: Real = lines.reshape(*lines.shape[:-1], -1, PANEL)
-    return whole.swapaxes(-2, -3)
+    panels: Real = lines.reshape(*lines.shape[:-1], -1, PANEL).swapaxes(-2, -3)
+    return panels
 
 
 def in_rows(stack: Real, tokens: int) -> Real:
@@ -92,14 +92,13 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class PowerSums:
-    """The first product by power, and what makes S_raw / full scale of it.
+class ScoreFading:
+    """What makes S_raw / full scale of the first product by power, where cells fade.
 
-    `sums` (powers, panels, columns, PANEL); the columns' `factors`, C_p g^p (powers, columns); the
-    rows' part of the decay, `fade` (rows,); and what the power 0 adds, `base` (rows,).
+    The columns' `factors`, C_p g^p (powers, columns); the rows' part of the decay, `fade` (rows,);
+    and what the power 0 adds, `base` (rows,).
     """
 
-    sums: Real
     factors: Real
     fade: Real
     base: Real
@@ -225,13 +224,13 @@ def current_operand(current: Array, out: Real) -> Real:
     return out
 
 
-def first_product(key: Real, query: Real, out: Real | None = None) -> Real:
-    """``sum_d Q[i,d] (K[j,d] - mid)^p`` by power (FACTS 2.5), nothing masked.
+def first_product(key: Real, query: Real, out: Real) -> Real:
+    """``sum_d Q[i,d] (K[j,d] - mid)^p`` of one power (FACTS 2.5), nothing masked.
 
-    `key` (powers, columns, features), `query` (panels, features, PANEL); returns (powers, panels,
+    `key` (columns, features), `query` (panels, features, PANEL); fills and returns `out` (panels,
     columns, PANEL).
     """
-    sums: Real = np.matmul(key[:, None], query, out=out)
+    sums: Real = np.matmul(key, query, out=out)
     return sums
 
 
@@ -239,8 +238,7 @@ def second_product(value: Real, pulse: Real, out: Real) -> Real:
     """``A_raw[i,d] = sum_p C_p sum_j P[i,j] delta^p (V[j,d] - mid)^p`` (FACTS 2.7), by power.
 
     The value operand of one sub-tile, or some lines of it, and `pulse` (panels, columns, PANEL); a
-    column with P = 0 contributes exactly 0. Fills and returns `out` (lines, rows). The powers are
-    added up by Horner's rule.
+    column with P = 0 contributes exactly 0. Fills and returns `out` (lines, rows).
     """
     np.matmul(value, pulse, out=by_panel(out))
     return out
@@ -252,7 +250,5 @@ def unsigned_current(rest: Real, fades: Real | None) -> Real:
     `rest` (..., rows) are the products of the value operand's last lines, C_0 and |I|; `fades`
     (powers + 1, rows) as of `fade_powers`, None where nothing fades.
     """
-    if fades is None:
-        return rest[1]
-    unsigned: Real = (rest[1:] * fades).sum(axis=0)
+    unsigned: Real = rest[1] if fades is None else (rest[1:] * fades).sum(axis=0)
     return unsigned

@@ -15,12 +15,11 @@ import archsim
 from archsim.components.head import Head
 from archsim.datapath.attention import LayerInput, attend_layer, attend_layers
 from archsim.datapath.ideal import ideal_attention
-from archsim.datapath.passes import add_up, charge
+from archsim.datapath.passes import read_keys, read_values
 from archsim.datapath.products import (
     Layout,
-    PowerSums,
+    ScoreFading,
     fade_powers,
-    first_product,
     in_panels,
     raise_powers,
     value_operand,
@@ -149,7 +148,7 @@ def test_golden_vectors() -> None:
     layout, coefficients = Layout(64, 3, fading=True), head.cell.coefficients
     still, work = np.ones(64), Workspace()  # a row that does not fade
     powers = fade_powers(still, layout.powers)
-    key, score, term = np.empty((3, 64, 64)), np.empty((64, 64)), np.empty((64, 64))
+    key, score = np.empty((3, 64, 64)), np.empty((64, 64))
     value, current, drawn = np.empty((layout.value_width, 64)), np.empty((64, 64)), np.empty(64)
     factors = np.repeat(coefficients[1:, None], 64, axis=1)
     i = np.arange(64)
@@ -157,14 +156,14 @@ def test_golden_vectors() -> None:
     for n in range(10):
         q, k, v = (golden[name][n].astype(np.float64) for name in ("Q", "K", "V"))
         key[0] = k - head.cell.mid_rail
-        sums = first_product(raise_powers(key), in_panels(q))
-        add_up(PowerSums(sums, factors, still, coefficients[0] * q.sum(axis=1)), score, term)
+        fading = ScoreFading(factors, still, coefficients[0] * q.sum(axis=1))
+        read_keys(raise_powers(key), in_panels(q), fading, score, work)
         faded = score.T * fade
         pulse = head.score_converter.clamp(faded / head.score_converter.saturation)
         stored = v - head.cell.mid_rail
         value_operand(stored, still, coefficients, 1.0, None, value, work)
         widths = np.ascontiguousarray((pulse * fade).T)
-        charge(value, widths, powers, layout, current, drawn, work)
+        read_values(value, widths, powers, layout, current, drawn, work)
         output = np.clip(current.T / head.output_converter.saturation, -1, 1)
         causal = i[:, None] >= i
         assert np.abs(faded - golden["S"][n])[causal].max() <= 2e-4
