@@ -1,10 +1,11 @@
-"""The functional engine against this machine's own matrix products."""
+"""The functional engine against this machine's own matrix products, turn by turn."""
 
 from __future__ import annotations
 
 import os
 import time
-from functools import partial
+from collections.abc import Iterator
+from statistics import median
 from typing import Any, get_args
 
 import numpy as np
@@ -17,18 +18,25 @@ from archsim.datapath.attention import LayerInput, Precision, attend_layers
 from archsim.datapath.products import PANEL
 from archsim.parallel import CORES
 from archsim.workload.synthetic import synthesise
-from benchmarks.measure import Measured, environment, fastest
+from benchmarks.measure import Measured, environment
 
 SIZE = 2048
+ROUNDS = 5
+A_WHILE = 0.5
+"""Seconds of matrix products: about what a run of the function takes."""
 
 
 def gemm_rate(dtype: type[np.floating[Any]], cores: int) -> float:
-    """FLOP/s of a square matrix product on some cores."""
+    """FLOP/s of square matrix products on some cores, one after the other for a while."""
     rng = np.random.default_rng(0)
     a, b = (rng.random((SIZE, SIZE)).astype(dtype) for _ in range(2))
+    products, out = 0, np.empty_like(a)
     with threadpool_limits(cores):
-        seconds, _ = fastest(lambda: a @ b, 5, time.perf_counter)
-    return 2 * SIZE**3 / seconds
+        began = time.perf_counter()
+        while (seconds := time.perf_counter() - began) < A_WHILE:
+            np.matmul(a, b, out=out)
+            products += 1
+    return products * 2 * SIZE**3 / seconds
 
 
 def useful_operations(tokens: int, features: int, powers: int) -> int:
@@ -38,7 +46,7 @@ def useful_operations(tokens: int, features: int, powers: int) -> int:
 
 
 def measure(quick: bool) -> Measured:
-    """GPT-2's shape, on one core and on all; the matrix product on as many, before and after."""
+    """GPT-2's shape, on one core and on all, with matrix products on as many between the runs."""
     layers = 1 if quick else 12
     trace = synthesise(layers, 12, 1024)
     head = Head(load_hardware().config)
@@ -53,49 +61,59 @@ def measure(quick: bool) -> Measured:
     ]
     operations = useful_operations(1024, 64, 3) * 12 * layers
 
-    def all_layers(precision: Precision) -> None:
+    def rounds(precision: Precision, count: int) -> Iterator[tuple[float, float]]:
+        """Seconds of a run and the rate of the products before and after it."""
+        dtype = np.float64 if precision == "float64" else np.float32
         attend_layers(inputs, head, precision=precision, keep_y=False)
+        before = gemm_rate(dtype, count)
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            attend_layers(inputs, head, precision=precision, keep_y=False)
+            seconds = time.perf_counter() - began
+            after = gemm_rate(dtype, count)
+            yield seconds, (before + after) / 2
+            before = after
 
-    def rate_of(precision: Precision, count: int) -> float:
-        return gemm_rate(np.float64 if precision == "float64" else np.float32, count)
-
-    every = sorted({1, os.cpu_count() or 1})
-    ways = [(count, p) for count in every for p in get_args(Precision)]
-    rates = {way: rate_of(way[1], way[0]) for way in ways}
+    rows: list[tuple[str, ...]] = []
     runs = []
     for compiled in (False, True) if available() else (False,):
-        for count, precision in ways:
-            with environment(**{SWITCH: int(compiled), CORES: count}):
-                all_layers(precision)
-                seconds, _ = fastest(partial(all_layers, precision), 5, time.perf_counter)
-            runs.append((compiled, count, precision, seconds))
-    rates = {way: max(rate, rate_of(way[1], way[0])) for way, rate in rates.items()}
+        for count in sorted({1, os.cpu_count() or 1}):
+            for precision in get_args(Precision):
+                with environment(**{SWITCH: int(compiled), CORES: count}):
+                    measured = list(rounds(precision, count))
+                shares = [operations / seconds / rate for seconds, rate in measured]
+                seconds, gemm = (median(column) for column in zip(*measured, strict=True))
+                rows.append(
+                    (
+                        "compiled" if compiled else "numpy",
+                        f"{count}",
+                        precision,
+                        f"{seconds:.2f}",
+                        f"{operations / seconds / 1e9:,.0f}",
+                        f"{gemm / 1e9:,.0f}",
+                        f"{median(shares):.0%}",
+                        f"{min(shares):.0%} to {max(shares):.0%}",
+                    )
+                )
+                runs.append(
+                    {
+                        "compiled": compiled,
+                        "cores": count,
+                        "precision": precision,
+                        "wall_s": seconds,
+                        "gemm_flop_per_s": gemm,
+                        "share_of_gemm": median(shares),
+                        "shares_of_gemm": shares,
+                        "tokens_per_s": 1024 * layers / 12 / seconds,
+                    }
+                )
     data: dict[str, Any] = {
         "layers": layers,
         "heads": 12,
         "tokens": 1024,
         "useful_operations": operations,
-        "gemm_flop_per_s": {f"{p}, {n} cores": rate for (n, p), rate in rates.items()},
-        "runs": [],
+        "runs": runs,
     }
-    rows: list[tuple[str, ...]] = [
-        ("matrix product", f"{count}", precision, "", f"{rate / 1e9:,.0f}", "100%")
-        for (count, precision), rate in rates.items()
-    ]
-    for compiled, count, precision, seconds in runs:
-        share = operations / seconds / rates[count, precision]
-        rate = f"{operations / seconds / 1e9:,.0f}"
-        name = "compiled" if compiled else "numpy"
-        rows.append((name, f"{count}", precision, f"{seconds:.2f}", rate, f"{share:.0%}"))
-        data["runs"].append(
-            {
-                "compiled": compiled,
-                "cores": count,
-                "precision": precision,
-                "wall_s": seconds,
-                "share_of_gemm": share,
-                "tokens_per_s": 1024 * layers / 12 / seconds,
-            }
-        )
-    columns = (f"{operations / 1e9:.1f} useful GFLOP", "cores", "", "wall s", "GFLOP/s", "share")
+    useful = f"{operations / 1e9:.1f} useful GFLOP"
+    columns = (useful, "cores", "", "wall s", "GFLOP/s", "GEMM", "share", "of rounds")
     return Measured(columns, rows, data)
