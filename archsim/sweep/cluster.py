@@ -26,6 +26,10 @@ AHEAD = 2
 RESTART_S = 60.0
 """How long a worker may take to come back."""
 
+FETCH_S = 5.0
+"""How long results may take to come. Those lost with their worker are computed again first, which
+is not waited for."""
+
 
 def run_batch(run: Run, topic: str, jobs: Sequence[Job]) -> list[Outcome]:
     """Run points one after another in a worker of the cluster, its libraries on one thread.
@@ -138,7 +142,7 @@ class Cluster:
         self._kept[future] = list(jobs)
 
     def poll(self, timeout: float) -> list[Outcome]:
-        from distributed import KilledWorker
+        from distributed import CancelledError, KilledWorker
 
         if self._suspects and not self._kept:
             job = self._suspects.pop()
@@ -149,24 +153,26 @@ class Cluster:
             time.sleep(0.01)
         outcomes = self._end_late()
         for future in [future for future in self._kept if future.done()]:
-            jobs = self._kept.pop(future)
-            self._begun.pop(future.key, None)
-            if future.status == "cancelled":
+            jobs = self._kept[future]
+            try:
+                outcomes += future.result(FETCH_S)
+            except CancelledError:
                 if not self._draining:  # the scheduler was restarted
                     self.submit(jobs)
-                continue
-            error = future.exception()
-            if error is None:
-                outcomes += future.result()
-            elif isinstance(error, KilledWorker) and jobs[0].key != self._alone:
-                # Dask blames all that a dead worker had before it: tried again, one at a time
-                self._suspects += jobs
-            elif isinstance(error, KilledWorker):
-                reason = f"its worker was lost, {TRIES} times or more"
-                outcomes.append(Outcome(jobs[0].key, "crashed", None, reason))
-            else:
+            except KilledWorker:
+                if jobs[0].key != self._alone:
+                    # Dask blames all that a dead worker had before it: again, one at a time
+                    self._suspects += jobs
+                else:
+                    reason = f"its worker was lost, {TRIES} times or more"
+                    outcomes.append(Outcome(jobs[0].key, "crashed", None, reason))
+            except Exception as error:
+                if isinstance(error, TimeoutError) and future.status != "error":
+                    continue  # not the batch's: its results have not come yet
                 reason = f"{type(error).__name__}: {one_line(error)}"
                 outcomes += [Outcome(job.key, "failed", None, reason) for job in jobs]
+            del self._kept[future]
+            self._begun.pop(future.key, None)
         return outcomes
 
     def _end_late(self) -> list[Outcome]:

@@ -60,6 +60,15 @@ def fragile(folder: Path, job: Job) -> Outcome:
     return run_job(job)
 
 
+def fickle(folder: Path, job: Job) -> Outcome:
+    """Runs once; after that dies at a pulse of 3 ns and sleeps for long at 6 ns."""
+    again = folder / job.key
+    if not again.exists():
+        again.touch()
+        return run_job(job)
+    return fragile(folder, job)
+
+
 def drive(store: Path, trace: Path, log: Path, workers: int, commit: int) -> None:
     """A driver that acknowledges, and may kill itself before a commit."""
     saves = 0

@@ -30,7 +30,7 @@ from archsim.sweep.store import Store
 from archsim.workload.trace import load_trace
 
 from . import faults
-from .faults import fragile, small_sweep
+from .faults import fickle, fragile, small_sweep
 
 LIMIT_S = 4.0
 """Long enough for any point on a busy machine."""
@@ -314,6 +314,33 @@ def test_a_cluster_gives_the_same_store_and_survives_a_worker(
     }
     assert {key: found[0] for key, found in ours.items() if found[0] != "ok"} == lost
     assert all(ours[key] == theirs[key] for key in theirs.keys() - lost.keys())
+
+
+def test_results_lost_with_their_worker_are_computed_again(
+    tiny_trace: Path, tmp_path: Path
+) -> None:
+    """Nobody waits for that: it has the time limit of any run, and may lose its worker again."""
+    expected = {"1 ns": "ok", "3 ns": "crashed", "6 ns": "timeout"}
+    axis = axis_from_text(f"write_path.pulse={','.join(expected)}")
+    sweep = quick_sweep([axis], trace=str(tiny_trace))
+    preparation = Preparation(sweep)
+    jobs = [preparation.job(p) for p in exploration.design(sweep)]
+    place = Cluster("local", 1, LIMIT_S, partial(fickle, tmp_path))
+    until = time.monotonic() + 60
+    try:
+        for job in jobs:
+            place.submit([job])
+        while not all(future.done() for future in place._kept):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        os.kill(place.processes[0], signal.SIGKILL)
+        found = {}
+        while place.running:
+            assert time.monotonic() < until
+            found.update({outcome.key: outcome.status for outcome in place.poll(0.2)})
+    finally:
+        place.close()
+    assert found == {job.key: expected[str(job.parameters["write_path.pulse"])] for job in jobs}
 
 
 def test_no_scheduler_answers(tiny_trace: Path, tmp_path: Path) -> None:
