@@ -111,13 +111,28 @@ class Store:
             raise ConfigError(f"{self.path}: cannot be opened ({one_line(error, 120)})") from None
         try:
             with self._faults():
-                self._base.execute("PRAGMA journal_mode=WAL")
+                self._write_ahead()
                 self._base.execute("PRAGMA synchronous=FULL")
                 with self._transaction():
                     self._check_format()
         except BaseException:
             self._base.close()
             raise
+
+    def _write_ahead(self) -> None:
+        """Switch the file to WAL. SQLite waits for no other writer there: two that switch at once
+        might wait for each other.
+        """
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self._base.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # and its kinds
+                if not busy or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     def _check_format(self) -> None:
         (application,) = self._base.execute("PRAGMA application_id").fetchone()

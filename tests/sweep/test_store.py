@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,22 @@ def test_files_that_are_no_store(tmp_path: Path) -> None:
         Store(tmp_path / "none.db", create=False)
     with pytest.raises(ConfigError, match="cannot be"):
         Store(text / "below.db")
+
+
+def test_a_store_opens_while_another_driver_is_opening_it(tmp_path: Path) -> None:
+    """Whoever opens a store first switches it to WAL, for which SQLite itself waits for nobody."""
+    path = tmp_path / "s.db"
+    with Store(path):
+        pass
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    assert other.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.3, other.execute, ("ROLLBACK",))
+    timer.start()
+    with Store(path) as store:
+        store.check_integrity()
+    timer.join()
+    other.close()
 
 
 def test_a_store_from_before_losses_is_taken_over(tmp_path: Path) -> None:
