@@ -14,9 +14,8 @@ class Collected:
 
     `total` (features, rows) of codes. Of each row, (rows,): `longest_output`, `longest_score` and
     `longest_partial` pulse, before the clamp; `counts`, `value_current`, `partial_counts` and
-    `score_pulses`. `beyond`: scores below 0, scores beyond the full scale,
-    clipped conversions, clipped conversions of partial sums.
-    With details also what `AttentionOutput` keeps of them.
+    `score_pulses`. `beyond`: scores below 0, scores beyond the full scale, clipped conversions,
+    clipped conversions of partial sums. With details also what `AttentionOutput` keeps of them.
     """
 
     def __init__(

@@ -64,10 +64,10 @@ class PanelProducts:
         parts = self._parts(tokens, limit)
         self.origins = [first for first, _ in parts]
         self.alone = len(parts) == 1
-        self._expand_keys(cell)
+        by_power = self._expand_keys(cell)
         if problem.fades:
             growth = self._growth(problem.ages.keys, parts)
-            factors = self.coefficients[:, None] * fade_powers(growth, powers)[1:]
+            factors = by_power[:, None] * fade_powers(growth, powers)[1:]
             self.key_factors = factors.astype(dtype)
             if self.alone:
                 rows = slice(0, len(self.query) * PANEL)
@@ -99,11 +99,11 @@ class PanelProducts:
             signs = np.copysign(1.0, cell.current(y)) if held else None
             value_operand(y, growth, coefficients, unit, signs, self.values, workspace)
 
-    def _expand_keys(self, cell: Cell | None) -> None:
+    def _expand_keys(self, cell: Cell | None) -> Array:
         """The first product's operands: whole numbers where they come from converters, `exact`
         where all sums of them are.
 
-        `coefficients` are those of their powers / full scale, `base` is what C_0 adds to each row
+        Returns the coefficients of their powers / full scale; `base` is what C_0 adds to each row
         of each part.
         """
         problem, powers, array = self.problem, self.layout.powers, self.workspace.array
@@ -130,16 +130,17 @@ class PanelProducts:
                 operand /= unit
                 np.rint(operand, out=operand)
         raise_powers(self.keys)
-        self.coefficients = np.empty(0)
         self.base: list[Real] = []
-        if cell is not None:
-            units = query_unit * key_unit ** np.arange(powers + 1) / problem.score_full_scale
-            factors = cell.coefficients * units
-            self.coefficients = factors[1:]
-            for part in problem.parts:
-                ones = np.ones((1, part.stop - part.start), dtype)  # faster than a sum
-                sums = np.matmul(ones, self.query[:, part]).ravel()
-                self.base.append(factors[0].astype(self.dtype) * sums)
+        if cell is None:
+            return np.empty(0)
+        units = query_unit * key_unit ** np.arange(powers + 1) / problem.score_full_scale
+        coefficients = cell.coefficients * units
+        for part in problem.parts:
+            ones = np.ones((1, part.stop - part.start), dtype)  # faster than a sum
+            sums = np.matmul(ones, self.query[:, part]).ravel()
+            self.base.append(coefficients[0].astype(self.dtype) * sums)
+        by_power: Array = coefficients[1:]
+        return by_power
 
     def _parts(self, tokens: int, limit: float) -> list[tuple[int, int]]:
         """All tokens cut so that neither array's factors leave the range of the numbers.
