@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ RESTART_S = 60.0
 FETCH_S = 5.0
 """How long results may take to come. Those lost with their worker are computed again first, which
 is not waited for."""
+
+FOREVER_S = 1e7
 
 
 def run_batch(run: Run, topic: str, jobs: Sequence[Job]) -> list[Outcome]:
@@ -89,23 +91,30 @@ class Cluster:
         self._suspects: list[Job] = []
         self._alone = ""
         """Key of the suspect that runs, with nothing beside it."""
-        if address == "local":
-            one_retry = {"distributed.scheduler.allowed-failures": TRIES - 1}
-            with worker_environment(0), without_interrupt(), dask.config.set(one_retry):
-                self._local = distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True,
-                    dashboard_address=None, silence_logs=50,
-                )  # fmt: skip
-            address = self._local.scheduler_address
-        try:
-            self._client = distributed.Client(
-                address, timeout=CONNECT_S, set_as_default=False, name="archsim-sweep"
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"--cluster {address[:80]}: no scheduler answers ({one_line(error, 120)})"
-            ) from None
-
+        self._address = address
+        settings = {
+            "distributed.scheduler.allowed-failures": TRIES - 1,
+            # by itself it gives up a worker that is just being started again
+            "distributed.deploy.lost-worker-timeout": FOREVER_S,
+        }
+        with ExitStack() as stack:
+            stack.enter_context(dask.config.set(settings))
+            if address == "local":
+                with worker_environment(0), without_interrupt():
+                    self._local = distributed.LocalCluster(
+                        n_workers=workers, threads_per_worker=1, processes=True,
+                        dashboard_address=None, silence_logs=50,
+                    )  # fmt: skip
+                address = self._local.scheduler_address
+            try:
+                self._client = distributed.Client(
+                    address, timeout=CONNECT_S, set_as_default=False, name="archsim-sweep"
+                )
+            except (OSError, ValueError) as error:
+                raise ConfigError(
+                    f"--cluster {address[:80]}: no scheduler answers ({one_line(error, 120)})"
+                ) from None
+            self._settings = stack.pop_all()
         if self._topic:
             self._client.subscribe_topic(self._topic, self._hear)
 
@@ -142,8 +151,6 @@ class Cluster:
         self._kept[future] = list(jobs)
 
     def poll(self, timeout: float) -> list[Outcome]:
-        from distributed import CancelledError, KilledWorker
-
         if self._suspects and not self._kept:
             job = self._suspects.pop()
             self.submit([job])
@@ -152,28 +159,42 @@ class Cluster:
         while not any(future.done() for future in self._kept) and time.monotonic() < until:
             time.sleep(0.01)
         outcomes = self._end_late()
-        for future in [future for future in self._kept if future.done()]:
+        until = time.monotonic() + FETCH_S
+        for future in list(self._kept):
+            if not future.done():
+                continue
             jobs = self._kept[future]
             try:
-                outcomes += future.result(FETCH_S)
-            except CancelledError:
-                if not self._draining:  # the scheduler was restarted
+                outcomes += future.result(max(FETCH_S / 50, until - time.monotonic()))
+            except Exception:  # what it means, the future says
+                if future.status == "error":
+                    outcomes += self._blame(future.exception(), jobs)
+                elif future.status != "cancelled":
+                    continue  # lost with their worker and computed again, or only late
+                elif not self._draining:  # the scheduler was restarted
                     self.submit(jobs)
-            except KilledWorker:
-                if jobs[0].key != self._alone:
-                    # Dask blames all that a dead worker had before it: again, one at a time
-                    self._suspects += jobs
-                else:
-                    reason = f"its worker was lost, {TRIES} times or more"
-                    outcomes.append(Outcome(jobs[0].key, "crashed", None, reason))
-            except Exception as error:
-                if isinstance(error, TimeoutError) and future.status != "error":
-                    continue  # not the batch's: its results have not come yet
-                reason = f"{type(error).__name__}: {one_line(error)}"
-                outcomes += [Outcome(job.key, "failed", None, reason) for job in jobs]
             del self._kept[future]
             self._begun.pop(future.key, None)
+        if not outcomes and self._client.status in ("closing", "closed"):
+            raise ConfigError(
+                f"--cluster {self._address[:80]}: the scheduler is gone; start it anew, and the "
+                "same sweep goes on"
+            )
         return outcomes
+
+    def _blame(self, error: Exception, jobs: list[Job]) -> list[Outcome]:
+        """What became of the points of a batch that ended with an error."""
+        from distributed import KilledWorker
+
+        if not isinstance(error, KilledWorker):
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            return [Outcome(job.key, "failed", None, reason) for job in jobs]
+        if jobs[0].key != self._alone:
+            # Dask blames all that a dead worker had before it: tried again, one at a time
+            self._suspects += jobs
+            return []
+        reason = f"its worker was lost, {TRIES} times or more"
+        return [Outcome(jobs[0].key, "crashed", None, reason)]
 
     def _end_late(self) -> list[Outcome]:
         """End the workers of points that took too long; what was with such a point goes again."""
@@ -213,8 +234,9 @@ class Cluster:
             del self._kept[future]
 
     def close(self) -> None:
-        if self._kept:
-            self._client.cancel(list(self._kept))
-        self._client.close()
-        if self._local is not None:
-            self._local.close()
+        with self._settings:
+            if self._kept and self._client.status == "running":
+                self._client.cancel(list(self._kept))
+            self._client.close()
+            if self._local is not None:
+                self._local.close()

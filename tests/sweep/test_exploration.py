@@ -12,6 +12,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+import dask
+import distributed
 import pytest
 
 from archsim.api import simulate
@@ -20,11 +22,11 @@ from archsim.errors import ConfigError
 from archsim.sweep import exploration
 from archsim.sweep.axes import axis_from_text
 from archsim.sweep.cluster import Cluster
-from archsim.sweep.definition import quick_sweep
+from archsim.sweep.definition import Sweep, quick_sweep
 from archsim.sweep.driver import Queue, Stop, run_jobs
 from archsim.sweep.exploration import Exploration, explore, parse_shard
 from archsim.sweep.figures import COMPUTED, PATHS, figures
-from archsim.sweep.point import Preparation, run_job
+from archsim.sweep.point import Job, Preparation, run_job
 from archsim.sweep.pool import Pool
 from archsim.sweep.store import Store
 from archsim.workload.trace import load_trace
@@ -34,6 +36,11 @@ from .faults import fickle, fragile, small_sweep
 
 LIMIT_S = 4.0
 """Long enough for any point on a busy machine."""
+
+
+def all_jobs(sweep: Sweep) -> list[Job]:
+    preparation = Preparation(sweep)
+    return [preparation.job(point) for point in exploration.design(sweep)]
 
 
 def log_lines(log: Path) -> list[tuple[str, str]]:
@@ -124,8 +131,7 @@ def test_invalid_points_are_kept_with_their_reason(tiny_trace: Path, tmp_path: P
 def test_workers_that_die_cost_their_own_point(tiny_trace: Path, tmp_path: Path) -> None:
     """3 ns always kills its worker, 5 ns once, 6 ns takes too long; all others are answered."""
     sweep = small_sweep(tiny_trace)
-    preparation = Preparation(sweep)
-    jobs = [preparation.job(p) for p in exploration.design(sweep)]
+    jobs = all_jobs(sweep)
     with Store(tmp_path / "s.db") as store:
         answers = run_jobs(
             jobs, store, lambda _: Pool(2, LIMIT_S, partial(fragile, tmp_path)), workers=2
@@ -284,8 +290,7 @@ def test_a_cluster_gives_the_same_store_and_survives_a_worker(
     """One point always kills its worker, one takes too long, one worker is killed from outside."""
     pulses = ",".join(f"{n} ns" for n in (1, 2, 3, 6, *range(10, 50)))
     sweep = quick_sweep([axis_from_text(f"write_path.pulse={pulses}")], trace=str(tiny_trace))
-    preparation = Preparation(sweep)
-    jobs = [preparation.job(p) for p in exploration.design(sweep)]
+    jobs = all_jobs(sweep)
     killed: list[int] = []
 
     def cluster(_: int) -> Cluster:
@@ -319,28 +324,52 @@ def test_a_cluster_gives_the_same_store_and_survives_a_worker(
 def test_results_lost_with_their_worker_are_computed_again(
     tiny_trace: Path, tmp_path: Path
 ) -> None:
-    """Nobody waits for that: it has the time limit of any run, and may lose its worker again."""
+    """Nobody waits for that: it has the time limit of any run, and may lose its worker again.
+
+    Dask itself would give up a worker that takes longer than its own limit to come back.
+    """
     expected = {"1 ns": "ok", "3 ns": "crashed", "6 ns": "timeout"}
     axis = axis_from_text(f"write_path.pulse={','.join(expected)}")
-    sweep = quick_sweep([axis], trace=str(tiny_trace))
-    preparation = Preparation(sweep)
-    jobs = [preparation.job(p) for p in exploration.design(sweep)]
-    place = Cluster("local", 1, LIMIT_S, partial(fickle, tmp_path))
+    jobs = all_jobs(quick_sweep([axis], trace=str(tiny_trace)))
+    found: dict[str, str] = {}
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": 0.5}):
+        place = Cluster("local", 1, LIMIT_S, partial(fickle, tmp_path))
+        until = time.monotonic() + 60
+        try:
+            for job in jobs:
+                place.submit([job])
+            while not all(future.done() for future in place._kept):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            os.kill(place.processes[0], signal.SIGKILL)
+            while place.running:
+                assert time.monotonic() < until
+                found.update({outcome.key: outcome.status for outcome in place.poll(0.2)})
+        finally:
+            place.close()
+        assert dask.config.get("distributed.deploy.lost-worker-timeout") == 0.5
+    assert found == {job.key: expected[str(job.parameters["write_path.pulse"])] for job in jobs}
+
+
+def test_a_scheduler_that_goes_away_is_told(
+    tiny_trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archsim.sweep.cluster.CONNECT_S", 2.0)
+    jobs = all_jobs(quick_sweep([axis_from_text("write_path.pulse=6 ns")], trace=str(tiny_trace)))
+    with distributed.LocalCluster(n_workers=1, dashboard_address=None) as scheduler:
+        place = Cluster(scheduler.scheduler_address, 1, None, partial(fragile, tmp_path))
+        place.submit(jobs)
     until = time.monotonic() + 60
+
+    def poll() -> None:
+        while time.monotonic() < until:
+            assert place.poll(0.2) == []
+
     try:
-        for job in jobs:
-            place.submit([job])
-        while not all(future.done() for future in place._kept):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        os.kill(place.processes[0], signal.SIGKILL)
-        found = {}
-        while place.running:
-            assert time.monotonic() < until
-            found.update({outcome.key: outcome.status for outcome in place.poll(0.2)})
+        with pytest.raises(ConfigError, match="the scheduler is gone"):
+            poll()
     finally:
         place.close()
-    assert found == {job.key: expected[str(job.parameters["write_path.pulse"])] for job in jobs}
 
 
 def test_no_scheduler_answers(tiny_trace: Path, tmp_path: Path) -> None:
@@ -353,8 +382,7 @@ def test_points_go_out_by_their_functional_result(tiny_trace: Path) -> None:
         [axis_from_text("write_path.pulse=1 ns,2 ns,3 ns"), axis_from_text("window=4,8")],
         trace=str(tiny_trace),
     )
-    preparation = Preparation(sweep)
-    queue = Queue([preparation.job(p) for p in exploration.design(sweep)])
+    queue = Queue(all_jobs(sweep))
     first = queue.take("", 2)
     second = queue.take("", 9)  # another worker begins the other group
     third = queue.take(first[0].group, 9)
