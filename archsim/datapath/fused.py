@@ -70,7 +70,7 @@ def read_all(
     def scratch(name: str, *shape: int) -> Array:
         return work.array(name, (*shape, PANEL), exact)
 
-    def by_panel(rows: Array) -> Array:
+    def rows_by_panel(rows: Array) -> Array:
         return rows.reshape(*rows.shape[:-1], panels, PANEL)
 
     _read_runs(
@@ -81,10 +81,10 @@ def read_all(
         products.keys,
         products.query,
         products.key_factors,
-        by_panel(products.base[0]),
-        by_panel(products.key_fade),
+        rows_by_panel(products.base[0]),
+        rows_by_panel(products.key_fade),
         products.values,
-        by_panel(products.value_fades),
+        rows_by_panel(products.value_fades),
         # the range is 2 wide, a power of two: one multiplication rounds as two operations do
         (quantiser.levels - 1) / (quantiser.high - quantiser.low),
         work.array("sums", (layout.powers, columns, PANEL), products.query.dtype),
@@ -93,11 +93,11 @@ def read_all(
         scratch("rest", layout.powers + 2),
         scratch("current", features),
         scratch("more", features),
-        by_panel(collected.total),
-        by_panel(collected.counts),
-        by_panel(collected.value_current),
-        by_panel(collected.longest_score),
-        by_panel(collected.longest_output),
+        rows_by_panel(collected.total),
+        rows_by_panel(collected.counts),
+        rows_by_panel(collected.value_current),
+        rows_by_panel(collected.longest_score),
+        rows_by_panel(collected.longest_output),
         collected.beyond,
     )
 

@@ -8,6 +8,7 @@ until the window has moved on; the engine goes from run to run, and through many
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from archsim.datapath.direct import DirectProducts
 from archsim.datapath.fused import fits, read_all
 from archsim.datapath.ideal import compare_with_ideal
 from archsim.datapath.panels import PanelProducts
-from archsim.datapath.passes import ROWS, convert, pulses, whole_lines
+from archsim.datapath.passes import ROWS, convert, line_by_line, pulses
 from archsim.datapath.problem import CellLaw, HeadProblem, Retention, View
 from archsim.datapath.scalers import scale
 from archsim.datapath.workspace import Workspace
@@ -111,7 +112,7 @@ def attend_head(
         read_all(products, collected, runs, head.output_converter, engine.workspace)
     else:
         # at most so many rows through all runs, then the next: what lies between stays bounded
-        with whole_lines():
+        with line_by_line() if isinstance(products, PanelProducts) else nullcontext():
             for start in range(0, collected.total.shape[1], ROWS):
                 for run, old in runs:
                     _read_run(engine, products, collected, run, old, slice(start, start + ROWS))

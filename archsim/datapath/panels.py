@@ -26,9 +26,9 @@ from archsim.datapath.products import (
     Real,
     ScoreFading,
     current_operand,
-    fade_powers,
     fill_value_operand,
     in_panels,
+    powers_of,
     raise_powers,
     value_operand,
 )
@@ -67,12 +67,12 @@ class PanelProducts:
         by_power = self._expand_keys(cell)
         if problem.fades:
             growth = self._growth(problem.ages.keys, parts)
-            factors = by_power[:, None] * fade_powers(growth, powers)[1:]
+            factors = by_power[:, None] * powers_of(growth, powers)[1:]
             self.key_factors = factors.astype(dtype)
             if self.alone:
                 rows = slice(0, len(self.query) * PANEL)
                 self.key_fade = self._fade(problem.ages.keys, rows, 0)
-                self.value_fades = fade_powers(self._fade(problem.ages.values, rows, 0), powers)
+                self.value_fades = powers_of(self._fade(problem.ages.values, rows, 0), powers)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
         held = signs_hold(problem)
         self.drawn = None if held else DirectProducts(problem)
@@ -214,7 +214,7 @@ class PanelProducts:
             for first, stop, origin in self._within(run):
                 lines = pulse[first - run.first : stop - run.first]
                 fade = self._fade(self.problem.ages.values, rows, origin)
-                fades = fade_powers(fade, self.layout.powers)
+                fades = powers_of(fade, self.layout.powers)
                 value = self.values[:, first:stop]
                 read_values(value, lines, fades, self.layout, part, drawn, self.workspace)
                 out += part

@@ -33,11 +33,13 @@ ROWS = 16 * PANEL
 
 
 @contextlib.contextmanager
-def whole_lines() -> Iterator[None]:
-    """numpy works line by line. By itself it copies lines with gaps between them, or one line again
-    and again, to have longer ones, which takes three times as long as what it does with them.
+def line_by_line() -> Iterator[None]:
+    """Within this numpy takes arrays line by line, as its buffer is small.
+
+    Otherwise it first copies lines with gaps between them, or one line again and again, into a
+    larger buffer, which takes three times as long as what it then does with them.
     """
-    with np.errstate():  # gives the size back
+    with np.errstate():  # gives the buffer's size back
         np.setbufsize(PANEL)
         yield
 

@@ -104,11 +104,11 @@ class ScoreFading:
     base: Real
 
 
-def fade_powers(fade: Real, powers: int) -> Real:
-    """1, f, f^2, ... of `fade` (rows,), as (powers + 1, rows)."""
-    result = np.ones((powers + 1, len(fade)), fade.dtype)
+def powers_of(factor: Real, powers: int) -> Real:
+    """1, f, f^2, ... of a decay's `factor` (n,), as (powers + 1, n)."""
+    result = np.ones((powers + 1, len(factor)), factor.dtype)
     for power in range(powers):
-        np.multiply(result[power], fade, out=result[power + 1])
+        np.multiply(result[power], factor, out=result[power + 1])
     return result
 
 
@@ -248,7 +248,7 @@ def unsigned_current(rest: Real, fades: Real | None) -> Real:
     """Unsigned current / full scale of each row, (rows,).
 
     `rest` (..., rows) are the products of the value operand's last lines, C_0 and |I|; `fades`
-    (powers + 1, rows) as of `fade_powers`, None where nothing fades.
+    (powers + 1, rows) as of `powers_of`, None where nothing fades.
     """
     unsigned: Real = rest[1] if fades is None else (rest[1:] * fades).sum(axis=0)
     return unsigned

@@ -17,7 +17,10 @@ PIECE = 8 << 20
 
 
 class Workspace(threading.local):
-    """Aligned arrays by name, each thread its own; they hold what was last written to them."""
+    """Aligned arrays by name, each thread its own.
+
+    They hold what was last written to them; `shared` ones until their name is asked for again.
+    """
 
     def __init__(self) -> None:
         self._shared: dict[str, NDArray[np.uint8]] = {}
@@ -33,7 +36,10 @@ class Workspace(threading.local):
         return self._arrays[key]
 
     def shared(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """An array in the memory that all of this name share, whatever their shape and type."""
+        """An array in the memory that all of this name share, whatever their shape and type.
+
+        It holds anything, and what was there before is not to be used any more.
+        """
         key = (name, shape, dtype)
         view = self._views.get(key)
         if view is None:

@@ -19,8 +19,8 @@ from archsim.datapath.passes import read_keys, read_values
 from archsim.datapath.products import (
     Layout,
     ScoreFading,
-    fade_powers,
     in_panels,
+    powers_of,
     raise_powers,
     value_operand,
 )
@@ -147,7 +147,7 @@ def test_golden_vectors() -> None:
     head = Head(archsim.load_hardware().config)
     layout, coefficients = Layout(64, 3, fading=True), head.cell.coefficients
     still, work = np.ones(64), Workspace()  # a row that does not fade
-    powers = fade_powers(still, layout.powers)
+    powers = powers_of(still, layout.powers)
     key, score = np.empty((3, 64, 64)), np.empty((64, 64))
     value, current, drawn = np.empty((layout.value_width, 64)), np.empty((64, 64)), np.empty(64)
     factors = np.repeat(coefficients[1:, None], 64, axis=1)
