@@ -31,6 +31,7 @@ FETCH_S = 5.0
 is not waited for."""
 
 FOREVER_S = 1e7
+"""Longer than any sweep."""
 
 
 def run_batch(run: Run, topic: str, jobs: Sequence[Job]) -> list[Outcome]:
