@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from archsim.config.hardware import Hardware
 from archsim.function import LayerFunction
-from archsim.simulation import Simulation
+from archsim.simulation import Simulation, holding
 from archsim.timing.analysis import (
     ENTRY,
     attention_latency,
-    held_per_token,
+    layer_latency,
     leaving,
+    occupation,
     queueing,
     stalls,
 )
-from archsim.timing.model import FIRST, LAST
 
 Array = NDArray[np.float64]
 
@@ -73,6 +73,7 @@ class Result:
         s = self.simulation.schedule
         token = leaving(s) - s.ready[:, 0]
         return {
+            "layer_ns": _statistics(layer_latency(s) * NS_PER_PS),
             "attention_ns": _statistics(attention_latency(s) * NS_PER_PS),
             "token_ns": _statistics(token * NS_PER_PS),
             "queue_ns": _statistics(queueing(s) * NS_PER_PS),
@@ -118,6 +119,17 @@ class Result:
         return {"per_head": per_head, "chip": chip, "components": blocks}
 
     @cached_property
+    def array_use(self) -> dict[str, float]:
+        """Share of the arrays' cells, and of their columns and rows, that does useful work.
+
+        Columns attended of those built, a mean over the tokens; rows that hold a feature.
+        """
+        tiles, tokens = self.simulation.head.sub_tiles, self.simulation.trace.tokens
+        columns = tiles.columns_attended(tokens) / (tokens * tiles.slots)
+        rows = tiles.features / tiles.rows
+        return {"columns": columns, "rows": rows, "cells": columns * rows}
+
+    @cached_property
     def operations(self) -> int:
         """2 x multiply-accumulates of both products over the columns in the window."""
         trace = self.simulation.trace
@@ -145,20 +157,22 @@ class Result:
 
     @cached_property
     def held_longest(self) -> dict[str, Any]:
-        """The `resource` that a token holds longest, against the time between tokens.
+        """The resource whose most loaded instance a token holds longest.
 
-        `interval_ns` is that time in the longer of prompt and generation, `utilisation` the ratio.
+        In the longer of prompt and generation: `interval_ns` is the time between two tokens that
+        come to it, `held_ns` for how much of it they hold it, `utilisation` the ratio, at most 1.
         """
-        held = held_per_token(self.simulation.declaration, self.simulation.schedule)
-        name = max(held, key=lambda resource: held[resource])
-        left, split = leaving(self.simulation.schedule), self.simulation.prompt - 1
-        part = left[split:] if self._generating else left[: split + 1]
-        interval = float(np.diff(part).mean()) if len(part) > 1 else float(left[-1])
+        simulation = self.simulation
+        last, split = simulation.trace.tokens - 1, simulation.prompt - 1
+        part = (split, last) if self._generating else (0, split)
+        found = occupation(simulation.declaration, simulation.schedule, *part)
+        name = max(found, key=lambda resource: found[resource].held)
+        held, interval = found[name].held, found[name].interval
         return {
             "resource": name,
-            "held_ns": held[name] * NS_PER_PS,
+            "held_ns": held * NS_PER_PS,
             "interval_ns": interval * NS_PER_PS,
-            "utilisation": held[name] / interval if interval else 0.0,
+            "utilisation": held / interval if interval else 0.0,
         }
 
     @property
@@ -280,6 +294,7 @@ class Result:
             "bottleneck": self.bottleneck,
             "area_mm2": self.area_mm2,
             "utilisation": simulation.utilisation,
+            "array_use": self.array_use,
             "function": self.function,
             "foundation": self.foundation,
             "unread_parameters": simulation.unread,
@@ -329,8 +344,11 @@ def peak_power(simulation: Simulation) -> float:
     times: list[NDArray[np.int64]] = []
     steps: list[Array] = []
     for stage, energy in energies.items():
-        start = schedule.start[FIRST if stage == "head" else stage]
-        end = np.maximum(schedule.end[LAST if stage == "head" else stage], start + period)
+        if stage == "head":
+            start, end = holding(schedule)
+        else:
+            start, end = schedule.start[stage], schedule.end[stage]
+        end = np.maximum(end, start + period)
         watts = energy * PER_PICO / (end - start)
         for when, step in ((start, watts), (end, -watts)):
             if (when == when[..., :1]).all():  # all heads of a layer at once

@@ -247,7 +247,7 @@ def post_energy(ledger: Ledger, head: Head, functions: Functions, schedule: Sche
     post(pulse_generator.PULSE, head.pulse_generator.pulse_energy(pulses), pulses)
     counts = by_layer("counts")
     post(accumulator.COUNT, head.counters.count_energy(counts), counts)
-    adds = np.full(columns.shape, head.accumulator.adds, float)
+    adds = sub_tiles * tiles.features  # every sub-tile's vector is latched and added once
     post(accumulator.ADD, head.accumulator.add_energy(adds), adds)
     cycles = control.cycles(busy_time(schedule))
     post(controller.CONTROL, control.control_energy(cycles), cycles)
@@ -257,12 +257,18 @@ def post_energy(ledger: Ledger, head: Head, functions: Functions, schedule: Sche
     post(controller.REFRESH, np.zeros(run.shape), np.zeros(run.shape))
 
 
-def busy_time(schedule: Schedule) -> NDArray[np.int64]:
-    """ps in which a head held a token, each instant charged to the earliest token it held."""
+def holding(schedule: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """From when to when a head holds each token, ps; an instant belongs to its earliest token."""
     start, end = schedule.start[FIRST], schedule.end[LAST]
     before = np.zeros_like(end)
     before[1:] = end[:-1]  # heads latch their tokens in order
-    return end - np.maximum(start, before)
+    return np.maximum(start, before), end
+
+
+def busy_time(schedule: Schedule) -> NDArray[np.int64]:
+    """ps in which a head held a token, each instant charged to the earliest token it held."""
+    start, end = holding(schedule)
+    return end - start
 
 
 def check(simulation: Simulation, head_area: float) -> None:
@@ -337,7 +343,7 @@ def implied_operations(
         write_path.CHARGE_KEYS: visits * features,
         write_path.CHARGE_VALUES: visits * features,
         pulse_generator.PULSE: pulses,
-        accumulator.ADD: visits * tiles.count * features,
+        accumulator.ADD: conversions,
         controller.STATIC: heads,
         controller.REFRESH: 0,
     }

@@ -18,8 +18,10 @@ asked for; the same with the heads of the user's trace; or that trace."""
 class AcceleratorFigures:
     """What the comparison needs to know of the accelerator.
 
-    `attention_latency_s`: one token, one layer, all heads in parallel, in s. `energy_per_token_j`:
-    the same token, one layer, all heads together, in J. `area_m2`: the arrays of one layer, all
+    `attention_latency_s`: one token, one layer, from ready to the last head having latched, in s.
+    `energy_per_token_j`: the same token, one layer, all heads together, in J. `static_energy_j` of
+    it is what the layer's heads leak, at `static_power_w`, while the token passes all layers'
+    attention: a head leaks whether it works or not. `area_m2`: the arrays of one layer, all
     heads, which hold one sequence. `boundary_bytes`: what enters and leaves them a token. `layers`
     is the number of layers of the model that a token passes, each with its own arrays (the trace's;
     12, GPT-2 small, for the calibration workload). `window` is the number of tokens attended to.
@@ -38,6 +40,8 @@ class AcceleratorFigures:
     head_dim: int
     window: int
     protocol_note: str
+    static_energy_j: float = 0.0
+    static_power_w: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int, int]:

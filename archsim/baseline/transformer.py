@@ -149,8 +149,9 @@ def accelerator_token(
     """One token of each of `batch` sequences: the arrays' attention, then the engine for the rest.
 
     Every sequence has its own arrays, which work at once; the engine is one. It computes while it
-    streams its weights, once a step: the longer of the two is its time. Moving vectors between
-    arrays and engine is not counted. Raises ConfigError if the figures are for other heads.
+    streams its weights, once a step: the longer of the two is its time. All heads of all sequences
+    leak for the whole step, which counts to the energy of attention. Moving vectors between arrays
+    and engine is not counted. Raises ConfigError if the figures are for other heads.
     """
     if (figures.heads, figures.head_dim) != (shape.heads, shape.head_dim):
         raise ConfigError(
@@ -163,12 +164,11 @@ def accelerator_token(
         traffic = shape.weights * digital.weight_bits / 8
         compute = max(compute, traffic / digital.weight_bandwidth)
         energy += traffic * digital.energy_per_weight_byte
-    return TokenCost(
-        shape.layers * figures.attention_latency_s,
-        compute,
-        batch * shape.layers * figures.energy_per_token_j,
-        energy,
-    )
+    attention = shape.layers * figures.attention_latency_s
+    layers = batch * shape.layers
+    active = layers * (figures.energy_per_token_j - figures.static_energy_j)
+    leaked = layers * figures.static_power_w * (attention + compute)
+    return TokenCost(attention, compute, active + leaked, energy)
 
 
 def gpu_token(

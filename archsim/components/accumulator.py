@@ -79,11 +79,6 @@ class Accumulator:
         self._energy_per_add = config.calibration.digital_energy * section.energy_per_add
         self.area_each = section.area
 
-    @property
-    def adds(self) -> int:
-        """Additions a token: every sub-tile's vector is latched and added once."""
-        return self.sub_tiles.count * self.sub_tiles.features
-
     def output(self, total: Array, a: float, b: float) -> Array:
         """``y = a * total + b``; `total` (tokens, features) is the sum over sub-tiles."""
         return a * total + b

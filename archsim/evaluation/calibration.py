@@ -14,15 +14,19 @@ import numpy as np
 
 from archsim.components.action import Action
 from archsim.components.converter import CONVERT_OUTPUT, CONVERT_SCORE
+from archsim.components.head import Head
 from archsim.components.write_path import CONVERT_KEYS, CONVERT_VALUES
 from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError
 from archsim.simulation import Simulation, simulate_trace
-from archsim.timing.analysis import attention_latency
+from archsim.timing.analysis import layer_latency
+from archsim.timing.model import structure
 from archsim.workload.trace import Trace
 
 MAX_WINDOW = 16_384
-HEADS, QUERIES, SEED = 12, 256, 2025
+LAYERS, HEADS, QUERIES, SEED = 12, 12, 256, 2025
+"""GPT-2 small's layers and heads (FACTS 1); one layer is simulated."""
+
 PUBLISHED_PJ = {"qk": 1120.0, "sv": 700.0, "digital": 4000.0, "dac": 330.0}
 """Energy per token and head (FACTS 3)."""
 
@@ -61,10 +65,17 @@ class Calibration:
                 sums[posting.action.bucket] += self.energy_pj(posting.action)
         return sums
 
+    def static_pj(self) -> float:
+        """pJ that a head leaks per token: while it works, and while the other layers do.
+
+        A token passes `LAYERS` layers one after another; what else it needs takes no time here.
+        """
+        watts = self.simulation.head.controller.static_power
+        return watts * LAYERS * self.attention_ns * 1e3
+
     def total_pj(self) -> float:
-        """pJ per token and head with static power for the time a token takes."""
-        static = self.simulation.head.controller.static_power * self.attention_ns * 1e3
-        return sum(self.buckets_pj().values()) + static
+        """pJ per token and head, static power included."""
+        return sum(self.buckets_pj().values()) + self.static_pj()
 
     def area_mm2(self) -> float:
         """Area of one head."""
@@ -73,8 +84,8 @@ class Calibration:
 
     @property
     def attention_ns(self) -> float:
-        """Attention latency of the slowest full-window token in ns."""
-        took = attention_latency(self.simulation.schedule)
+        """Latency of the layer in ns, from ready to latched, of the slowest full-window token."""
+        took = layer_latency(self.simulation.schedule)
         return float(took[self.first :].max() * 1e-3)
 
     def fits(self) -> list[Fit]:
@@ -147,6 +158,12 @@ def calibration_trace(hardware: Hardware, heads: int = HEADS) -> Trace:
         scalers={"q": identity, "k": identity, "v": identity, "output": identity},
         name="calibration",
     )
+
+
+def representative_heads(hardware: Hardware, fewest: int) -> int:
+    """How many heads stand for `HEADS`: `fewest` if none shares a block with another, else all."""
+    _, resources = structure(Head(hardware.config), HEADS)
+    return HEADS if any(resource.heads > 1 for resource in resources) else fewest
 
 
 def calibrate(hardware: Hardware, heads: int = HEADS) -> Calibration:

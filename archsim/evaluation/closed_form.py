@@ -22,7 +22,7 @@ from archsim.config.hardware import Hardware, load_hardware
 from archsim.config.quantity import PICOSECOND
 from archsim.files import renew_marked
 from archsim.simulation import Simulation, simulate_trace
-from archsim.timing.analysis import held_per_token
+from archsim.timing.analysis import occupation
 from archsim.timing.fast import run_fast
 from archsim.timing.model import Declaration
 from archsim.workload.trace import Trace, default_trace_name, load_trace
@@ -56,7 +56,7 @@ def estimate(declaration: Declaration) -> Estimate:
         prompt=1,
     )
     alone = run_fast(single)
-    held = held_per_token(single, alone)
+    held = {name: found.held for name, found in occupation(single, alone, 0, 0).items()}
     use = {r.name: held[r.name] * min(r.heads, heads) / r.capacity for r in declaration.resources}
     turns = max(
         (use[r.name] - held[r.name] for r in declaration.resources if r.heads > 1), default=0.0

@@ -11,7 +11,7 @@ from archsim.baseline.transformer import GPT2_SMALL, ModelComparison, ModelRow, 
 from archsim.config.gpu import Gpu
 from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError
-from archsim.evaluation.calibration import HEADS, Calibration, calibrate
+from archsim.evaluation.calibration import HEADS, Calibration, calibrate, representative_heads
 from archsim.result import Result
 
 SCHEMA_VERSION = 2
@@ -96,12 +96,14 @@ def trace_figures(result: Result) -> AcceleratorFigures:
     simulation = result.simulation
     trace = simulation.trace
     attended = simulation.head.sub_tiles.columns_attended(trace.tokens)
-    per_head = result.energy_per_token_per_head_pj["total"] * 1e-12
+    per_head = {name: pj * 1e-12 for name, pj in result.energy_per_token_per_head_pj.items()}
     return AcceleratorFigures(
         name=simulation.hardware.name,
         workload="trace",
-        attention_latency_s=result.latency["attention_ns"]["mean"] * 1e-9,
-        energy_per_token_j=per_head * trace.heads,
+        attention_latency_s=result.latency["layer_ns"]["mean"] * 1e-9,
+        energy_per_token_j=per_head["total"] * trace.heads,
+        static_energy_j=per_head["static"] * trace.heads,
+        static_power_w=simulation.head.controller.static_power * trace.heads,
         area_m2=result.area_mm2["per_head"] * trace.heads * 1e-6,
         boundary_bytes=sum(result.interface.values()) / trace.layers,
         layers=trace.layers,
@@ -124,6 +126,8 @@ def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
         workload="calibration",
         attention_latency_s=calibration.attention_ns * 1e-9,
         energy_per_token_j=calibration.total_pj() * 1e-12 * trace.heads,
+        static_energy_j=calibration.static_pj() * 1e-12 * trace.heads,
+        static_power_w=simulation.head.controller.static_power * trace.heads,
         area_m2=calibration.area_mm2() * trace.heads * 1e-6,
         boundary_bytes=sum(Result(simulation).interface.values()),
         layers=GPT2_SMALL.layers,
@@ -137,16 +141,21 @@ def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
 def window_figures(hardware: Hardware, window: int) -> AcceleratorFigures:
     """The accelerator with another window, full, on the calibration workload.
 
-    Heads do not differ but in their random values: one is simulated, `HEADS` are reported. Raises
-    ConfigError for a window that cannot be.
+    Heads that share no block do not differ but in their random values: one is simulated then, and
+    `HEADS` are reported. Raises ConfigError for a window that cannot be.
     """
-    one = calibration_figures(calibrate(hardware.changed({"window": window}), heads=1))
+    resized = hardware.changed({"window": window})
+    heads = representative_heads(resized, 1)
+    found = calibration_figures(calibrate(resized, heads))
+    times = HEADS // heads
     return replace(
-        one,
+        found,
         heads=HEADS,
-        energy_per_token_j=one.energy_per_token_j * HEADS,
-        area_m2=one.area_m2 * HEADS,
-        boundary_bytes=one.boundary_bytes * HEADS,
+        energy_per_token_j=found.energy_per_token_j * times,
+        static_energy_j=found.static_energy_j * times,
+        static_power_w=found.static_power_w * times,
+        area_m2=found.area_m2 * times,
+        boundary_bytes=found.boundary_bytes * times,
     )
 
 

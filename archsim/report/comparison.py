@@ -110,11 +110,13 @@ def _description(protocol: ProtocolDescription, request: Request) -> str:
 def _accelerators(figures: Iterable[AcceleratorFigures]) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for found in figures:
+        leaked = found.static_energy_j
+        static = f" ({number(leaked * 1e9)} of them static)" if leaked else ""
         parts.append(Text(f"Accelerator {found.name}, workload {found.workload}", style="bold"))
         parts.append(
             _indented(
                 f"{found.attention_latency_s * 1e9:.4g} ns and "
-                f"{found.energy_per_token_j * 1e9:.4g} nJ per token and layer, "
+                f"{found.energy_per_token_j * 1e9:.4g} nJ{static} per token and layer, "
                 f"{found.heads} heads x {found.head_dim}, window {found.window:,}: "
                 f"{found.protocol_note}"
             )

@@ -22,7 +22,7 @@ from archsim.errors import ConfigError
 from archsim.evaluation.trace_loop import InLoop
 from archsim.files import atomic_path
 from archsim.result import PER_PICO, Result, grade
-from archsim.timing.analysis import attention_latency, queueing
+from archsim.timing.analysis import attention_latency, layer_latency, queueing
 from archsim.timing.model import FIRST, LAST
 from archsim.workload.trace import Trace
 
@@ -30,7 +30,8 @@ Array = NDArray[np.float64]
 
 
 TOKEN_COLUMNS = (
-    "layer", "token", "ready_ns", "start_ns", "end_ns", "attention_ns", "queue_ns", "energy_pj",
+    "layer", "token", "ready_ns", "start_ns", "last_start_ns", "end_ns", "layer_ns",
+    "attention_ns", "queue_ns", "energy_pj",
 )  # fmt: skip
 ENERGY_COLUMNS = (
     "component", "action", "bucket", "events", "operations", "energy_pj", "grade", "rests_on",
@@ -99,7 +100,8 @@ def write_result(
 ) -> list[Path]:
     """Write all files of a result into `folder`; returns their paths.
 
-    ``result.json`` (without wall time), ``tokens.csv`` (one row a layer and token, ns and pJ),
+    ``result.json`` (without wall time), ``tokens.csv`` (one row a layer and token, ns and pJ;
+    `start_ns` of the first head, `last_start_ns` of the last, whose wait `queue_ns` is),
     ``energy.csv`` (one row an action, pJ of the run), ``area.csv`` (one head), ``utilisation.csv``
     and ``config.yaml``, which loads again. Every file is whole before the first gets its name.
 
@@ -151,7 +153,9 @@ def _tokens(result: Result) -> Iterable[Sequence[object]]:
     columns = [
         schedule.ready / 1000,
         schedule.start[FIRST].min(axis=2) / 1000,
+        schedule.start[FIRST].max(axis=2) / 1000,
         schedule.end[LAST].max(axis=2) / 1000,
+        layer_latency(schedule) / 1000,
         attention_latency(schedule) / 1000,
         queueing(schedule) / 1000,
         energy,

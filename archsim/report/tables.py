@@ -59,7 +59,7 @@ def summary(result: Result, loop: InLoop | None = None) -> Group:
         throughput(result),
         bottleneck(result),
         energy(result),
-        _beside(area(result), utilisation(result)),
+        Group(_beside(area(result), utilisation(result)), array_use(result)),
         function(result, loop),
         foundation(result),
     ]
@@ -127,7 +127,7 @@ def headline(result: Result) -> Group:
         published_area = f"{number(PUBLISHED_HEAD_MM2, 3)} mm^2"
     table.add_row(
         "attention of one token, one layer, mean",
-        f"{number(result.latency['attention_ns']['mean'])} ns",
+        f"{number(result.latency['layer_ns']['mean'])} ns",
         f"{number(PUBLISHED_ATTENTION_NS)} ns",
     )
     table.add_row(
@@ -154,25 +154,31 @@ def latency(result: Result) -> Group:
     times = result.latency
     table = _table("Latency, ns", ("mean", 11), ("p50", 11), ("p99", 11), ("max", 11))
     rows = {
-        "attention of one layer": times["attention_ns"],
+        "a layer, ready to latched": times["layer_ns"],
+        "  of that waiting to enter": times["queue_ns"],
+        "  a head, write to latched": times["attention_ns"],
         "token, all layers": times["token_ns"],
-        "queueing, one layer": times["queue_ns"],
     }
     for name, values in rows.items():
         table.add_row(name, *(number(values[key]) for key in ("mean", "p50", "p99", "max")))
     table.add_row("run", "", "", "", number(times["total_ns"], 6))
     generation = result.generation
     prompt, generated = generation["prompt_tokens"], generation["generated_tokens"]
-    if prompt == 1 or not generated:
-        return Group(table)
-    each = generation["time_per_token_ns"]
-    return Group(
-        table,
-        note(
-            f"Time to first token {number(generation['time_to_first_token_ns'], 6)} ns "
-            f"({prompt:,} prompt tokens); then {number(each)} ns a token ({generated:,} generated)."
-        ),
-    )
+    notes: list[RenderableType] = []
+    if prompt > 1:
+        notes.append(
+            note("All tokens of a prompt are ready at 0: waiting for those before counts.")
+        )
+    if prompt > 1 and generated:
+        each = generation["time_per_token_ns"]
+        first = number(generation["time_to_first_token_ns"], 6)
+        notes.append(
+            note(
+                f"Time to first token {first} ns ({prompt:,} prompt tokens); then {number(each)} "
+                f"ns a token ({generated:,} generated)."
+            )
+        )
+    return Group(table, *notes)
 
 
 def throughput(result: Result) -> Group:
@@ -281,11 +287,22 @@ def area(result: Result) -> Table:
 
 
 def utilisation(result: Result) -> Table:
-    """Busy share of every resource over the run, averaged over its instances."""
-    table = _table("Utilisation", ("busy", 8))
+    """Share of the run that a resource is taken, a mean over its instances."""
+    table = _table("Utilisation, mean", ("taken", 8))
     for name, share in result.simulation.utilisation.items():
         table.add_row(name, percent(share))
     return table
+
+
+def array_use(result: Result) -> Padding:
+    """What utilisation is, and how much of the arrays works at all."""
+    use = result.array_use
+    return note(
+        "Utilisation: occupied in time, whatever of the block works, a mean over all its "
+        f"instances. Of the cells built {percent(use['cells'])} do useful work: "
+        f"{percent(use['columns'])} of the columns are attended (mean over tokens), "
+        f"{percent(use['rows'])} of the rows hold a feature."
+    )
 
 
 def function(result: Result, loop: InLoop | None = None) -> Group:

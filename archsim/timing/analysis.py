@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from archsim.errors import InvariantError
-from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Schedule, Stage
+from archsim.timing.model import (
+    FIRST,
+    LAST,
+    Declaration,
+    Picoseconds,
+    Resource,
+    Schedule,
+    Stage,
+)
 
 ENTRY = "tokens before it"
 """Cause of stalls: a token is ready and its head is not done with those before it."""
@@ -15,29 +27,83 @@ BUFFER = "layer buffer"
 """Cause of stalls: an output is latched only when the buffer to the next layer has room."""
 
 
-def held_per_token(declaration: Declaration, schedule: Schedule) -> dict[str, float]:
-    """Mean time in ps that one token takes of each resource, over its capacity.
+@dataclass(frozen=True)
+class Occupation:
+    """How long a token needs a resource, and how often tokens come to it; ps, means."""
 
-    No initiation interval can be shorter. Heads that share a resource add up; of the arrays it is
-    the one the token is written to, which is written and read.
+    held: float
+    interval: float
+
+
+def occupation(
+    declaration: Declaration, schedule: Schedule, first: int, last: int
+) -> dict[str, Occupation]:
+    """For each resource, what tokens need of its most loaded instance, over its capacity.
+
+    From `first` coming to that instance until `last` does; of a single token, over the whole run.
+    No interval can be shorter than the need. Heads that share an instance add up; of the arrays it
+    is the one a token is written to, which is written and read. A holder that waits for the next
+    block does not need its own for longer: the culprit is the block it waits for.
     """
-    tokens, layers, heads = declaration.shape
+    heads = declaration.shape[2]
     result = {}
     for resource in declaration.resources:
-        users = declaration.users(resource.name)
-        total = sum(
-            float(_held(declaration, schedule, resource.name, stage).sum()) for stage in users
+        firsts = np.arange(0, heads, resource.heads)
+        stages = declaration.users(resource.name)
+        if first == last:
+            since, until = np.zeros((1, 1), np.int64), np.array([[schedule.makespan]])
+        else:
+            taken = np.minimum.reduce([schedule.start[stage.name] for stage in stages])
+            since, until = (
+                np.repeat(
+                    np.minimum.reduceat(taken[token], firsts, axis=1), resource.heads, axis=1
+                )[:, :heads]
+                for token in (first, last)
+            )
+        needed = np.zeros(declaration.shape[1:], np.int64)  # (layers, heads)
+        for stage in stages:
+            start, given = _use(declaration, schedule, resource.name, stage)
+            given = np.minimum(given, start + _service(declaration, resource.name, stage))
+            needed += np.maximum(np.minimum(given, until) - np.maximum(start, since), 0).sum(axis=0)
+        loads = _by_instance(needed, resource)
+        most = np.unravel_index(int(loads.argmax()), loads.shape)
+        spans = np.broadcast_to(until - since, needed.shape)[:, firsts]
+        tokens = max(last - first, 1)
+        result[resource.name] = Occupation(
+            float(loads[most]) / (tokens * resource.capacity), float(spans[most]) / tokens
         )
-        groups = -(-heads // resource.heads)
-        result[resource.name] = total / (tokens * layers * groups * resource.capacity)
     return result
 
 
-def _held(declaration: Declaration, schedule: Schedule, name: str, stage: Stage) -> Picoseconds:
-    """How long each use of a resource by a stage lasts, (tokens, layers, heads)."""
+def _service(declaration: Declaration, name: str, taker: Stage) -> Picoseconds:
+    """What the phases of a token last that need the resource `taker` took, one after another."""
+    giver, point = declaration.giver(name, taker)
+    stages = declaration.stages
+    chain, total = {taker.name}, declaration.durations[taker.name]
+    if giver is taker:
+        return total
+    for stage in stages[stages.index(taker) + 1 : stages.index(giver) + (point == "end")]:
+        if any(a.stage in chain and a.point == "end" and not a.lag for a in stage.after):
+            chain.add(stage.name)
+            total = -(-total // declaration.period_ps) * declaration.period_ps
+            total = total + declaration.durations[stage.name]
+    return total
+
+
+def _by_instance(values: NDArray[Any], resource: Resource) -> NDArray[Any]:
+    """Values of (layers, heads, ...) summed over the heads that share an instance."""
+    firsts = np.arange(0, values.shape[1], resource.heads)
+    sums: NDArray[Any] = np.add.reduceat(values, firsts, axis=1)
+    return sums
+
+
+def _use(
+    declaration: Declaration, schedule: Schedule, name: str, stage: Stage
+) -> tuple[Picoseconds, Picoseconds]:
+    """When a stage takes a resource and when it is given back, (tokens, layers, heads) each."""
     giver, point = declaration.giver(name, stage)
     until = schedule.end if point == "end" else schedule.start
-    return until[giver.name] - schedule.start[stage.name]
+    return schedule.start[stage.name], until[giver.name]
 
 
 def utilisation(declaration: Declaration, schedule: Schedule) -> dict[str, float]:
@@ -50,15 +116,15 @@ def utilisation(declaration: Declaration, schedule: Schedule) -> dict[str, float
     for resource in declaration.resources:
         busy = np.zeros((*declaration.shape[1:], resource.units))  # (layers, heads, units)
         for stage in declaration.users(resource.name):
-            held = _held(declaration, schedule, resource.name, stage)
+            taken, given = _use(declaration, schedule, resource.name, stage)
+            held = given - taken
             if stage.one_unit and resource.units > 1:
                 order = np.argsort(declaration.sub_tiles, kind="stable")
                 units, first = np.unique(declaration.sub_tiles[order], return_index=True)
                 busy[:, :, units] += np.moveaxis(np.add.reduceat(held[order], first, axis=0), 0, 2)
             else:
                 busy += held.sum(axis=0)[:, :, None]
-        groups = np.add.reduceat(busy, np.arange(0, busy.shape[1], resource.heads), axis=1)
-        share = groups / (resource.capacity * max(makespan, 1))
+        share = _by_instance(busy, resource) / (resource.capacity * max(makespan, 1))
         if share.max(initial=0.0) > 1 + 1e-12:
             raise InvariantError(f"{resource.name}: busier than the run is long")
         shares[resource.name] = float(share.mean())
@@ -149,8 +215,20 @@ def unloaded_latency(declaration: Declaration) -> Picoseconds:
     return aligned(count) + d["accumulate"]
 
 
+def layer_latency(schedule: Schedule) -> Picoseconds:
+    """From a token being ready in a layer to the last of its heads having latched y.
+
+    (tokens, layers). The one latency of a layer: heads that wait for a shared block count.
+    """
+    latency: Picoseconds = schedule.end[LAST].max(axis=2) - schedule.ready
+    return latency
+
+
 def attention_latency(schedule: Schedule) -> Picoseconds:
-    """From the start of a token's write to y latched, maximum over heads, (tokens, layers)."""
+    """From the start of a head's write to its y latched, the slowest head, (tokens, layers).
+
+    What a head takes once it has the token: waiting before that is in `layer_latency` alone.
+    """
     latency: Picoseconds = (schedule.end[LAST] - schedule.start[FIRST]).max(axis=2)
     return latency
 
