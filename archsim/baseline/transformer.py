@@ -17,51 +17,17 @@ from archsim.baseline.protocols import ProtocolDescription, protocols
 from archsim.baseline.roofline import BYTES_PER_ELEMENT, DecodeAttention, estimate
 from archsim.config.digital import DigitalConfig
 from archsim.config.gpu import Cache, Gpu, Kind, Precision, Protocol
+from archsim.config.transformer import GPT2_SMALL, TransformerShape
 from archsim.errors import ConfigError
 
 LAYER_OPERATIONS, FINAL_OPERATIONS = 6, 2
 """Kernels besides attention, biases, GELU and residuals fused into them: LayerNorm, Q K V, output
 projection, LayerNorm, and two of the MLP in a layer; LayerNorm and output matrix at the end."""
 
-LAYER_ELEMENTWISE, FINAL_ELEMENTWISE = 57, 7
-"""Elementwise operations in units of the width: two LayerNorms of 7, GELU 8 x 4, residuals 2,
-biases 9; at the end one LayerNorm. Each counts as a multiply-accumulate."""
 
-
-@dataclass(frozen=True)
-class TransformerShape:
-    """A GPT-2: MLP of four times the width, output matrix tied to the embedding."""
-
-    name: str
-    layers: int
-    heads: int
-    head_dim: int
-    vocabulary: int
-
-    @property
-    def width(self) -> int:
-        """Features of a token between layers."""
-        return self.heads * self.head_dim
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one token outside attention, elementwise operations included."""
-        layer = 12 * self.width**2 + LAYER_ELEMENTWISE * self.width
-        return self.layers * layer + self.width * (self.vocabulary + FINAL_ELEMENTWISE)
-
-    @property
-    def weights(self) -> int:
-        """Weights that one token needs: matrices, biases and LayerNorms."""
-        layer = 12 * self.width**2 + 13 * self.width
-        return self.layers * layer + self.width * (self.vocabulary + 2)
-
-    @property
-    def operations(self) -> int:
-        """GPU kernels of one token besides attention."""
-        return self.layers * LAYER_OPERATIONS + FINAL_OPERATIONS
-
-
-GPT2_SMALL = TransformerShape("GPT-2 small", 12, 12, 64, 50257)
+def operations(shape: TransformerShape) -> int:
+    """GPU kernels of one token besides attention."""
+    return shape.layers * LAYER_OPERATIONS + FINAL_OPERATIONS
 
 
 @dataclass(frozen=True)
@@ -189,7 +155,7 @@ def gpu_token(
     compute = 2 * attention.batch * shape.macs / gpu.peak.at(attention.precision)
     timing = gpu.timing
     each = timing.eager_launch if protocol.launch == "eager" else timing.operation_cost
-    rest = shape.operations * each + max(transfer / timing.bandwidth_efficiency, compute)
+    rest = operations(shape) * each + max(transfer / timing.bandwidth_efficiency, compute)
     idle, full = gpu.power.idle, gpu.power.thermal_design
     return (
         TokenCost(
@@ -294,5 +260,5 @@ def _row(
         energy_ratio=cost.energy_j / own.energy_j,
         kind="latency" if step.batch == 1 else "throughput",
         source="model",
-        note=f"{shape.operations} kernels besides attention, weights read once a step",
+        note=f"{operations(shape)} kernels besides attention, weights read once a step",
     )

@@ -17,7 +17,7 @@ from archsim.baseline import (
     protocols,
 )
 from archsim.baseline.protocols import BATCHES
-from archsim.baseline.transformer import ModelRow
+from archsim.baseline.transformer import ModelRow, operations
 from archsim.config.digital import DigitalConfig
 from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
 from archsim.report.tables import note, number, percent
@@ -69,7 +69,7 @@ def model_text(comparison: WholeModelComparison) -> Group:
         ),
         _indented(f"Here, besides attention (all of it assumed): {_engine(found.digital)}."),
         _indented(
-            f"GPU: modelled; besides attention {shape.operations} kernels that read the weights "
+            f"GPU: modelled; besides attention {operations(shape)} kernels that read the weights "
             "once a step."
         ),
     ]
