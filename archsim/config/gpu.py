@@ -1,4 +1,4 @@
-"""GPU files: what a GPU can do at best, how we model its time, and what others measured on it.
+"""GPU files: what a GPU can do at best, how it is modelled, and what was measured on it.
 
 One YAML file a GPU in ``hwconfigs/gpus``; `archsim.baseline` turns it into times and energies.
 """
@@ -34,6 +34,7 @@ __all__ = [
     "MOST_BATCH",
     "Cache",
     "Gpu",
+    "KernelModel",
     "Kind",
     "MeasuredFile",
     "Measurement",
@@ -105,23 +106,56 @@ class Power(Section):
         return self
 
 
-class TimingModel(Section):
-    """Parameters of the time of one attention kernel, and of any other operation; times in s.
+Efficiency = Annotated[float, Field(gt=0, le=1)]
 
-    `floor`, `step` and `bandwidth_efficiency` are fitted together to measurements (see
-    `archsim.baseline.fit`): the shortest kernel replayed from a graph; what is added from
-    `step_tokens` tokens of the batch on (batch x window), as the measurements show without telling
-    why; and the share of a level's bandwidth that a kernel reaches. `eager_launch` is added when
-    the framework launches the attention itself, `operation_cost` is what every other operation of a
-    model takes besides its traffic.
+
+class KernelModel(Section):
+    """Parameters of the time and energy of a kernel; `archsim.baseline.kernels` has the law.
+
+    Fitted to measurements (`archsim.baseline.fit`), eight of them: `launch` (s), a kernel of a
+    replayed graph that has next to nothing to do; `eager_launch` (s), what the host takes to launch
+    one operation; the shares of memory bandwidth, L2 bandwidth and peak arithmetic that a kernel
+    reaches, and of memory bandwidth that unfused operations reach; `residency_power` (W), of one
+    multiprocessor at work, above idle; `byte_energy` (J/byte), of a byte from memory.
+
+    Not fitted: `overlap`, the order of the smooth maximum; `l2_edge`, the share of L2 at which half
+    of what was read is there again, and `l2_order`, how steep that edge is; and how kernels cut
+    their work: `tile` rows of queries and columns, `fragment` rows that the smallest matrix
+    instruction has, `split` tokens (or inputs) below which no block's work is cut further.
     """
 
-    floor: Seconds
-    step: Seconds
-    step_tokens: int = Field(ge=1)
-    bandwidth_efficiency: float = Field(gt=0, le=1)
+    launch: Seconds
     eager_launch: Seconds
-    operation_cost: Seconds
+    memory_efficiency: Efficiency
+    l2_efficiency: Efficiency
+    arithmetic_efficiency: Efficiency
+    unfused_efficiency: Efficiency
+    residency_power: Watts
+    byte_energy: Annotated[float, Quantity("J/byte", ge=0, le=1e-6)]
+    overlap: float = Field(ge=1, le=64)
+    l2_edge: Efficiency
+    l2_order: float = Field(ge=1, le=64)
+    tile: int = Field(ge=1)
+    fragment: int = Field(ge=1)
+    split: int = Field(ge=1)
+
+
+class ExpectedError(Section):
+    """Mean absolute error, as a share, to expect of the model on this GPU."""
+
+    time: float = Field(gt=0)
+    energy: float = Field(gt=0)
+
+
+class Link(Section):
+    """What would tie a GPU to an accelerator of attention: what a transfer takes.
+
+    `latency` (s) is of one transfer, however small; `energy_per_byte` in J.
+    """
+
+    bandwidth: BytesPerSecond
+    latency: Seconds
+    energy_per_byte: Annotated[float, Quantity("J/byte", ge=0, le=1e-3)]
 
 
 class Claim(Section):
@@ -132,18 +166,21 @@ class Claim(Section):
 
 
 class Gpu(Section):
-    """A GPU: data-sheet numbers, the parameters of the timing model, and measurements.
+    """A GPU: data-sheet numbers, the parameters of the kernel model, and measurements.
 
     `device` is the driver's name of it, by which ``archsim baseline measure`` finds this file.
     """
 
     name: str = Field(min_length=1)
     device: str | None = None
+    multiprocessors: int = Field(ge=1)
     peak: PeakRates
     memory: Memory
     power: Power
     die_area: Annotated[float, Quantity("m^2", ge=1e-8, le=1e-2)] | None = None
-    timing: TimingModel
+    model: KernelModel
+    expected_error: ExpectedError
+    link: Link
     claim: Claim | None = None
     measurements: tuple[Measurement, ...] = Field(default=(), strict=False)
     tokens: tuple[TokenMeasurement, ...] = Field(default=(), strict=False)
@@ -161,13 +198,13 @@ def available_gpus() -> tuple[str, ...]:
 def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
     """The GPU of a shipped name ("rtx-4090") or of a YAML file ("my/gpu.yaml").
 
-    What a file does not say of `timing` is that of ``gpus/timing/decode.yaml``: the parameters are
-    of kernels, not of a GPU. Measurements of ``gpus/measured`` that name a shipped GPU are added,
-    unless `measured` is False.
+    What a file does not say of `model`, `expected_error` and `link` is that of
+    ``gpus/model/kernels.yaml``: the parameters are of kernels, not of a GPU. Measurements of
+    ``gpus/measured`` that name a shipped GPU are added, unless `measured` is False.
     Raises ConfigError for an unknown name (with the nearest known one) and for a faulty file.
     """
     path = _gpu_path(name_or_path)
-    document = read_document(_folder() / "timing" / "decode.yaml").updated(read_document(path))
+    document = read_document(_folder() / "model" / "kernels.yaml").updated(read_document(path))
     gpu = validate_document(document, Gpu)
     if not measured:
         return gpu

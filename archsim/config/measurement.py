@@ -40,7 +40,7 @@ class MeasuredStep(Section):
     `latency` is in s, `energy` in J. `latency_p5` and `latency_p95` are percentiles over replays,
     `idle_power` (W) is what the GPU drew while nothing ran, ``sm_clock_*`` are the clocks of its
     multiprocessors before and after the point, in Hz. `slowed`: the clock fell meanwhile. `series`
-    is the file it was read from: what was measured together.
+    is the file it was read from: what was measured together, on the day `date`.
     """
 
     precision: Precision
@@ -57,6 +57,7 @@ class MeasuredStep(Section):
     source: Source
     note: str = Field(min_length=1)
     series: str = ""
+    date: str | None = None
 
     @model_validator(mode="after")
     def _percentiles_are_in_order(self) -> Self:
@@ -129,7 +130,8 @@ class Measurement(MeasuredStep):
 class TokenMeasurement(MeasuredStep):
     """One measurement of a `part` of a token of a whole model, for every sequence of the batch.
 
-    `shape` is the model's; a file says it once for all its rows.
+    Plain operations of PyTorch, replayed from one graph. `shape` is the model's; a file says it
+    once for all its rows.
     """
 
     part: Part
@@ -201,8 +203,9 @@ class MeasuredFile(Section):
         return self
 
     def of_series(self, series: str) -> MeasuredFile:
-        """The same rows, each with the `series` and, of tokens, the shape of the model."""
-        points = [point.model_copy(update={"series": series}) for point in self.measurements]
-        told = {"series": series, "shape": self.model}
-        tokens = [token.model_copy(update=told) for token in self.tokens]
+        """The same rows, each with `series`, the date and, of tokens, the shape of the model."""
+        date = self.method.get("date")
+        told = {"series": series, "date": None if date is None else str(date)}
+        points = [point.model_copy(update=told) for point in self.measurements]
+        tokens = [token.model_copy(update={**told, "shape": self.model}) for token in self.tokens]
         return self.model_copy(update={"measurements": tuple(points), "tokens": tuple(tokens)})

@@ -14,7 +14,7 @@ from archsim.errors import ConfigError
 from archsim.evaluation.calibration import HEADS, Calibration, calibrate
 from archsim.result import Result
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
