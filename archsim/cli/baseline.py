@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from archsim.config.gpu import Cache, Precision
 
 SCHEMA_VERSION = 1
+SHOWN_REASONS = 3
 
 
 @click.group("baseline", context_settings=CONTEXT_SETTINGS)
@@ -137,6 +138,10 @@ def measure_command(
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         temporary.write_text(measured_yaml(measured, name, today), encoding="utf-8")
     click.echo(f"wrote {path}: {len(measured.points)} points, {len(measured.left_out)} left out")
+    for reason in measured.left_out[:SHOWN_REASONS]:
+        click.echo(f"left out: {reason}", err=True)
+    if len(measured.left_out) > SHOWN_REASONS:
+        click.echo("left out: more, in the file", err=True)
     _summarise(path, gpu if gpu is not None else name, name)
     if measured.interrupted:
         click.echo("the file has the points measured so far", err=True)

@@ -9,12 +9,11 @@ from rich.text import Text
 
 from archsim.baseline import AcceleratorFigures, ComparisonRow
 from archsim.baseline.transformer import ModelRow
-from archsim.report.comparison import energy_text, speed_text
 from archsim.report.tables import note, number
 
 HEAD = (
-    f"{'protocol':<11} {'kernel':<9} {'prec.':<5} {'batch':>5} {'us/token':>9} {'mJ/token':>9}  "
-    "per token"
+    f"{'protocol':<11} {'kernel':<9} {'prec.':<5} {'batch':>5} {'us/token':>9} {'mJ/token':>9} "
+    f"{'faster':>9} {'less energy':>11}"
 )
 
 
@@ -55,8 +54,9 @@ def measured_table(
 def _line(shown: str, kernel: str | None, row: ComparisonRow | ModelRow) -> Text:
     energy = row.per_token_energy_mj
     spent = "-" if energy is None else number(energy)
+    saved = "-" if row.energy_ratio is None else f"{number(row.energy_ratio, 3)}x"
     return Text(
         f"{shown:<11} {kernel or '-':<9} {row.precision:<5} {row.batch:>5} "
-        f"{number(row.per_token_latency_us):>9} {spent:>9}  "
-        f"{speed_text(row.speedup)}, {energy_text(row.energy_ratio)}"
+        f"{number(row.per_token_latency_us):>9} {spent:>9} "
+        f"{f'{number(row.speedup, 3)}x':>9} {saved:>11}"
     )
