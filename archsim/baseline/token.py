@@ -161,7 +161,8 @@ def _product(
 
     A block computes a tile of outputs for up to a tile of vectors, padded to whole tiles, and reads
     both sides of it through L2. As in attention, the faster runs of two: blocks that walk through
-    all inputs, or one for every `split` inputs and a second launch that adds up their parts.
+    all inputs, or one for every `split` inputs and a second launch that adds up their parts. The
+    energy counts the parts either way: it shall not fall where a larger batch changes the kernel.
     """
     model, element = gpu.model, BYTES_PER_ELEMENT[precision]
     tile, row_tiles = model.tile, -(-batch // model.tile)
@@ -184,5 +185,4 @@ def _product(
     parts = 2 * pieces * batch * outputs * PARTIAL_BYTES
     split = occupation(gpu, precision, work(min(inputs, model.split), parts))
     times = model.launch + whole.streaming, 2 * model.launch + split.streaming
-    found = split if times[1] < times[0] else whole
-    return _Kernel(min(times), memory_bytes, flop, found.resident)
+    return _Kernel(min(times), memory_bytes, flop, split.resident)

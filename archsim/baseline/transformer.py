@@ -181,9 +181,13 @@ def measured_token(
         and (token.batch, token.window, token.precision)
         == (step.batch, step.window, step.precision)
     ]
-    parts = {token.part: token for token in fitting}
-    if not {"whole", "attention"} <= parts.keys():
+    series: dict[str, dict[str, TokenMeasurement]] = {}
+    for token in fitting:  # parts of one run belong together; of several the last counts
+        series.setdefault(token.series, {})[token.part] = token
+    complete = [parts for parts in series.values() if {"whole", "attention"} <= parts.keys()]
+    if not complete:
         return None
+    parts = complete[-1]
     whole, attention = parts["whole"], parts["attention"]
     spent, share = whole.energy, attention.energy
     if spent is None or share is None:

@@ -160,8 +160,8 @@ def _model_error(row: ComparisonRow | ModelRow) -> list[RenderableType]:
             text += f", energy {100 * row.energy_error:+.1f} %"
     elif row.expected_latency_error is not None and row.expected_energy_error is not None:
         text = (
-            f"not measured; error to expect: time {percent(row.expected_latency_error)}, energy "
-            f"{percent(row.expected_energy_error)}"
+            "error to expect (no such point was measured): time "
+            f"{percent(row.expected_latency_error)}, energy {percent(row.expected_energy_error)}"
         )
     else:
         return []

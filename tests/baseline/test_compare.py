@@ -348,3 +348,31 @@ def test_protocol_flaws_are_told():
 def test_impossible_figures_are_refused(value):
     with pytest.raises(InvariantError, match="attention_latency_s"):
         replace(PAPER, attention_latency_s=value)
+
+
+def test_readme_and_docs_have_the_figures_that_are_computed():
+    """Their prose on the H100: measured, rounded, and no figure of the table it replaces."""
+    latency = rows(gpus=[H100], protocol="latency", source="measured")[0]
+    asked = Request(("throughput",), batch=64)
+    batch = rows(gpus=[H100], request=asked, source="measured")[0]
+    paper = one(gpus=[H100], protocol="paper", source="measured")
+    root = Path(__file__).parents[2]
+    readme = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    docs = " ".join((root / "docs" / "baseline.md").read_text(encoding="utf-8").split())
+
+    def about(value, digits):
+        return f"{round(value, digits):,.0f}x"
+
+    for text in (readme, docs):
+        assert f"{about(latency.speedup, 0)} faster" in text
+        assert f"{about(latency.energy_ratio, -2)} less energy" in text
+        assert about(batch.speedup, 0) in text
+        assert about(paper.speedup, 0) in text
+        assert about(paper.energy_ratio, -2) in text
+        assert "12.8 %" in text
+        assert "1.15x" in text
+    assert about(batch.energy_ratio, -2) in readme
+    assert about(batch.energy_ratio, -1) in docs
+    assert about(paper.total_energy_ratio, -2) in docs
+    assert f"step is {batch.capacity.speedup:,.0f}x faster" in docs
+    assert "240x" not in docs

@@ -181,8 +181,8 @@ def test_the_whole_way_on_a_stand_in(monkeypatch):
         assert point.clock_before_hz == 1.98e9
         assert (point.energy_j is None) == (point.task.cache == "cold")
         if point.energy_j is not None and point.task.implementation == "sdpa":
-            # ten calls a replay: joules a step are power times the time of a step, about
-            assert point.energy_j == pytest.approx(100 * point.latency_s, rel=0.8)
+            # joules a step are power times its time, about: not off by the ten calls of a replay
+            assert 0.2 < point.energy_j / (100 * point.latency_s) < 8
     by_cache = {p.task.cache: p for p in measured.points if p.task.implementation == "sdpa"}
     # one replay over ten calls: a quarter leaves room for a busy machine
     assert by_cache["warm"].latency_s < by_cache["cold"].latency_s / 2

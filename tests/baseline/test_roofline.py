@@ -203,7 +203,7 @@ def test_a_smooth_maximum_lies_between_the_largest_and_the_sum(values, order):
     assert max(values) * SLACK <= found <= sum(values) / SLACK
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(gpus, steps, launches, caches, between, st.integers(1, 4096))
 def test_latency_and_energy_never_fall_with_window_batch_or_bytes(
     gpu, step, launch, cache, between, more
@@ -219,7 +219,7 @@ def test_latency_and_energy_never_fall_with_window_batch_or_bytes(
         assert found.energy_j >= base.energy_j * SLACK
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(gpus, steps, launches, caches, between)
 def test_energy_lies_between_idle_and_thermal_design(gpu, step, launch, cache, between):
     result = estimate(gpu, step, launch, cache, between)
@@ -227,7 +227,7 @@ def test_energy_lies_between_idle_and_thermal_design(gpu, step, launch, cache, b
     assert result.dynamic_energy_j >= 0
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(gpus, steps, launches, caches, st.floats(1, 1e4), st.floats(1, 1e4))
 def test_more_bandwidth_is_never_slower(gpu, step, launch, cache, factor, l2_factor):
     base = estimate(gpu, step, launch, cache)
@@ -255,7 +255,7 @@ def test_a_cold_cache_is_never_faster_and_a_host_never_helps(gpu, step, launch):
         assert estimate(gpu, longer, "unfused").latency_s > estimate(gpu, longer).latency_s
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     gpus,
     st.builds(

@@ -125,6 +125,22 @@ def test_a_measured_token_comes_first_and_the_model_has_its_error():
     assert alone.source == "model"
 
 
+def test_the_parts_of_a_measured_token_are_of_one_run():
+    """A later run that measured the whole alone takes no attention from an earlier one."""
+    whole = next(t for t in MEASURED.tokens if (t.part, t.batch, t.window) == ("whole", 1, 1024))
+    other = whole.model_copy(update={"series": "later.yaml", "latency": 9e-4})
+    gpu = MEASURED.model_copy(update={"tokens": (*MEASURED.tokens, other)})
+    measured, _ = compare_models(PAPER, DIGITAL, [gpu], Request(("latency",))).rows
+    assert measured.latency_us == pytest.approx(614.98)
+    both = tuple(
+        t.model_copy(update={"series": "later.yaml", "latency": 2 * t.latency})
+        for t in MEASURED.tokens
+    )
+    gpu = MEASURED.model_copy(update={"tokens": (*MEASURED.tokens, *both)})
+    measured, _ = compare_models(PAPER, DIGITAL, [gpu], Request(("latency",))).rows
+    assert measured.latency_us == pytest.approx(2 * 614.98)
+
+
 def test_a_token_measured_without_energy_has_none():
     silent = tuple(t.model_copy(update={"energy": None}) for t in MEASURED.tokens)
     gpu = MEASURED.model_copy(update={"tokens": silent})

@@ -144,7 +144,7 @@ def test_six_minutes_measure_a_plan_of_both_scopes(fake: FakeDevice, tmp_path: P
     assert "left out: 321 points: no room in 6 minutes" in result.stderr
     assert max(map(len, table)) <= 80
     lines = [line.split() for line in table]
-    found = {line[0]: line for line in lines if line and line[-1].endswith("x")}
+    found = {line[0]: line for line in lines if len(line) > 1 and line[-2].endswith("x")}
     assert {"paper*", "latency", "throughput", "eager", "a"} == found.keys()
     latency = next(
         p.latency for p in file.measurements
@@ -195,3 +195,25 @@ def test_nothing_to_fit_to_is_one_line() -> None:
     result = run("baseline", "fit", "--gpu", "a100-80gb")
     assert isinstance(result.exception, ConfigError)
     assert "nothing was measured" in str(result.exception)
+
+
+def test_a_measured_token_goes_into_the_scope_model(fake: FakeDevice, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    arguments = ("--scope", "model", "--batch", "1", "--window", "1024", "--seconds", "1")
+    assert run("baseline", "measure", "-o", str(path), *arguments).exit_code == 0
+    compared = run(
+        "compare", "--scope", "model", "--gpu", "h100-sxm", "--measured", str(path), "--protocol",
+        "latency", "--precision", "bf16", "--json",
+    )  # fmt: skip
+    assert compared.exit_code == 0, compared.output
+    rows = json.loads(compared.stdout)["rows"]
+    assert [row["source"] for row in rows] == ["measured", "model"]
+    run("baseline", "measure", "-o", str(path), "--gpu", "a100-80gb", *arguments)
+    compared = run(
+        "compare", "--scope", "model", "--gpu", "a100-80gb", "--measured", str(path), "--protocol",
+        "latency", "--json",
+    )  # fmt: skip
+    measured, model = json.loads(compared.stdout)["rows"]
+    assert "archsim baseline measure" in measured["note"]
+    assert measured["date"] is not None
+    assert model["latency_error"] is not None

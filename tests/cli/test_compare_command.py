@@ -46,7 +46,7 @@ def test_text_fits_80_columns_and_names_the_kind(text: str) -> None:
     assert "109x faster per token (throughput), 31,748x less energy; kernel math" in text
     assert "with idle power: 44,521x less energy" in text
     assert "the paper claims 100x and 70,000x" in text
-    assert "not measured; error to expect: time 31.0 %, energy 10.0 %" in text
+    assert "error to expect (no such point was measured): time 31.0 %, energy 10.0 %" in text
     assert "the paper claims 344x and 97,266x" in text
     assert "error of the model: time +3.5 %, energy -4.1 %" in text
     assert "same capacity: 64 chips of 1 sequence and 12 layers, 4,608 mm^2" in " ".join(
@@ -254,7 +254,7 @@ def test_scope_model_as_json_and_with_another_engine() -> None:
         ("--window", "100000"),
         ("--scope", "model", "--protocol", "paper"),
         ("--scope", "model", "--plot", "x"),
-        ("--scope", "model", "--measured", "x.yaml"),
+        ("--scope", "model", "--measured", "no-such-file.yaml"),
         ("--plot", "x", "--protocol", "latency"),
         ("--plot", "x", "--batch", "8"),
         ("--protocol", "paper", "--cache", "cold"),
