@@ -8,12 +8,12 @@ from archsim.baseline.capacity import Capacity
 from archsim.baseline.compare import (
     Comparison,
     ComparisonRow,
-    Request,
     compare,
 )
-from archsim.baseline.fit import GpuValidation, Prediction, validate_gpu
 from archsim.baseline.protocols import ProtocolDescription, protocols
+from archsim.baseline.request import Request
 from archsim.baseline.roofline import DecodeAttention, RooflineEstimate, estimate
+from archsim.baseline.validation import GpuValidation, Prediction, validate_gpu
 
 __all__ = [
     "AcceleratorFigures",

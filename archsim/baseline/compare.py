@@ -6,53 +6,20 @@ both repeat a layer's time and energy for every layer, so the ratios hold for an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from archsim.baseline.accelerator import AcceleratorFigures, Workload
 from archsim.baseline.capacity import Capacity, check_memory, same_capacity
-from archsim.baseline.fit import attention_of
-from archsim.baseline.protocols import BATCHES, PAPER_STEP, ProtocolDescription, protocols
-from archsim.baseline.roofline import DecodeAttention, estimate
-from archsim.config.gpu import MOST_BATCH, Cache, Gpu, Kind, Measurement, Precision, Protocol
+from archsim.baseline.fit import attention_of, described, launch_of
+from archsim.baseline.protocols import PAPER_STEP, ProtocolDescription, protocols
+from archsim.baseline.request import Request, answering, as_in_the_paper, batch_of, other_shape
+from archsim.baseline.roofline import DecodeAttention, Launch, estimate
+from archsim.config.gpu import Cache, Gpu, Kind, Measurement, Precision, Protocol
 from archsim.errors import ConfigError
 
 RowSource = Literal["measured", "model"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks of the GPU side; None leaves it to the protocol.
-
-    Protocol ``paper`` has its own setting and ignores all but `protocols`; ``latency`` is of batch
-    1. Raises ConfigError for what no protocol can do.
-    """
-
-    protocols: tuple[Protocol, ...] = ("paper", "latency", "throughput", "eager")
-    batch: int | None = None
-    precision: Precision | None = None
-    cache: Cache = "warm"
-
-    def __post_init__(self) -> None:
-        known = [protocol.name for protocol in protocols()]
-        unknown = [name for name in self.protocols if name not in known]
-        if unknown or not self.protocols:
-            raise ConfigError(f"protocol {unknown or 'none'}: use some of {', '.join(known)}")
-        if self.batch is not None:
-            if not 1 <= self.batch <= MOST_BATCH:
-                raise ConfigError(f"batch {self.batch}: 1 to {MOST_BATCH:,}")
-            if self.batch > 1 and not {"throughput", "eager"} & set(self.protocols):
-                raise ConfigError(
-                    f"batch {self.batch}: protocol latency is batch 1 and paper batch 64; "
-                    "use throughput or eager"
-                )
-        asked = {"batch": self.batch, "precision": self.precision}
-        given = [name for name, value in asked.items() if value is not None]
-        if self.cache == "cold":
-            given.append("cache cold")
-        if set(self.protocols) == {"paper"} and given:
-            raise ConfigError(f"{given[0]}: protocol paper has its own; use another protocol")
 
 
 @dataclass(frozen=True)
@@ -60,12 +27,16 @@ class ComparisonRow:
     """One GPU figure and its ratio to the accelerator's, per token and layer.
 
     `latency_us` and `energy_mj` are of one step of the whole batch, ``per_token_*`` are those over
-    the batch. `energy_bound_mj` is thermal design power times time (``paper``: without
-    idle power, as its energies are). `speedup` and `energy_ratio`
-    are GPU over accelerator, per token: above 1 the accelerator wins. Energies are None where
-    nobody measured them. `latency_error` and `energy_error` are those of a modelled row whose very
-    point was measured; `capacity` is given for the protocol ``throughput``, unless the GPU cannot
-    hold the batch through all layers.
+    the batch. `energy_bound_mj` is thermal design power times time. Rows of ``paper`` are without
+    idle power, as the authors' (`above_idle`), and so is their bound; `total_energy_ratio` is with
+    it, where it was measured. `speedup` and `energy_ratio` are GPU over accelerator, per token:
+    above 1 the accelerator wins. Energies are None where nobody measured them.
+
+    `kernel` is what computed a measured row, or what the model is of; `date` is when it was
+    measured. `latency_error` and `energy_error` are those of a modelled row whose very point was
+    measured, by a kernel that the model is of; any other modelled row has the errors to expect of
+    the model on its GPU, ``expected_*``. `capacity` is given for the protocol ``throughput``,
+    unless the GPU cannot hold the batch through all layers.
     """
 
     gpu: str
@@ -89,8 +60,14 @@ class ComparisonRow:
     claimed_energy_ratio: float | None
     kind: Kind
     source: RowSource
+    kernel: str | None
+    date: str | None
+    above_idle: bool
+    total_energy_ratio: float | None
     latency_error: float | None
     energy_error: float | None
+    expected_latency_error: float | None
+    expected_energy_error: float | None
     capacity: Capacity | None
     note: str
 
@@ -125,52 +102,20 @@ def compare(
             where = f"{gpu.name}, protocol {protocol.name}"
             chosen: list[Measurement] = []
             try:
-                chosen = _chosen(gpu, protocol, request, accelerator)
+                chosen = answering(gpu, protocol, request, accelerator)
             except ConfigError as error:
                 if "measured" in sources:
                     omitted[f"{where}: {error}"] = None
             if "measured" in sources:
-                rows += (_measured_row(gpu, point, accelerator) for point in chosen)
+                rows += (_measured_row(gpu, point, protocol, accelerator) for point in chosen)
             if "model" in sources:
                 try:
                     step = _modelled_step(gpu, protocol, request, accelerator)
                 except ConfigError as error:
                     omitted[f"{where}: {error}"] = None
                     continue
-                rows.append(_model_row(gpu, protocol, accelerator, step, request, chosen))
+                rows.append(_model_row(gpu, protocol, accelerator, step, request))
     return Comparison(accelerator, tuple(rows), tuple(omitted))
-
-
-def batch_of(
-    protocol: ProtocolDescription,
-    request: Request,
-    check: Callable[[int], None],
-    step_time: Callable[[int], float],
-) -> int:
-    """The batch of a protocol's row: its own, the one asked for, or the best of `BATCHES`.
-
-    `check` raises ConfigError for a batch that the GPU cannot hold. `step_time` gives the time of a
-    step of a batch; the best has the least time a sequence, of those that the GPU holds. Raises
-    ConfigError if there is none.
-    """
-    batch = protocol.batch if protocol.fixed_batch else request.batch or protocol.batch
-    if batch is not None:
-        check(batch)
-        return batch
-
-    def token_time(batch: int) -> float:
-        return step_time(batch) / batch
-
-    check(BATCHES[0])
-    return min((batch for batch in BATCHES if _holds(check, batch)), key=token_time)
-
-
-def _holds(check: Callable[[int], None], batch: int) -> bool:
-    try:
-        check(batch)
-    except ConfigError:
-        return False
-    return True
 
 
 def _modelled_step(
@@ -184,10 +129,9 @@ def _modelled_step(
     if protocol.name == "paper":
         shape = (PAPER_STEP.heads, PAPER_STEP.head_dim, PAPER_STEP.window)
         if accelerator.shape != shape:
-            raise ConfigError(_other_shape(shape, accelerator))
+            raise ConfigError(other_shape(shape, accelerator))
         return PAPER_STEP
-    precision = request.precision or protocol.precision
-    gpu.peak.at(precision)
+    precision = protocol.precision_on(gpu, request.precision)
     one = DecodeAttention(1, *accelerator.shape, 1, precision)
 
     def check(batch: int) -> None:
@@ -200,73 +144,43 @@ def _modelled_step(
     return replace(one, batch=batch_of(protocol, request, check, step_time))
 
 
-def _chosen(
-    gpu: Gpu, protocol: ProtocolDescription, request: Request, accelerator: AcceleratorFigures
-) -> list[Measurement]:
-    """The measured points that answer the request: of every series at most one.
-
-    A series is what was measured together. A point needs the accelerator's heads, head_dim and
-    window: a row at another window would set two different amounts of work side by side. Of the
-    precisions the one asked for is taken, else the protocol's, else the first. Raises ConfigError
-    if there are points, but none that fits.
-    """
-    points = [point for point in gpu.measurements if point.protocol == protocol.name]
-    if not points:
-        return []
-    heads = [p for p in points if (p.heads, p.head_dim) == accelerator.shape[:2]]
-    found = [p for p in heads if p.window == accelerator.window]
-    if not heads or (not found and protocol.name == "paper"):
-        first = points[0]
-        raise ConfigError(_other_shape((first.heads, first.head_dim, first.window), accelerator))
-    if not found:
-        windows = ", ".join(f"{window:,}" for window in sorted({p.window for p in heads}))
-        raise ConfigError(f"measured at windows {windows}, not at {accelerator.window:,}")
-    if protocol.name == "paper":
-        return found
-    series: dict[tuple[str, str], list[Measurement]] = {}
-    for point in found:
-        series.setdefault((point.series, point.source), []).append(point)
-    chosen = [_of_series(each, protocol, request) for each in series.values()]
-    answers = [point for point in chosen if point is not None]
-    if not answers:
-        raise ConfigError("not measured as asked for")
-    return answers
-
-
-def _of_series(
-    points: Sequence[Measurement], protocol: ProtocolDescription, request: Request
-) -> Measurement | None:
-    found = [p for p in points if p.cache == request.cache]
-    precisions = list(dict.fromkeys(p.precision for p in found))
-    wanted = request.precision
-    if wanted is None and precisions:
-        own = protocol.precision
-        wanted = own if own in precisions else precisions[0]
-    batch = protocol.batch if protocol.fixed_batch else request.batch or protocol.batch
-    found = [p for p in found if p.precision == wanted and batch in {None, p.batch}]
-    return min(found, key=lambda p: p.step_latency / p.batch) if found else None
-
-
-def _other_shape(shape: tuple[int, int, int], accelerator: AcceleratorFigures) -> str:
-    (heads, head_dim, window), own = shape, accelerator
-    return (
-        f"of {heads} heads x {head_dim}, window {window:,}; the accelerator has "
-        f"{own.heads} x {own.head_dim}, window {own.window:,}"
-    )
-
-
-def _measured_row(gpu: Gpu, point: Measurement, accelerator: AcceleratorFigures) -> ComparisonRow:
+def _measured_row(
+    gpu: Gpu, point: Measurement, protocol: ProtocolDescription, accelerator: AcceleratorFigures
+) -> ComparisonRow:
+    energy, total, note = point.step_energy, point.step_energy, point.note
+    if protocol.name == "paper":  # without idle power, as the authors'
+        total = None if point.above_idle else energy
+        energy = _above_idle(gpu, point)
+        if point.protocol != "paper":
+            note = (
+                "the same work without the protocol's flaws: every key attended to, synchronised, "
+                f"energy by counter minus idle; {note}"
+            )
     return _row(
         accelerator,
         gpu=gpu,
-        protocol=point.protocol,
+        protocol=protocol.name,
         step=attention_of(point),
         cache=point.cache,
         latency_s=point.step_latency,
-        energy_j=point.step_energy,
+        energy_j=energy,
         source="measured",
-        note=f"{point.note}; the clock fell meanwhile" if point.slowed else point.note,
+        kernel=point.kernel,
+        date=point.date,
+        total_j=total,
+        note=f"{note}; the clock fell meanwhile" if point.slowed else note,
     )
+
+
+def _above_idle(gpu: Gpu, point: Measurement) -> float | None:
+    """Energy (J) of a step without idle power, the point's own where it has one."""
+    if point.step_energy is None or point.above_idle:
+        return point.step_energy
+    return point.step_energy - (point.idle_power or gpu.power.idle) * point.step_latency
+
+
+KERNEL: dict[Launch, str] = {"graph": "fused", "unfused": "math", "eager": "math"}
+"""What the model is of, by how attention runs: the best fused kernel of PyTorch, or none."""
 
 
 def _model_row(
@@ -275,20 +189,15 @@ def _model_row(
     accelerator: AcceleratorFigures,
     step: DecodeAttention,
     request: Request,
-    measured: Sequence[Measurement],
 ) -> ComparisonRow:
-    """A modelled row; in protocol ``paper`` it predicts the point `measured`, with its error."""
+    """A modelled row, with its error where that very point was measured."""
     cache: Cache = "warm" if protocol.name == "paper" else request.cache
     modelled = estimate(gpu, step, protocol.launch, cache)
-    energy, note = modelled.energy_j, "energy from modelled utilisation"
+    energy, total, note = modelled.energy_j, modelled.energy_j, "energy modelled"
     if protocol.name == "paper":  # the authors subtract idle power
         energy = modelled.dynamic_energy_j
-        note = "unfused operations assumed; energy above idle, from modelled utilisation"
-    errors: tuple[float | None, float | None] = (None, None)
-    if protocol.name == "paper" and measured:
-        point = measured[0]
-        energy_error = None if point.step_energy is None else energy / point.step_energy - 1
-        errors = (modelled.latency_s / point.step_latency - 1, energy_error)
+        note = "unfused operations assumed; energy above idle, modelled"
+    errors = _model_errors(gpu, protocol, step, cache, modelled.latency_s, energy)
     return _row(
         accelerator,
         gpu=gpu,
@@ -298,8 +207,46 @@ def _model_row(
         latency_s=modelled.latency_s,
         energy_j=energy,
         source="model",
+        kernel=KERNEL[protocol.launch],
+        total_j=total,
         note=f"limited by {modelled.limit}; {note}",
         errors=errors,
+    )
+
+
+Errors = tuple[float | None, float | None]
+"""Of time and energy, as shares."""
+
+
+def _model_errors(
+    gpu: Gpu,
+    protocol: ProtocolDescription,
+    step: DecodeAttention,
+    cache: Cache,
+    latency_s: float,
+    energy_j: float,
+) -> Errors | None:
+    """Against the fastest measured point of the very step; None if there is none.
+
+    Only kernels that the model is of count: it does not claim to know those of another library.
+    """
+    points = [point for point in gpu.measurements if point.protocol == protocol.name]
+    if protocol.name == "paper":
+        points += as_in_the_paper(gpu)
+    same = [
+        point
+        for point in points
+        if (attention_of(point), launch_of(point)) == (step, protocol.launch)
+        and point.cache == cache
+        and described(point)
+    ]
+    if not same:
+        return None
+    point = min(same, key=lambda each: each.step_latency)
+    measured = _above_idle(gpu, point) if protocol.name == "paper" else point.step_energy
+    return (
+        latency_s / point.step_latency - 1,
+        None if measured is None else energy_j / measured - 1,
     )
 
 
@@ -313,13 +260,20 @@ def _row(
     latency_s: float,
     energy_j: float | None,
     source: RowSource,
+    kernel: str | None,
     note: str,
-    errors: tuple[float | None, float | None] = (None, None),
+    total_j: float | None,
+    date: str | None = None,
+    errors: Errors | None = None,
 ) -> ComparisonRow:
     token_latency = latency_s / step.batch
     token_energy = None if energy_j is None else energy_j / step.batch
     claim = gpu.claim if protocol == "paper" else None
-    idle = gpu.power.idle if protocol == "paper" else 0.0  # the authors subtract it
+    above_idle = protocol == "paper"  # the authors subtract it
+    idle = gpu.power.idle if above_idle else 0.0
+    own = accelerator.energy_per_token_j
+    error = errors or (None, None)
+    expected = gpu.expected_error if source == "model" and errors is None else None
     return ComparisonRow(
         gpu=gpu.name,
         protocol=protocol,
@@ -337,15 +291,19 @@ def _row(
         per_token_latency_us=token_latency * 1e6,
         per_token_energy_mj=None if token_energy is None else token_energy * 1e3,
         speedup=token_latency / accelerator.attention_latency_s,
-        energy_ratio=(
-            None if token_energy is None else token_energy / accelerator.energy_per_token_j
-        ),
+        energy_ratio=None if token_energy is None else token_energy / own,
         claimed_speedup=None if claim is None else claim.speedup,
         claimed_energy_ratio=None if claim is None else claim.energy_ratio,
         kind="latency" if step.batch == 1 else "throughput",
         source=source,
-        latency_error=errors[0],
-        energy_error=errors[1],
+        kernel=kernel,
+        date=date,
+        above_idle=above_idle,
+        total_energy_ratio=None if total_j is None else total_j / step.batch / own,
+        latency_error=error[0],
+        energy_error=error[1],
+        expected_latency_error=None if expected is None else expected.time,
+        expected_energy_error=None if expected is None else expected.energy,
         capacity=(
             same_capacity(accelerator, gpu, step, latency_s, energy_j)
             if protocol == "throughput"

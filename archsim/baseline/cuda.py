@@ -1,25 +1,25 @@
-"""Decode attention on an NVIDIA GPU: PyTorch runs it, CUDA events time it, NVML counts its energy.
+"""Decode attention and tokens on an NVIDIA GPU: PyTorch runs them, CUDA events time, NVML counts.
 
 Not run by this project's tests, which have no GPU, but for what also runs on a CPU: the attention
-itself, its tensors, and the refusal.
+itself, its tensors, the token, and the refusal.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from archsim.baseline.measure import Implementation
+from archsim.baseline.cuda_model import TokenModel
+from archsim.baseline.plan import CALLS, Implementation, Kernel
+from archsim.baseline.power import bare_power, joules, mean_power
 from archsim.baseline.roofline import DecodeAttention
-from archsim.config.gpu import Precision
+from archsim.config.gpu import Part, Precision
+from archsim.config.transformer import TransformerShape
 from archsim.errors import ConfigError, InvariantError, MissingExtraError, one_line
 
-WARM_UP, COOL_DOWN_S = 20, 1.0
-CALLS = 10
-"""Calls in one graph: around a single short one the events would also time its launch."""
-
+WARM_UP, COOL_DOWN_S, BARE_S = 20, 1.0, 2.0
 TOLERANCE, CHUNK_S = 0.02, 0.1
 MILLI, MEGA = 1e-3, 1e6
 
@@ -41,12 +41,13 @@ def open_device(index: int = 0) -> CudaDevice:
         raise MissingExtraError(f"no GPU {index}: there are {torch.cuda.device_count()}")
     try:
         pynvml.nvmlInit()
+        bare = bare_power(index, BARE_S)  # before there is a context
         # by UUID: CUDA may number the GPUs another way than NVML, or see only some of them
         uuid = f"GPU-{torch.cuda.get_device_properties(index).uuid}"
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
     except pynvml.NVMLError as error:
         raise MissingExtraError(f"NVML cannot be used: {one_line(error, 120)}") from None
-    return CudaDevice(index, handle)
+    return CudaDevice(index, handle, bare=bare)
 
 
 def torch_type(precision: Precision) -> Any:
@@ -57,35 +58,37 @@ def torch_type(precision: Precision) -> Any:
 
 
 def tensors(step: DecodeAttention, device: str, seed: int = 0) -> tuple[Any, Any, Any]:
-    """q (B, H, 1, d), K and V (B, H, S, d), normal random numbers."""
+    """q (B, H, 1, d), K and V (B, G, S, d), normal random numbers."""
     import torch
 
     generator = torch.Generator(device=device).manual_seed(seed)
 
-    def normal(tokens: int) -> Any:
-        shape = (step.batch, step.heads, tokens, step.head_dim)
+    def normal(heads: int, tokens: int) -> Any:
+        shape = (step.batch, heads, tokens, step.head_dim)
         kind = torch_type(step.precision)
         return torch.randn(shape, generator=generator, device=device, dtype=kind)
 
-    return normal(1), normal(step.window), normal(step.window)
+    cache = (step.groups, step.window)
+    return normal(step.heads, 1), normal(*cache), normal(*cache)
 
 
 @contextmanager
-def kernels(implementation: Implementation) -> Iterator[None]:
-    """Inside it PyTorch's attention has fused kernels only (``sdpa``) or none (``eager``).
+def only(kernel: Kernel | None) -> Iterator[None]:
+    """Inside it PyTorch's attention has that kernel and no other; None leaves it all of them.
 
-    So a GPU without a fused kernel fails instead of passing for one. Entered once around many
-    calls: entering it costs a launch's time.
+    So a GPU without the kernel fails instead of passing for one that has it. Entered once around
+    many calls: entering it costs a launch's time.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    fused = [
-        SDPBackend.FLASH_ATTENTION,
-        SDPBackend.EFFICIENT_ATTENTION,
-        SDPBackend.CUDNN_ATTENTION,
-    ]
-    chosen = [SDPBackend.MATH] if implementation == "eager" else fused
+    backends: dict[Kernel, Any] = {
+        "cudnn": SDPBackend.CUDNN_ATTENTION,
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "math": SDPBackend.MATH,
+    }
+    chosen = list(backends.values()) if kernel is None else [backends[kernel]]
     with torch.inference_mode(), sdpa_kernel(chosen):
         yield
 
@@ -93,11 +96,13 @@ def kernels(implementation: Implementation) -> Iterator[None]:
 def attention(q: Any, k: Any, v: Any) -> Any:
     """One query a sequence against every token of the window: no mask, no ``is_causal``.
 
-    ``is_causal`` with a single query would attend to token 0 only.
+    ``is_causal`` with a single query would attend to token 0 only. Fewer K and V than q: grouped
+    queries.
     """
     import torch
 
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    grouped = k.shape[1] != q.shape[1]
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
 
 
 def check_output(output: Any, q: Any, k: Any, v: Any) -> None:
@@ -108,18 +113,21 @@ def check_output(output: Any, q: Any, k: Any, v: Any) -> None:
     import torch
 
     q, k, v = (tensor[0].float() for tensor in (q, k, v))
+    k, v = (tensor.repeat_interleave(len(q) // len(tensor), dim=0) for tensor in (k, v))
     weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
     if not torch.allclose(output[0].float(), weights @ v, rtol=TOLERANCE, atol=TOLERANCE):
         raise InvariantError("the GPU's output is not attention over the whole window")
 
 
 class CudaDevice:
-    """One CUDA GPU, with its NVML handle."""
+    """One CUDA GPU, with its NVML handle; `bare` is its power before there was a context."""
 
-    def __init__(self, index: int, handle: Any, location: str | None = None) -> None:
+    def __init__(
+        self, index: int, handle: Any, location: str | None = None, bare: float | None = None
+    ) -> None:
         import torch
 
-        self._index, self._handle = index, handle
+        self._index, self._handle, self.bare_power = index, handle, bare
         self.location = location or f"cuda:{index}"
         torch.cuda.set_device(index)
         size = 2 * torch.cuda.get_device_properties(index).L2_cache_size
@@ -183,12 +191,7 @@ class CudaDevice:
     def idle_power(self, seconds: float) -> float | None:
         """Mean power in W while nothing runs, after a pause to let clocks fall."""
         time.sleep(COOL_DOWN_S)
-        before, began = self.joules(), time.monotonic()
-        time.sleep(seconds)
-        after, ended = self.joules(), time.monotonic()
-        if before is None or after is None:
-            return None
-        return (after - before) / (ended - began)
+        return mean_power(self._handle, seconds)
 
     def clock_hz(self) -> float | None:
         """Clock of its multiprocessors now; None if NVML does not tell it."""
@@ -200,15 +203,44 @@ class CudaDevice:
             return None
         return float(clock) * MEGA
 
-    def prepare(self, step: DecodeAttention, implementation: Implementation) -> CudaWork:
-        """Tensors on the GPU; fused attention captured in graphs, all of it warmed up, checked.
+    def prepare(
+        self, step: DecodeAttention, implementation: Implementation, kernel: Kernel
+    ) -> CudaWork:
+        """Tensors on the GPU; attention captured in graphs unless ``eager``; warmed up, checked.
 
         Raises ConfigError if the GPU has no such kernel, or too little memory.
         """
-        try:
-            return CudaWork(self, step, implementation)
-        except RuntimeError as error:
-            raise ConfigError(one_line(error, 160)) from None
+
+        def work() -> CudaWork:
+            inputs = tensors(step, self.location)
+            return CudaWork(
+                self,
+                lambda: attention(*inputs),
+                lambda output: check_output(output, *inputs),
+                lambda: only(kernel),
+                () if implementation == "eager" else (1, CALLS),
+            )
+
+        return _prepared(work)
+
+    def prepare_token(self, step: DecodeAttention, shape: TransformerShape, part: Part) -> CudaWork:
+        """A whole token, or a part of it, captured in one graph, warmed up; its output checked.
+
+        Raises ConfigError if the GPU has too little memory.
+        """
+
+        def work() -> CudaWork:
+            model = TokenModel(step, shape, self.location)
+
+            def check(output: Any) -> None:
+                if part == "attention":
+                    check_output(output, model.q[-1], model.k[-1], model.v[-1])
+                elif not bool(output.isfinite().all()):
+                    raise InvariantError("the GPU's logits are not finite")
+
+            return CudaWork(self, lambda: model.run(part), check, lambda: only(None), (1,))
+
+        return _prepared(work)
 
     def flush(self) -> None:
         """Overwrite L2, queued."""
@@ -216,50 +248,57 @@ class CudaDevice:
 
     def joules(self) -> float | None:
         """Energy since the driver was loaded, in J; None without a counter."""
-        import pynvml
+        return joules(self._handle)
 
-        try:
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) * MILLI
-        except pynvml.NVMLError:  # before Volta, and Jetson
-            return None
+
+def _prepared(work: Callable[[], CudaWork]) -> CudaWork:
+    try:
+        return work()
+    except RuntimeError as error:
+        raise ConfigError(one_line(error, 160)) from None
 
 
 class CudaWork:
-    """One point: its tensors, and what runs it: a graph of `CALLS` calls and one of a single call.
+    """One point: what is called, and graphs of so many calls, each replayed as one.
 
-    ``eager`` has no graphs: every call is launched by itself.
+    Without graphs every call is launched by itself. `check` refuses a wrong output; `around` is
+    entered around calls.
     """
 
     def __init__(
-        self, device: CudaDevice, step: DecodeAttention, implementation: Implementation
+        self,
+        device: CudaDevice,
+        call: Callable[[], Any],
+        check: Callable[[Any], None],
+        around: Callable[[], AbstractContextManager[None]],
+        graphs: tuple[int, ...],
     ) -> None:
         import torch
 
-        self._device, self._implementation = device, implementation
-        self._inputs = tensors(step, device.location)
+        self._device, self._call, self._around = device, call, around
         self._graphs: dict[int, Any] = {}
+        self._many = max(graphs, default=CALLS)
         cuda: Any = torch.cuda
         side = cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())  # a capture is warmed up on another stream
-        with kernels(implementation):
+        with around():
             with torch.cuda.stream(side):
                 for _ in range(WARM_UP):
-                    output = attention(*self._inputs)
+                    output = call()
             torch.cuda.current_stream().wait_stream(side)
-            check_output(output, *self._inputs)
-            if implementation == "sdpa":
-                self._graphs = {calls: self._captured(calls) for calls in (1, CALLS)}
+            check(output)
+            self._graphs = {calls: self._captured(calls) for calls in graphs}
             for _ in range(WARM_UP):
-                self._run(CALLS)
+                self._run(self._many)
             torch.cuda.synchronize()
 
     def replay_times(self, count: int, flush: bool) -> list[float]:
         """Time of one step in each of `count` replays, in s."""
         import torch
 
-        calls = 1 if flush or not self._graphs else CALLS
+        calls = 1 if flush or not self._graphs else self._many
         pairs = [(self._event(), self._event()) for _ in range(count)]
-        with kernels(self._implementation):
+        with self._around():
             for start, end in pairs:
                 if flush:
                     self._device.flush()  # takes longer than to queue the graph's launch meanwhile
@@ -276,17 +315,17 @@ class CudaWork:
         import torch
 
         once = self.replay_times(10, False)
-        chunk = max(1, round(CHUNK_S / CALLS / max(sum(once) / len(once), 1e-7)))
+        chunk = max(1, round(CHUNK_S / self._many / max(sum(once) / len(once), 1e-7)))
         torch.cuda.synchronize()
         before, began, steps = self._device.joules(), time.monotonic(), 0
         if before is None:
             return None
-        with kernels(self._implementation):
+        with self._around():
             while time.monotonic() - began < seconds:
                 for _ in range(chunk):
-                    self._run(CALLS)
+                    self._run(self._many)
                 torch.cuda.synchronize()
-                steps += chunk * CALLS
+                steps += chunk * self._many
         after = self._device.joules()
         return None if after is None else (after - before, steps)
 
@@ -296,7 +335,7 @@ class CudaWork:
 
         torch.cuda.synchronize()
         self._graphs.clear()
-        del self._inputs
+        del self._call  # and the tensors that it holds
         torch.cuda.empty_cache()
 
     def _captured(self, calls: int) -> Any:
@@ -305,7 +344,7 @@ class CudaWork:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             for _ in range(calls):
-                attention(*self._inputs)
+                self._call()
         return graph
 
     def _event(self) -> Any:
@@ -319,4 +358,4 @@ class CudaWork:
             self._graphs[calls].replay()
             return
         for _ in range(calls):
-            attention(*self._inputs)
+            self._call()

@@ -1,286 +1,280 @@
-"""The parameters of the decode model: fitted to four measurements, judged on all the others.
+"""The parameters of the kernel model, fitted to half of what was measured on an H100.
 
-The time is linear in `floor`, `step` and one over the efficiency, so the fit is one weighted linear
-least squares over the relative errors of the four rows; there is nothing to tune. Where the step
-comes is not fitted but chosen, with the whole table in view: the other choices are fitted as well.
+Which half is a rule that was written down before the first fit (hwconfigs/gpus/measured/README.md):
+rows form boards, and like the dark fields of a chessboard every other row is fitted. Times are
+fitted first, then energies with the times as fitted, each by least squares of the relative error
+over all of their parameters together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from archsim.baseline.roofline import DecodeAttention, estimate
-from archsim.config.gpu import Gpu, Measurement, TimingModel, load_gpu
-from archsim.errors import InvariantError
+from archsim.baseline.roofline import DecodeAttention, Launch, RooflineEstimate, estimate
+from archsim.config.gpu import Gpu, Measurement
+from archsim.config.showing import quantity_text
+from archsim.errors import ConfigError, MissingExtraError
 
-SCHEMA_VERSION = 2
+FITTED_GPU = "h100-sxm"
 
-FITTED_GPU, FITTED_BATCHES, FITTED_WINDOWS = "h100-sxm", (1, 64), (128, 1024)
-FITTED_TOLERANCE = 1e-3
-"""How far a shipped parameter may lie from the fit: it is written with three or four digits."""
+TIME_PARAMETERS = (
+    "launch",
+    "eager_launch",
+    "memory_efficiency",
+    "l2_efficiency",
+    "arithmetic_efficiency",
+    "unfused_efficiency",
+)
+ENERGY_PARAMETERS = ("residency_power", "byte_energy")
+PARAMETERS = (*TIME_PARAMETERS, *ENERGY_PARAMETERS)
+PARAMETER_UNITS = {
+    "launch": "s",
+    "eager_launch": "s",
+    "residency_power": "W",
+    "byte_energy": "J/byte",
+}
+"""Of those that are no share."""
 
-Role = Literal["fitted", "held out", "transfer", "paper"]
-"""What a measurement is to the model.
+FITTED_TOLERANCE = 5e-3
+"""How far a shipped parameter may lie from the fit: it is written with three digits."""
 
-fitted: a parameter was fitted to it. held out: same GPU, not fitted. transfer: another GPU, known
-to the model by its data sheet alone. paper: the authors' setting, another software and precision.
-"""
+DESCRIBED_KERNELS = {None, "cudnn", "math"}
+"""Kernels that the model is of: the best fused one of 16 bit, and unfused operations. In fp32 also
+``efficient``, the only fused one. Rows of slower kernels or of another library decide nothing."""
 
-LIMITS: dict[Role, float] = {"held out": 0.15, "transfer": 0.20}
-"""Highest mean absolute error that passes."""
+Board = Literal["bf16, warm", "bf16, cold", "fused, others", "unfused"]
+"""Rows that differ in batch and one more thing, so that half of them can be told from the rest."""
 
 
-Stepped = Callable[[Measurement], bool]
-"""Whether the step is in the time of a measurement."""
+def board_of(point: Measurement) -> Board | None:
+    """The board that a point lies on; None for kernels that the fit takes no part of."""
+    if point.protocol == "eager":
+        return "unfused"
+    if point.kernel == "math" or not described(point):
+        return None
+    if point.precision != "bf16":
+        return "fused, others"
+    return "bf16, warm" if point.cache == "warm" else "bf16, cold"
+
+
+def described(point: Measurement) -> bool:
+    """Whether the model is of the kernel that computed a point."""
+    fp32 = point.precision == "fp32" and point.kernel == "efficient"
+    return fp32 or point.kernel in DESCRIBED_KERNELS
+
+
+def fitted_points(points: Sequence[Measurement]) -> list[Measurement]:
+    """Every other of `points`, as on a chessboard.
+
+    On a board the batches, the windows and the precisions are numbered in rising order; a point is
+    fitted if its numbers have an even sum.
+    """
+    boards: dict[Board, list[Measurement]] = {}
+    for point in points:
+        board = board_of(point)
+        if board is not None:
+            boards.setdefault(board, []).append(point)
+    chosen = []
+    for rows in boards.values():
+        batches = sorted({point.batch for point in rows})
+        windows = sorted({point.window for point in rows})
+        precisions = sorted({point.precision for point in rows})
+        chosen += [
+            point
+            for point in rows
+            if (
+                batches.index(point.batch)
+                + windows.index(point.window)
+                + precisions.index(point.precision)
+            )
+            % 2
+            == 0
+        ]
+    return chosen
+
+
+def attention_of(point: Measurement) -> DecodeAttention:
+    """The one layer of attention that was measured."""
+    return DecodeAttention(
+        1,
+        point.heads,
+        point.head_dim,
+        point.window,
+        point.batch,
+        point.precision,
+        point.kv_heads or 0,
+    )
+
+
+def launch_of(point: Measurement) -> Launch:
+    """How a point ran, as `estimate` has it."""
+    if point.protocol in {"eager", "paper"}:
+        return "eager"
+    return "unfused" if point.kernel == "math" else "graph"
+
+
+def predicted(gpu: Gpu, point: Measurement) -> RooflineEstimate:
+    """What the model of `gpu` says of a measured point."""
+    return estimate(gpu, attention_of(point), launch_of(point), point.cache)
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """One measurement and what the model says of it; times in us of a step, energies in mJ."""
+class Fit:
+    """Fitted parameters (SI units), and the points they were fitted to."""
 
     gpu: str
-    role: Role
-    precision: str
-    batch: int
-    window: int
-    measured_us: float
-    predicted_us: float
-    measured_mj: float | None = None
-    predicted_mj: float | None = None
-
-    @property
-    def error(self) -> float:
-        """(predicted - measured) / measured, of the time."""
-        return self.predicted_us / self.measured_us - 1
-
-    @property
-    def energy_error(self) -> float | None:
-        """The same of the energy; None if it was not measured."""
-        if self.measured_mj is None or self.predicted_mj is None:
-            return None
-        return self.predicted_mj / self.measured_mj - 1
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """Another form or another assumption, its parameters fitted to the same four rows.
-
-    `errors` are mean absolute errors; `worst` is the largest single error of a row not fitted.
-    """
-
-    name: str
     parameters: dict[str, float]
-    errors: dict[Role, float]
-    worst: float
-
-
-@dataclass(frozen=True)
-class GpuValidation:
-    """Every measurement beside the model, the fit made again, and what else could have been."""
-
-    predictions: tuple[Prediction, ...]
     shipped: dict[str, float]
-    fitted: dict[str, float]
-    alternatives: tuple[Alternative, ...]
-
-    def mean_error(self, role: Role) -> float:
-        """Mean absolute error of the time over the measurements of a role."""
-        return _mean_error(self.predictions, role)
+    points: int
+    energies: int
 
     @property
     def drifted(self) -> list[str]:
         """Shipped parameters that are not what the fit gives."""
         return [
             name
-            for name, value in self.fitted.items()
-            if abs(self.shipped[name] / value - 1) > FITTED_TOLERANCE
+            for name, value in self.parameters.items()
+            if abs(self.shipped[name] - value) > FITTED_TOLERANCE * max(value, 1e-30)
         ]
-
-    @property
-    def failures(self) -> list[str]:
-        """What is out of its limit, in words."""
-        above = [
-            f"{role}: mean absolute error {100 * self.mean_error(role):.1f} %, "
-            f"limit {100 * limit:.0f} %"
-            for role, limit in LIMITS.items()
-            if self.mean_error(role) > limit
-        ]
-        return above + [f"{name} is not what the fit gives" for name in self.drifted]
 
     def document(self) -> dict[str, Any]:
-        """What ``archsim validate --gpu --json`` prints."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "predictions": [
-                {**asdict(p), "error": p.error, "energy_error": p.energy_error}
-                for p in self.predictions
-            ],
-            "mean_absolute_error": {role: self.mean_error(role) for role in (*LIMITS, "fitted")},
-            "limits": LIMITS,
-            "parameters": {
-                name: {"shipped": self.shipped[name], "fitted": value}
-                for name, value in self.fitted.items()
-            },
-            "alternatives": [asdict(alternative) for alternative in self.alternatives],
-            "passes": not self.failures,
-        }
+        """For ``--json``."""
+        return {**asdict(self), "drifted": self.drifted}
 
 
-def validate_gpu() -> GpuValidation:
-    """Fit the decode model again and set it beside every published measurement (FACTS 4).
+def with_parameters(gpu: Gpu, parameters: dict[str, float]) -> Gpu:
+    """`gpu` with these parameters of its model."""
+    return gpu.model_copy(update={"model": gpu.model.model_copy(update=parameters)})
 
-    Reads the shipped GPU files; measurements made by ``archsim baseline measure`` play no part.
+
+def fit(gpu: Gpu, kept: frozenset[str] = frozenset()) -> Fit:
+    """All eight parameters but those `kept`, from every other measured point of `gpu`.
+
+    Those of energy stay as they are if none was measured. Raises ConfigError if there is no point
+    to fit to, and MissingExtraError without scipy.
     """
-    h100, h200, *others = (
-        load_gpu(name, measured=False)
-        for name in (FITTED_GPU, "h200-sxm", "rtx-4090", "jetson-nano")
-    )
-    shipped = h100.timing
-    predictions = (
-        *_decode(h100, shipped, _fitted_role),
-        *_decode(h200, shipped, lambda point: "transfer"),
-        *(_paper(gpu, point) for gpu in others for point in gpu.measurements),
-    )
-    parameters = fit(h100, _from_tokens(shipped.step_tokens))
-    return GpuValidation(
-        predictions,
-        {name: getattr(shipped, name) for name in parameters},
-        parameters,
-        tuple(_alternatives(h100, h200)),
-    )
+    points = [point for point in fitted_points(gpu.measurements) if point.source == "user"]
+    if not points:
+        raise ConfigError(
+            f"{gpu.name}: nothing was measured that the model could be fitted to; give --measured"
+        )
+    shipped = {name: getattr(gpu.model, name) for name in PARAMETERS}
+    base = _fitted(gpu, [n for n in TIME_PARAMETERS if n not in kept], points, "time")
+    measured = [point for point in points if point.step_energy is not None]
+    if measured:
+        names = [name for name in ENERGY_PARAMETERS if name not in kept]
+        base = _fitted(base, names, measured, "energy")
+    found = {name: float(getattr(base.model, name)) for name in PARAMETERS}
+    return Fit(gpu.name, found, shipped, len(points), len(measured))
 
 
-def _alternatives(h100: Gpu, h200: Gpu) -> Iterator[Alternative]:
-    tokens = h100.timing.step_tokens
-    forms: dict[str, Stepped] = {
-        "step from 256 tokens of the batch on": _from_tokens(256),
-        "step from 512 tokens of the batch on": _from_tokens(512),
-        "step from a window of 1,024 on": lambda p: p.window >= 1024,
-        "the same, at batch 1 only": lambda p: p.window >= 1024 and p.batch == 1,
-        "no step": lambda p: False,
-    }
-    for name, stepped in forms.items():
-        yield _alternative(name, h100, h200, stepped)
-    slower = _with_half_the_l2_bandwidth(h100), _with_half_the_l2_bandwidth(h200)
-    yield _alternative("half the L2 bandwidth", *slower, _from_tokens(tokens))
-
-
-def _alternative(name: str, h100: Gpu, h200: Gpu, stepped: Stepped) -> Alternative:
-    parameters = fit(h100, stepped)
-    errors: dict[Role, list[float]] = {role: [] for role in LIMITS}
-    for gpu in (h100, h200):
-        for point in _decode_points(gpu):
-            role = _fitted_role(point) if gpu is h100 else "transfer"
-            predicted = (
-                parameters["floor"]
-                + parameters["step"] * stepped(point)
-                + _ideal_time(gpu, point) / parameters["bandwidth_efficiency"]
-            )
-            if role in errors:
-                errors[role].append(predicted / point.step_latency - 1)
-    return Alternative(
-        name,
-        parameters,
-        {role: sum(map(abs, found)) / len(found) for role, found in errors.items()},
-        max((error for found in errors.values() for error in found), key=abs),
-    )
-
-
-def _with_half_the_l2_bandwidth(gpu: Gpu) -> Gpu:
-    memory = gpu.memory.model_copy(update={"l2_bandwidth": gpu.memory.l2_bandwidth / 2})
-    return gpu.model_copy(update={"memory": memory})
-
-
-def _from_tokens(tokens: int) -> Stepped:
-    return lambda point: point.batch * point.window >= tokens
-
-
-def fit(gpu: Gpu, stepped: Stepped) -> dict[str, float]:
-    """`floor`, `step` (s) and `bandwidth_efficiency` from the four rows of `gpu` for fitting.
-
-    Least squares of the relative error: t = floor + step [stepped] + x / efficiency, where x is the
-    time of the row's bytes at the full bandwidth of their level. A step that none of the rows has
-    is 0. Raises InvariantError if the rows are not there.
-    """
+def _fitted(
+    gpu: Gpu, names: Sequence[str], points: Iterable[Measurement], what: Literal["time", "energy"]
+) -> Gpu:
+    """`gpu` with the parameters `names` that give the least squares of the relative errors."""
+    try:
+        from scipy.optimize import least_squares
+    except ImportError:
+        raise MissingExtraError("fitting needs scipy: pip install 'archsim[sweep]'") from None
     import numpy as np
 
-    points = [p for p in _decode_points(gpu) if _fitted_role(p) == "fitted"]
-    if len(points) != len(FITTED_BATCHES) * len(FITTED_WINDOWS):
-        raise InvariantError(f"{gpu.name}: {len(points)} measurements to fit to, not four")
-    times = np.array([point.step_latency for point in points])
-    rows = np.array([(1.0, float(stepped(p)), _ideal_time(gpu, p)) for p in points])
-    floor, step, slowness = np.linalg.lstsq(rows / times[:, None], np.ones(len(times)), rcond=None)[
-        0
-    ]
-    return {
-        "floor": float(floor),
-        "step": float(step),
-        "bandwidth_efficiency": float(1 / slowness),
-    }
-
-
-def _ideal_time(gpu: Gpu, point: Measurement) -> float:
-    """Time of the point's bytes, and of nothing else, at the full bandwidth of their level."""
-    ideal = gpu.timing.model_copy(update={"floor": 0.0, "step": 0.0, "bandwidth_efficiency": 1.0})
-    bare = gpu.model_copy(update={"timing": ideal})
-    return estimate(bare, attention_of(point), cache=point.cache).latency_s
-
-
-def attention_of(point: Measurement) -> DecodeAttention:
-    """The one layer of attention that was measured."""
-    return DecodeAttention(
-        1, point.heads, point.head_dim, point.window, point.batch, point.precision
+    highest = [1.0 if name.endswith("efficiency") else np.inf for name in names]
+    start = np.array(
+        [
+            min(getattr(gpu.model, name), 0.99 * top)
+            for name, top in zip(names, highest, strict=True)
+        ]
     )
+    wanted = list(points)
+
+    def at(logarithms: Any) -> Gpu:
+        values = np.minimum(np.exp(logarithms), highest)
+        return with_parameters(gpu, dict(zip(names, map(float, values), strict=True)))
+
+    def errors(logarithms: Any) -> list[float]:
+        tried = at(logarithms)
+        return [_error(tried, point, what) for point in wanted]
+
+    found = least_squares(
+        errors,
+        np.log(np.maximum(start, 1e-15)),
+        bounds=(-np.inf, np.log(highest)),
+        x_scale=0.1,
+    )
+    return at(found.x)
 
 
-def _decode_points(gpu: Gpu) -> list[Measurement]:
-    """What was measured of fused kernels replayed from a graph, with a warm cache."""
-    graph = ("latency", "throughput")
-    return [p for p in gpu.measurements if p.protocol in graph and p.cache == "warm"]
+def _error(gpu: Gpu, point: Measurement, what: Literal["time", "energy"]) -> float:
+    said = predicted(gpu, point)
+    if what == "time":
+        return said.latency_s / point.step_latency - 1
+    energy = point.step_energy
+    assert energy is not None
+    modelled = said.dynamic_energy_j if point.above_idle else said.energy_j
+    return modelled / energy - 1
 
 
-def _fitted_role(point: Measurement) -> Role:
-    """The role of a point of the GPU that is fitted to."""
-    fitted = point.batch in FITTED_BATCHES and point.window in FITTED_WINDOWS
-    return "fitted" if fitted else "held out"
+@dataclass(frozen=True)
+class Form:
+    """Another form of the model, fitted to the same points; errors of the points held out."""
+
+    name: str
+    parameters: dict[str, float]
+    time_mean: float
+    energy_mean: float
+    time_worst: float
+    energy_worst: float
 
 
-def _mean_error(predictions: Sequence[Prediction], role: Role) -> float:
-    errors = [abs(p.error) for p in predictions if p.role == role]
-    return sum(errors) / len(errors)
+FORMS: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "plain maximum of the parts": {"overlap": 64.0},
+    "their sum": {"overlap": 1.0},
+    "their root of squares": {"overlap": 2.0},
+    "one kernel only, never split": {"split": 1 << 30},
+    "no tiles": {"tile": 1},
+    "tiles of 128": {"tile": 128},
+    "a single row, no fragment": {"fragment": 1},
+    "L2 edge at one half": {"l2_edge": 0.5},
+    "L2 edge at its size": {"l2_edge": 1.0},
+    "a soft L2 edge": {"l2_order": 2.0},
+    "no power of residency": {"residency_power": 1e-3},
+}
+"""What was tried: constants that are not fitted, changed; a parameter given here is not fitted."""
 
 
-def _decode(
-    gpu: Gpu, timing: TimingModel, role_of: Callable[[Measurement], Role]
-) -> Iterator[Prediction]:
-    modelled = gpu.model_copy(update={"timing": timing})
-    for point in _decode_points(gpu):
-        predicted = estimate(modelled, attention_of(point), cache=point.cache).latency_s
-        yield Prediction(
-            gpu.name,
-            role_of(point),
-            point.precision,
-            point.batch,
-            point.window,
-            point.step_latency * 1e6,
-            predicted * 1e6,
+def tried_forms(gpu: Gpu) -> Iterator[Form]:
+    """Each of `FORMS` fitted to the points of `gpu` that the model is fitted to."""
+    points = [p for p in gpu.measurements if p.source == "user" and board_of(p) is not None]
+    fitted = fitted_points(points)
+    held = [point for point in points if point not in fitted]
+    for name, change in FORMS.items():
+        tried = with_parameters(gpu, change)
+        found = with_parameters(tried, {**fit(tried, frozenset(change)).parameters, **change})
+        times = [abs(_error(found, point, "time")) for point in held]
+        energies = [abs(_error(found, p, "energy")) for p in held if p.step_energy is not None]
+        yield Form(
+            name,
+            {key: getattr(found.model, key) for key in PARAMETERS},
+            sum(times) / len(times),
+            sum(energies) / len(energies),
+            max(times),
+            max(energies),
         )
 
 
-def _paper(gpu: Gpu, point: Measurement) -> Prediction:
-    predicted = estimate(gpu, attention_of(point), "eager", point.cache)
-    energy = point.step_energy
-    modelled = predicted.dynamic_energy_j if point.above_idle else predicted.energy_j
-    return Prediction(
-        gpu.name,
-        "paper",
-        point.precision,
-        point.batch,
-        point.window,
-        point.step_latency * 1e6,
-        predicted.latency_s * 1e6,
-        None if energy is None else energy * 1e3,
-        modelled * 1e3,
-    )
+def model_yaml(found: Fit) -> str:
+    """The section ``model`` of a GPU file, with the fitted parameters and what is not fitted left.
+
+    It may be put into a GPU file of one's own as it is.
+    """
+    note = f"archsim baseline fit, {found.points} measured points of {found.gpu}"
+    lines = ["model:"]
+    for name, value in found.parameters.items():
+        unit = PARAMETER_UNITS.get(name)
+        rounded = float(f"{value:.3g}")
+        text = f"{rounded:g}" if unit is None else quantity_text(rounded, unit)
+        lines.append(f'  {name}: {{value: {text}, source: calibrated, note: "{note}"}}')
+    return "\n".join(lines) + "\n"

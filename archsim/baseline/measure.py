@@ -1,49 +1,29 @@
-"""Decode attention measured on a real GPU: what is run, how a figure is made of it, and the file.
+"""Decode attention and whole tokens measured on a real GPU: how a figure is made, and the file.
 
 The device is behind `Device`, so that all of this runs without one; `archsim.baseline.cuda` is the
 only part that needs a GPU. One point is one layer, one new token a sequence, every token of the
-window attended to. Its time is the median over replays; its energy is the counter's difference over
-seconds of the same work, never one power sample times a time.
+window attended to; or a token of a whole model, or a part of it. Its time is the median over
+replays; its energy is the counter's difference over seconds of the same work, never one power
+sample times a time.
 """
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
-from typing import Any, Literal, Protocol
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from archsim.baseline.roofline import UNFUSED_COPIES, DecodeAttention
-from archsim.config.gpu import Cache, Precision, available_gpus, load_gpu
-from archsim.config.showing import quantity_text
+from archsim.baseline.plan import KERNELS, Implementation, Kernel, Plan, Task
+from archsim.baseline.roofline import BYTES_PER_ELEMENT, UNFUSED_COPIES, DecodeAttention
+from archsim.config.gpu import Gpu, Part, Precision, available_gpus, load_gpu
+from archsim.config.transformer import TransformerShape
 from archsim.errors import ArchsimError, ConfigError, InvariantError, one_line
 
-Implementation = Literal["sdpa", "eager"]
-"""``sdpa``: PyTorch's fused ``scaled_dot_product_attention``, replayed from a CUDA graph.
-``eager``: its unfused operations, each launched by itself."""
-
-IMPLEMENTATIONS: tuple[Implementation, ...] = ("sdpa", "eager")
-CACHES: tuple[Cache, ...] = ("warm", "cold")
-BATCHES = (1, 4, 16, 64, 256)
-WINDOWS = (128, 512, 1024, 2048, 4096, 8192)
-PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
-
-REPLAYS, ENERGY_SECONDS, MEMORY_SHARE = 200, 5.0, 0.8
+MEMORY_SHARE = 0.8
 SLOWED = 0.9
 """A clock below this share of what it was at the start of a point is told."""
-
-METHOD = {
-    "work": "one layer of decode attention: one query a sequence against a full window, no mask, "
-    "so that every token is attended to, checked once a point; q, K and V are random, normal",
-    "time": "CUDA events after warm-up around each replay of a graph of several calls, divided by "
-    "their number (eager: around each call); latency is the median over replays",
-    "cold": "a buffer of twice the L2 is written before each replay of one call, untimed; the "
-    "launch of that one call is in its time, which a warm replay spreads over several",
-    "energy": "difference of the NVML energy counter over the energy window of back-to-back calls, "
-    "divided by their number; idle power included. None for cold: the flush would count",
-}
 
 
 class Work(Protocol):
@@ -77,6 +57,10 @@ class Device(Protocol):
     def free_bytes(self) -> int:
         """Memory that tensors may use now."""
 
+    @property
+    def bare_power(self) -> float | None:
+        """Mean power in W before there was a context; None if that cannot be told."""
+
     def supports(self, precision: Precision) -> bool:
         """Whether it computes in `precision`."""
 
@@ -86,53 +70,27 @@ class Device(Protocol):
     def clock_hz(self) -> float | None:
         """Clock of its multiprocessors now; None if it is not told."""
 
-    def prepare(self, step: DecodeAttention, implementation: Implementation) -> Work:
+    def prepare(
+        self, step: DecodeAttention, implementation: Implementation, kernel: Kernel
+    ) -> Work:
         """Tensors and kernels of one point, warmed up and its output checked.
 
         Raises ConfigError if the device cannot run it.
         """
 
-
-@dataclass(frozen=True)
-class Plan:
-    """Which points to measure and how long. Raises ConfigError for what cannot be measured."""
-
-    heads: int = 12
-    head_dim: int = 64
-    batches: tuple[int, ...] = BATCHES
-    windows: tuple[int, ...] = WINDOWS
-    precisions: tuple[Precision, ...] = PRECISIONS
-    implementations: tuple[Implementation, ...] = IMPLEMENTATIONS
-    caches: tuple[Cache, ...] = CACHES
-    replays: int = REPLAYS
-    seconds: float = ENERGY_SECONDS
-
-    def __post_init__(self) -> None:
-        if self.replays < 20:
-            raise ConfigError("replays: at least 20, for percentiles")
-        if not (math.isfinite(self.seconds) and 1 <= self.seconds <= 600):
-            raise ConfigError("seconds: 1 to 600; the energy counter is read every 0.1 s or so")
-        for name in ("batches", "windows"):
-            if not getattr(self, name) or min(getattr(self, name)) < 1:
-                raise ConfigError(f"{name}: give numbers of at least 1")
-        list(self.points())  # refuses a shape that cannot be
-
-    def points(self) -> Iterator[tuple[DecodeAttention, Implementation, Cache]]:
-        """Every point, in the order measured."""
-        for precision, implementation, window, batch, cache in product(
-            self.precisions, self.implementations, self.windows, self.batches, self.caches
-        ):
-            step = DecodeAttention(1, self.heads, self.head_dim, window, batch, precision)
-            yield step, implementation, cache
+    def prepare_token(self, step: DecodeAttention, shape: TransformerShape, part: Part) -> Work:
+        """The same for a part of a token of a whole model."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One measured point: seconds a step, joules a step, and what was noticed."""
+    """One measured point: seconds a step, joules a step, and what was noticed.
 
-    step: DecodeAttention
-    implementation: Implementation
-    cache: Cache
+    `kernel` is the one that ran; None for a token.
+    """
+
+    task: Task
+    kernel: Kernel | None
     latency_s: float
     latency_p5_s: float
     latency_p95_s: float
@@ -140,6 +98,11 @@ class Point:
     idle_power_w: float | None
     clock_before_hz: float | None
     clock_after_hz: float | None
+
+    @property
+    def step(self) -> DecodeAttention:
+        """Its work."""
+        return self.task.step
 
     @property
     def slowed(self) -> bool:
@@ -157,12 +120,21 @@ class Measured:
     plan: Plan
     points: tuple[Point, ...]
     left_out: tuple[str, ...]
+    idle_power_w: float | None = None
+    bare_power_w: float | None = None
     interrupted: bool = False
 
 
-def device_bytes(step: DecodeAttention, implementation: Implementation) -> int:
-    """Memory that a point needs for q, K, V, y and, unfused, the copies of K and V."""
-    copies = UNFUSED_COPIES[step.precision] if implementation == "eager" else 1.0
+def device_bytes(task: Task) -> int:
+    """Memory that a point needs: q, K, V, y and, unfused, copies of K and V; a token its weights.
+
+    With the kernel left open, that of unfused operations is not asked for: it is just not tried.
+    """
+    step = task.step
+    if task.shape is not None:
+        weights = task.shape.weights * BYTES_PER_ELEMENT[step.precision]
+        return weights + step.layers * step.layer_bytes
+    copies = UNFUSED_COPIES[step.precision] if task.kernel == "math" else 1.0
     return step.layer_bytes + math.ceil((copies - 1) * step.layer_cache_bytes)
 
 
@@ -178,71 +150,96 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def measure(
-    device: Device, plan: Plan, progress: Callable[[int, int], None] | None = None
+    device: Device,
+    plan: Plan,
+    progress: Callable[[int, int], None] | None = None,
+    gpu: Gpu | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Measured:
     """Measure every point of `plan` that `device` can hold and compute.
 
-    A point that fails is left out with its reason; after an interruption (Ctrl-C) the points so far
-    are returned, with `interrupted`. Raises ConfigError if not one was measured.
+    A plan of some minutes is cut to what fits, by the model of `gpu`, and ends when its time is
+    over. A point that fails is left out with its reason; after an interruption (Ctrl-C) the points
+    so far are returned, with `interrupted`. Raises ConfigError if not one was measured.
     """
-    idle = device.idle_power(plan.seconds)
-    wanted = list(plan.points())
-    points: list[Point] = []
+    began = clock()
+    half = _half(device, plan)
     left_out: list[str] = []
+    if plan.minutes is None:
+        wanted = plan.tasks(half)
+    else:
+        wanted, skipped = plan.tasks_that_fit(gpu or load_gpu("h100-sxm", measured=False), half)
+        if skipped:
+            left_out.append(f"{skipped} points: no room in {plan.minutes:g} minutes")
+    idle = device.idle_power(plan.seconds)
+    points: list[Point] = []
     interrupted = False
-    for done, (step, implementation, cache) in enumerate(wanted):
+    for done, task in enumerate(wanted):
         if progress is not None:
             progress(done, len(wanted))
-        label = (
-            f"{implementation}, {step.precision}, batch {step.batch}, window {step.window}, {cache}"
-        )
-        needed = device_bytes(step, implementation)
-        if not device.supports(step.precision):
-            left_out.append(f"{label}: the device has no {step.precision}")
+        if plan.minutes is not None and points and clock() - began > 60 * plan.minutes:
+            left_out.append(f"{len(wanted) - done} points from {task.label} on: time is over")
+            break
+        needed = device_bytes(task)
+        if not device.supports(task.step.precision):
+            left_out.append(f"{task.label}: the device has no {task.step.precision}")
         elif needed > MEMORY_SHARE * device.free_bytes:
-            left_out.append(f"{label}: needs {needed / 1e9:.1f} GB")
+            left_out.append(f"{task.label}: needs {needed / 1e9:.1f} GB")
         else:
             try:
-                points.append(_measure_point(device, plan, step, implementation, cache, idle))
+                points.append(_measure_point(device, plan, task, idle))
             except (ArchsimError, RuntimeError) as error:  # a kernel that fails is a RuntimeError
-                left_out.append(f"{label}: {one_line(error, 160)}")
+                left_out.append(f"{task.label}: {one_line(error, 160)}")
             except KeyboardInterrupt:
                 if not points:
                     raise
                 missing = len(wanted) - done
-                left_out.append(f"interrupted: {missing} points from {label} on")
+                left_out.append(f"interrupted: {missing} points from {task.label} on")
                 interrupted = True
                 break
     if not points:
-        raise ConfigError(f"{device.name}: no point could be measured: {left_out[0]}")
+        reason = left_out[0] if left_out else "the plan has none"
+        raise ConfigError(f"{device.name}: no point could be measured: {reason}")
     return Measured(
-        device.name, device.conditions, plan, tuple(points), tuple(left_out), interrupted
+        device.name,
+        device.conditions,
+        plan,
+        tuple(points),
+        tuple(left_out),
+        idle,
+        device.bare_power,
+        interrupted,
     )
 
 
-def _measure_point(
-    device: Device,
-    plan: Plan,
-    step: DecodeAttention,
-    implementation: Implementation,
-    cache: Cache,
-    idle: float | None,
-) -> Point:
-    work = device.prepare(step, implementation)
+def _half(device: Device, plan: Plan) -> Precision:
+    """What a whole token computes in: bf16 where asked for and possible, else fp16."""
+    able = [name for name in plan.precisions if device.supports(name)]
+    for wanted in ("bf16", "fp16"):
+        if wanted in able:
+            return wanted
+    return able[0] if able else plan.precisions[0]
+
+
+def _measure_point(device: Device, plan: Plan, task: Task, idle: float | None) -> Point:
+    cold = task.cache == "cold"
+    kernel: Kernel | None = None
+    if task.shape is not None and task.part is not None:
+        work = device.prepare_token(task.step, task.shape, task.part)
+    else:
+        kernel = _fastest(device, plan, task) if task.kernel == "best" else task.kernel
+        work = device.prepare(task.step, task.implementation, kernel)
     try:
-        work.replay_times(plan.replays // 10, cache == "cold")  # the clock rises under load
+        work.replay_times(plan.replays // 10, cold)  # the clock rises under load
         before = device.clock_hz()
-        times = work.replay_times(plan.replays, cache == "cold")
-        spent = work.energy(plan.seconds) if cache == "warm" else None
+        times = _sound(device, work.replay_times(plan.replays, cold), plan.replays)
+        spent = None if cold else work.energy(plan.seconds)
         after = device.clock_hz()
     finally:
         work.close()
-    if len(times) != plan.replays or not all(math.isfinite(t) and t > 0 for t in times):
-        raise InvariantError(f"{device.name}: a replay took no time, or was lost")
     return Point(
-        step,
-        implementation,
-        cache,
+        task,
+        kernel,
         percentile(times, 0.5),
         percentile(times, 0.05),
         percentile(times, 0.95),
@@ -253,84 +250,48 @@ def _measure_point(
     )
 
 
+def _fastest(device: Device, plan: Plan, task: Task) -> Kernel:
+    """The kernel with the least median time of a few replays, of those that run.
+
+    Raises ConfigError if none does.
+    """
+    found: dict[Kernel, float] = {}
+    reasons: list[str] = []
+    for kernel in KERNELS:
+        tried = replace(task, kernel=kernel)
+        if device_bytes(tried) > MEMORY_SHARE * device.free_bytes:
+            reasons.append(f"{kernel}: too little memory")
+            continue
+        try:
+            work = device.prepare(task.step, task.implementation, kernel)
+        except (ArchsimError, RuntimeError) as error:
+            reasons.append(f"{kernel}: {one_line(error, 80)}")
+            continue
+        try:
+            count = max(10, plan.replays // 10)
+            times = _sound(device, work.replay_times(count, task.cache == "cold"), count)
+            found[kernel] = percentile(times, 0.5)
+        finally:
+            work.close()
+    if not found:
+        raise ConfigError(f"no kernel runs: {'; '.join(reasons)}")
+    return min(found, key=lambda kernel: found[kernel])
+
+
+def _sound(device: Device, times: list[float], count: int) -> list[float]:
+    if len(times) != count or not all(math.isfinite(t) and t > 0 for t in times):
+        raise InvariantError(f"{device.name}: a replay took no time, or was lost")
+    return times
+
+
 def matching_gpu(device_name: str) -> str:
     """The shipped GPU file of a device, by the driver's name of it.
 
     Raises ConfigError if there is none: an H100 PCIe is no H100 SXM.
     """
     for name in available_gpus():
-        if load_gpu(name).device == device_name:
+        if load_gpu(name, measured=False).device == device_name:
             return name
     raise ConfigError(
         f"no shipped GPU file is of {device_name!r}: give one with --gpu, a shipped name or a YAML"
     )
-
-
-def measured_yaml(measured: Measured, gpu: str, date: str) -> str:
-    """The file that ``compare`` reads: measurements of the GPU file `gpu`, and how they were made.
-
-    The device's name and the date are in every row's note; versions and clocks are in the file.
-    """
-    from ruamel.yaml import YAML
-
-    plan = measured.plan
-    note = f"archsim baseline measure, {measured.device}, {date}"
-    document: dict[str, Any] = {
-        "gpu": gpu,
-        "method": {
-            **METHOD,
-            "replays": plan.replays,
-            "energy_window": quantity_text(plan.seconds, "s"),
-            "date": date,
-        },
-        "device": {"name": measured.device, **measured.conditions},
-        "measurements": [_row(point, note) for point in measured.points],
-        "left_out": list(measured.left_out),
-    }
-    stream = io.StringIO()
-    stream.write("# Written by archsim baseline measure; archsim compare --measured reads it.\n")
-    yaml: Any = YAML(typ="safe", pure=True)
-    yaml.width = 100
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.dump(document, stream)
-    return stream.getvalue()
-
-
-def _row(point: Point, note: str) -> dict[str, Any]:
-    step = point.step
-    kind = "latency" if step.batch == 1 else "throughput"
-    row: dict[str, Any] = {
-        "protocol": "eager" if point.implementation == "eager" else kind,
-        "kind": kind,
-        "precision": step.precision,
-        "cache": point.cache,
-        "batch": step.batch,
-        "window": step.window,
-        "heads": step.heads,
-        "head_dim": step.head_dim,
-    }
-    quantities = (
-        ("latency", point.latency_s, "s"),
-        ("latency_p5", point.latency_p5_s, "s"),
-        ("latency_p95", point.latency_p95_s, "s"),
-        ("energy", point.energy_j, "J"),
-        ("idle_power", point.idle_power_w, "W"),
-        ("sm_clock_before", point.clock_before_hz, "Hz"),
-        ("sm_clock_after", point.clock_after_hz, "Hz"),
-    )
-    for name, value, unit in quantities:
-        if value is not None:
-            row[name] = quantity_text(float(f"{value:.5g}"), unit)
-    if point.slowed:
-        row["slowed"] = True
-    row["source"] = "user"
-    row["note"] = note
-    return row
-
-
-def list_of(text: str, what: str) -> tuple[int, ...]:
-    """The numbers of "1,4,16"; raises ConfigError for anything else."""
-    try:
-        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise ConfigError(f"{what} {text[:40]!r}: give whole numbers, like 1,4,16") from None

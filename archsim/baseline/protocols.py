@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsim.baseline.roofline import DecodeAttention, Launch
-from archsim.config.gpu import Precision, Protocol
+from archsim.config.gpu import Gpu, Precision, Protocol
 
 PAPER_STEP = DecodeAttention(1, heads=12, head_dim=64, window=1024, batch=64, precision="fp32")
 """The authors' GPU setting (FACTS 4)."""
@@ -19,7 +19,8 @@ class ProtocolDescription:
     """What a protocol measures, in one sentence; `flaws` say what is wrong with it.
 
     `batch` None is the best of `BATCHES`. `batch` and `precision` are what a row has unless the
-    user asks for something else, which ``paper`` and the batch of ``latency`` do not allow.
+    user asks for something else, which ``paper`` and the batch of ``latency`` do not allow. A GPU
+    without bf16 has fp16 in its place.
     """
 
     name: Protocol
@@ -33,6 +34,17 @@ class ProtocolDescription:
     def fixed_batch(self) -> bool:
         """Whether its batch cannot be asked for."""
         return self.name in {"paper", "latency"}
+
+    def precision_on(self, gpu: Gpu, asked: Precision | None = None) -> Precision:
+        """The precision of a row of `gpu`: the one asked for, or its own.
+
+        Raises ConfigError if `gpu` does not compute in it.
+        """
+        wanted = asked or self.precision
+        if asked is None and wanted == "bf16" and not gpu.peak.has(wanted):
+            wanted = "fp16"
+        gpu.peak.at(wanted)
+        return wanted
 
 
 _PROTOCOLS = (
@@ -58,7 +70,7 @@ _PROTOCOLS = (
         "How long one sequence waits: batch 1; attention is one fused kernel a layer, replayed "
         "from a graph.",
         1,
-        "fp16",
+        "bf16",
         "graph",
     ),
     ProtocolDescription(
@@ -66,7 +78,7 @@ _PROTOCOLS = (
         "The step's time divided by the batch; attention is one fused kernel a layer, replayed "
         "from a graph.",
         None,
-        "fp16",
+        "bf16",
         "graph",
     ),
     ProtocolDescription(

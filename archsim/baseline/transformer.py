@@ -12,87 +12,29 @@ from functools import partial
 
 from archsim.baseline.accelerator import AcceleratorFigures
 from archsim.baseline.capacity import check_memory
-from archsim.baseline.compare import Request, batch_of
+from archsim.baseline.compare import RowSource
+from archsim.baseline.kernels import share_in_l2
 from archsim.baseline.protocols import ProtocolDescription, protocols
-from archsim.baseline.roofline import BYTES_PER_ELEMENT, DecodeAttention, estimate
+from archsim.baseline.request import Request, batch_of
+from archsim.baseline.roofline import BYTES_PER_ELEMENT, DecodeAttention
+from archsim.baseline.token import TokenCost, gpu_token, kernels_besides_attention
 from archsim.config.digital import DigitalConfig
-from archsim.config.gpu import Cache, Gpu, Kind, Precision, Protocol
+from archsim.config.gpu import Cache, Gpu, Kind, Precision, Protocol, TokenMeasurement
+from archsim.config.transformer import GPT2_SMALL, TransformerShape
 from archsim.errors import ConfigError
 
-LAYER_OPERATIONS, FINAL_OPERATIONS = 6, 2
-"""Kernels besides attention, biases, GELU and residuals fused into them: LayerNorm, Q K V, output
-projection, LayerNorm, and two of the MLP in a layer; LayerNorm and output matrix at the end."""
-
-LAYER_ELEMENTWISE, FINAL_ELEMENTWISE = 57, 7
-"""Elementwise operations in units of the width: two LayerNorms of 7, GELU 8 x 4, residuals 2,
-biases 9; at the end one LayerNorm. Each counts as a multiply-accumulate."""
-
-
-@dataclass(frozen=True)
-class TransformerShape:
-    """A GPT-2: MLP of four times the width, output matrix tied to the embedding."""
-
-    name: str
-    layers: int
-    heads: int
-    head_dim: int
-    vocabulary: int
-
-    @property
-    def width(self) -> int:
-        """Features of a token between layers."""
-        return self.heads * self.head_dim
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one token outside attention, elementwise operations included."""
-        layer = 12 * self.width**2 + LAYER_ELEMENTWISE * self.width
-        return self.layers * layer + self.width * (self.vocabulary + FINAL_ELEMENTWISE)
-
-    @property
-    def weights(self) -> int:
-        """Weights that one token needs: matrices, biases and LayerNorms."""
-        layer = 12 * self.width**2 + 13 * self.width
-        return self.layers * layer + self.width * (self.vocabulary + 2)
-
-    @property
-    def operations(self) -> int:
-        """GPU kernels of one token besides attention."""
-        return self.layers * LAYER_OPERATIONS + FINAL_OPERATIONS
-
-
-GPT2_SMALL = TransformerShape("GPT-2 small", 12, 12, 64, 50257)
-
-
-@dataclass(frozen=True)
-class TokenCost:
-    """Time (s) and energy (J) of one step, in attention and in the rest."""
-
-    attention_s: float
-    rest_s: float
-    attention_j: float
-    rest_j: float
-    bound_j: float | None = None
-
-    @property
-    def latency_s(self) -> float:
-        """Of the whole step."""
-        return self.attention_s + self.rest_s
-
-    @property
-    def energy_j(self) -> float:
-        """Of the whole step."""
-        return self.attention_j + self.rest_j
-
-    @property
-    def attention_latency_share(self) -> float:
-        """Share of the time that attention takes."""
-        return self.attention_s / self.latency_s
-
-    @property
-    def attention_energy_share(self) -> float:
-        """Share of the energy that attention takes."""
-        return self.attention_j / self.energy_j
+__all__ = [
+    "GPT2_SMALL",
+    "ModelComparison",
+    "ModelRow",
+    "MovedAttention",
+    "TokenCost",
+    "TransformerShape",
+    "accelerator_token",
+    "compare_models",
+    "measured_token",
+    "moved_attention",
+]
 
 
 @dataclass(frozen=True)
@@ -100,8 +42,11 @@ class ModelRow:
     """One GPU's token of the whole model and its ratio to the accelerator's; see `ComparisonRow`.
 
     Both sides hold `batch` sequences: the accelerator in as many sets of arrays, beside one engine
-    for the rest. Its own step is in the fields ``accelerator_*``. `attention_only_speedup`
-    is what a GPU would gain whose attention alone moved to the accelerator (Amdahl).
+    for the rest. Its own step is in the fields ``accelerator_*``. The fields ``moved_*`` are of the
+    same GPU with its attention alone moved to the accelerator's arrays over a link (assumed):
+    `link_bytes` cross it a step, in `link_latency_us`. `attention_only_speedup` is what the GPU
+    gains so, `attention_only_bound` what it could at most, with attention and link for nothing
+    (Amdahl).
     """
 
     gpu: str
@@ -114,21 +59,33 @@ class ModelRow:
     precision: Precision
     cache: Cache
     latency_us: float
-    energy_mj: float
+    energy_mj: float | None
     energy_bound_mj: float
     per_token_latency_us: float
-    per_token_energy_mj: float
+    per_token_energy_mj: float | None
+    attention_latency_us: float
     attention_latency_share: float
-    attention_energy_share: float
+    attention_energy_share: float | None
     accelerator_latency_us: float
     accelerator_energy_mj: float
     accelerator_attention_latency_share: float
     accelerator_attention_energy_share: float
+    link_bytes: float
+    link_latency_us: float
+    moved_latency_us: float
+    moved_energy_mj: float | None
     speedup: float
     attention_only_speedup: float
-    energy_ratio: float
+    attention_only_bound: float
+    energy_ratio: float | None
     kind: Kind
-    source: str
+    source: RowSource
+    kernel: str
+    date: str | None
+    latency_error: float | None
+    energy_error: float | None
+    expected_latency_error: float | None
+    expected_energy_error: float | None
     note: str
 
 
@@ -171,38 +128,6 @@ def accelerator_token(
     return TokenCost(attention, compute, active + leaked, energy)
 
 
-def gpu_token(
-    gpu: Gpu, protocol: ProtocolDescription, attention: DecodeAttention, shape: TransformerShape
-) -> tuple[TokenCost, Cache]:
-    """One step of a whole batch: modelled attention, and kernels that read the weights once.
-
-    Each kernel of the rest takes `operation_cost` (`eager_launch` if launched by itself) and its
-    traffic or arithmetic. K and V are still in L2 only if they and all weights fit it together.
-    """
-    element = BYTES_PER_ELEMENT[attention.precision]
-    weights = shape.weights * element
-    warm = weights + shape.layers * attention.layer_cache_bytes <= gpu.memory.l2
-    cache: Cache = "warm" if warm else "cold"
-    found = estimate(gpu, replace(attention, layers=shape.layers), protocol.launch, cache)
-    bandwidth = gpu.memory.l2_bandwidth if warm else gpu.memory.bandwidth
-    transfer = weights / bandwidth
-    compute = 2 * attention.batch * shape.macs / gpu.peak.at(attention.precision)
-    timing = gpu.timing
-    each = timing.eager_launch if protocol.launch == "eager" else timing.operation_cost
-    rest = shape.operations * each + max(transfer / timing.bandwidth_efficiency, compute)
-    idle, full = gpu.power.idle, gpu.power.thermal_design
-    return (
-        TokenCost(
-            found.latency_s,
-            rest,
-            found.energy_j,
-            rest * idle + (full - idle) * max(transfer, compute),
-            (found.latency_s + rest) * full,
-        ),
-        cache,
-    )
-
-
 def compare_models(
     figures: AcceleratorFigures,
     digital: DigitalConfig,
@@ -212,6 +137,7 @@ def compare_models(
 ) -> ModelComparison:
     """A token of the whole model on the accelerator and on `gpus`, with attention's share.
 
+    Rows that were measured come before the modelled ones of a GPU, which then have their error.
     Protocol ``paper`` is of attention alone and left out. Raises ConfigError if nothing else is
     asked for.
     """
@@ -221,20 +147,75 @@ def compare_models(
     rows, omitted = [], []
     for protocol in wanted:
         for gpu in gpus:
-            precision = request.precision or protocol.precision
-            one = DecodeAttention(1, shape.heads, shape.head_dim, figures.window, 1, precision)
-            check = partial(_check_memory, gpu, protocol, one, shape)
-            step_time = partial(_step_time, gpu, protocol, one, shape)
             try:
-                gpu.peak.at(precision)
+                precision = protocol.precision_on(gpu, request.precision)
+                one = DecodeAttention(
+                    1, shape.heads, shape.head_dim, figures.window, 1, precision, shape.kv_heads
+                )
+                check = partial(_check_memory, gpu, protocol, one, shape)
+                step_time = partial(_step_time, gpu, protocol, one, shape)
                 step = replace(one, batch=batch_of(protocol, request, check, step_time))
             except ConfigError as error:
                 omitted.append(f"{gpu.name}, protocol {protocol.name}: {error}")
                 continue
-            cost, cache = gpu_token(gpu, protocol, step, shape)
-            own = accelerator_token(figures, digital, shape, step.batch)
-            rows.append(_row(gpu, protocol, step, cost, cache, own, shape))
+            sides = partial(_row, gpu, protocol, figures, digital, shape)
+            measured = _measured(gpu, protocol, request, one, shape)
+            if measured is not None:
+                rows.append(sides(*measured))
+            rows.append(sides(step, gpu_token(gpu, protocol.launch, step, shape)))
     return ModelComparison(shape, figures, digital, tuple(rows), tuple(omitted))
+
+
+def measured_token(
+    gpu: Gpu, step: DecodeAttention, shape: TransformerShape
+) -> tuple[TokenCost, TokenMeasurement] | None:
+    """A token that was measured, and its row; None without its attention alone beside it.
+
+    The rest is what is left of the whole. Where the row has no energy, that of the cost is 0.
+    """
+    fitting = [
+        token
+        for token in gpu.tokens
+        if token.shape is not None
+        and replace(token.shape.shape, name=shape.name) == shape
+        and (token.batch, token.window, token.precision)
+        == (step.batch, step.window, step.precision)
+    ]
+    series: dict[str, dict[str, TokenMeasurement]] = {}
+    for token in fitting:  # parts of one run belong together; of several the last counts
+        series.setdefault(token.series, {})[token.part] = token
+    complete = [parts for parts in series.values() if {"whole", "attention"} <= parts.keys()]
+    if not complete:
+        return None
+    parts = complete[-1]
+    whole, attention = parts["whole"], parts["attention"]
+    spent, share = whole.energy, attention.energy
+    if spent is None or share is None:
+        spent, share, whole = 0.0, 0.0, whole.model_copy(update={"energy": None})
+    bound = gpu.power.thermal_design * whole.latency
+    rest = whole.latency - attention.latency
+    return TokenCost(attention.latency, rest, share, spent - share, bound), whole
+
+
+def _measured(
+    gpu: Gpu,
+    protocol: ProtocolDescription,
+    request: Request,
+    one: DecodeAttention,
+    shape: TransformerShape,
+) -> tuple[DecodeAttention, TokenCost, TokenMeasurement] | None:
+    """The measured token that answers the request: of several batches the fastest a sequence."""
+    if protocol.launch != "graph":
+        return None
+    asked = protocol.batch if protocol.fixed_batch else request.batch or protocol.batch
+    steps = [replace(one, batch=batch) for batch in sorted({token.batch for token in gpu.tokens})]
+    found = [
+        (step, *measured)
+        for step in steps
+        if asked in {None, step.batch}
+        and (measured := measured_token(gpu, step, shape)) is not None
+    ]
+    return min(found, key=lambda each: each[1].latency_s / each[0].batch, default=None)
 
 
 def _check_memory(
@@ -255,19 +236,56 @@ def _step_time(
     shape: TransformerShape,
     batch: int,
 ) -> float:
-    return gpu_token(gpu, protocol, replace(one, batch=batch), shape)[0].latency_s
+    return gpu_token(gpu, protocol.launch, replace(one, batch=batch), shape).latency_s
+
+
+@dataclass(frozen=True)
+class MovedAttention:
+    """A GPU whose attention moved to the accelerator's arrays: time (s) and energy (J) of a step.
+
+    Every layer sends q, K and V of all sequences over the link, waits for the arrays, and fetches
+    y: two transfers. The GPU is idle meanwhile.
+    """
+
+    link_bytes: float
+    link_s: float
+    latency_s: float
+    energy_j: float
+
+
+def moved_attention(
+    gpu: Gpu, cost: TokenCost, own: TokenCost, figures: AcceleratorFigures, layers: int, batch: int
+) -> MovedAttention:
+    """What `cost`, a step of `gpu`, becomes with the attention of `own`, the accelerator's step."""
+    link = gpu.link
+    moved = layers * batch * figures.boundary_bytes
+    seconds = 2 * layers * link.latency + moved / link.bandwidth
+    waiting = own.attention_s + seconds
+    return MovedAttention(
+        moved,
+        seconds,
+        cost.rest_s + waiting,
+        cost.rest_j + waiting * gpu.power.idle + own.attention_j + moved * link.energy_per_byte,
+    )
 
 
 def _row(
     gpu: Gpu,
     protocol: ProtocolDescription,
+    figures: AcceleratorFigures,
+    digital: DigitalConfig,
+    shape: TransformerShape,
     step: DecodeAttention,
     cost: TokenCost,
-    cache: Cache,
-    own: TokenCost,
-    shape: TransformerShape,
+    measured: TokenMeasurement | None = None,
 ) -> ModelRow:
     assert cost.bound_j is not None
+    own = accelerator_token(figures, digital, shape, step.batch)
+    moved = moved_attention(gpu, cost, own, figures, shape.layers, step.batch)
+    known = measured is None or measured.energy is not None
+    passing = shape.weights * BYTES_PER_ELEMENT[step.precision]
+    passing += shape.layers * step.layer_cache_bytes
+    error, expected = _model_errors(gpu, protocol, step, cost, shape, measured)
     return ModelRow(
         gpu=gpu.name,
         protocol=protocol.name,
@@ -277,22 +295,63 @@ def _row(
         head_dim=step.head_dim,
         layers=shape.layers,
         precision=step.precision,
-        cache=cache,
+        cache="warm" if share_in_l2(gpu, passing) >= 0.5 else "cold",
         latency_us=cost.latency_s * 1e6,
-        energy_mj=cost.energy_j * 1e3,
+        energy_mj=cost.energy_j * 1e3 if known else None,
         energy_bound_mj=cost.bound_j * 1e3,
         per_token_latency_us=cost.latency_s / step.batch * 1e6,
-        per_token_energy_mj=cost.energy_j / step.batch * 1e3,
+        per_token_energy_mj=cost.energy_j / step.batch * 1e3 if known else None,
+        attention_latency_us=cost.attention_s * 1e6,
         attention_latency_share=cost.attention_latency_share,
-        attention_energy_share=cost.attention_energy_share,
+        attention_energy_share=cost.attention_energy_share if known else None,
         accelerator_latency_us=own.latency_s * 1e6,
         accelerator_energy_mj=own.energy_j * 1e3,
         accelerator_attention_latency_share=own.attention_latency_share,
         accelerator_attention_energy_share=own.attention_energy_share,
+        link_bytes=moved.link_bytes,
+        link_latency_us=moved.link_s * 1e6,
+        moved_latency_us=moved.latency_s * 1e6,
+        moved_energy_mj=moved.energy_j * 1e3 if known else None,
         speedup=cost.latency_s / own.latency_s,
-        attention_only_speedup=cost.latency_s / (own.attention_s + cost.rest_s),
-        energy_ratio=cost.energy_j / own.energy_j,
+        attention_only_speedup=cost.latency_s / moved.latency_s,
+        attention_only_bound=1 / (1 - cost.attention_latency_share),
+        energy_ratio=cost.energy_j / own.energy_j if known else None,
         kind="latency" if step.batch == 1 else "throughput",
-        source="model",
-        note=f"{shape.operations} kernels besides attention, weights read once a step",
+        source="model" if measured is None else "measured",
+        kernel="plain PyTorch",
+        date=None if measured is None else measured.date,
+        latency_error=error[0],
+        energy_error=error[1],
+        expected_latency_error=expected[0],
+        expected_energy_error=expected[1],
+        note=(
+            f"{kernels_besides_attention(shape)} kernels besides attention, weights read once a "
+            "step"
+            if measured is None
+            else measured.note
+        ),
     )
+
+
+Errors = tuple[float | None, float | None]
+"""Of time and energy, as shares."""
+
+
+def _model_errors(
+    gpu: Gpu,
+    protocol: ProtocolDescription,
+    step: DecodeAttention,
+    cost: TokenCost,
+    shape: TransformerShape,
+    measured: TokenMeasurement | None,
+) -> tuple[Errors, Errors]:
+    """The errors of a modelled row where its very token was measured, else those to expect."""
+    nothing: Errors = (None, None)
+    if measured is not None:
+        return nothing, nothing
+    beside = measured_token(gpu, step, shape) if protocol.launch == "graph" else None
+    if beside is None:
+        return nothing, (gpu.expected_error.time, gpu.expected_error.energy)
+    true, row = beside
+    energy = None if row.energy is None else cost.energy_j / true.energy_j - 1
+    return (cost.latency_s / true.latency_s - 1, energy), nothing

@@ -1,7 +1,8 @@
-"""``archsim baseline``: measure the GPU side on a GPU of your own."""
+"""``archsim baseline``: measure the GPU side on a GPU of your own, and fit the model to it."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,11 @@ import click
 from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
-    from archsim.baseline.measure import Implementation
+    from archsim.baseline.plan import Implementation, KernelChoice, Plan, Scope
     from archsim.config.gpu import Cache, Precision
+
+SCHEMA_VERSION = 1
+SHOWN_REASONS = 3
 
 
 @click.group("baseline", context_settings=CONTEXT_SETTINGS)
@@ -22,6 +26,14 @@ def command() -> None:
 
 @command.command("measure", context_settings=CONTEXT_SETTINGS)
 @click.option("--gpu", metavar="NAME", help="GPU file it is; default: by the driver's name.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["attention", "model"]),
+    help="One layer, or a whole token; default attention, with --minutes both.",
+)
+@click.option("--minutes", type=float, metavar="N", help="What fits, most informative first.")
 @click.option("--batch", "batches", metavar="B,B,...", help="Batches; default 1,4,16,64,256.")
 @click.option("--window", "windows", metavar="S,S,...", help="Windows; default 128 to 8,192.")
 @click.option(
@@ -36,7 +48,14 @@ def command() -> None:
     "implementations",
     multiple=True,
     type=click.Choice(["sdpa", "eager"]),
-    help="Fused from a graph, or unfused; default both.",
+    help="From a graph, or unfused and launched by hand; default both.",
+)
+@click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    type=click.Choice(["best", "cudnn", "flash", "efficient", "math"]),
+    help="Of sdpa; default best: the fastest of all that run.",
 )
 @click.option(
     "--cache",
@@ -45,74 +64,69 @@ def command() -> None:
     type=click.Choice(["warm", "cold"]),
     help="K and V left in L2 or not; default both.",
 )
-@click.option("--heads", type=int, default=12, show_default=True, help="Heads of the layer.")
+@click.option("--heads", type=int, default=12, show_default=True, help="Heads of a layer.")
+@click.option("--kv-heads", type=int, metavar="G", help="Fewer: grouped queries; default all.")
 @click.option("--head-dim", type=int, default=64, show_default=True, help="Features of a head.")
+@click.option("--layers", type=int, default=12, show_default=True, help="Of the whole model.")
+@click.option("--mlp", type=int, metavar="N", help="Its MLP's width; default four times its own.")
+@click.option("--vocabulary", type=int, default=50257, show_default=True, help="Its words.")
 @click.option(
     "--replays", type=int, default=200, show_default=True, help="Replays that time a point."
 )
 @click.option(
-    "--seconds", type=float, default=5.0, show_default=True, help="Of the energy of a point."
+    "--seconds", type=float, help="Of the energy of a point; default 5, with --minutes 1.5."
 )
 @click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU.")
 @click.option("-o", "--output", metavar="FILE", help="YAML to write; default NAME-measured.yaml.")
 def measure_command(
     gpu: str | None,
+    scopes: tuple[Scope, ...],
+    minutes: float | None,
     batches: str | None,
     windows: str | None,
     precisions: tuple[Precision, ...],
     implementations: tuple[Implementation, ...],
+    kernels: tuple[KernelChoice, ...],
     caches: tuple[Cache, ...],
     heads: int,
+    kv_heads: int | None,
     head_dim: int,
+    layers: int,
+    mlp: int | None,
+    vocabulary: int,
     replays: int,
-    seconds: float,
+    seconds: float | None,
     device: int,
     output: str | None,
 ) -> None:
-    """Measure decode attention on an NVIDIA GPU.
+    """Measure decode attention and whole tokens on an NVIDIA GPU.
 
-    The file is for `archsim compare --measured`. Needs the extra [gpu] and
-    takes about half an hour with the defaults. Every token of the window is
-    attended to; time by CUDA events, energy by the driver's counter.
-    Interrupted, it writes the points measured so far.
+    The file is for `archsim compare --measured`. Needs the extra [gpu]. With
+    the defaults it takes about 40 minutes, with --minutes 6 at most six. Every
+    token of the window is attended to; time by CUDA events, energy by the
+    driver's counter. Interrupted, it writes the points measured so far.
 
     \b
-    archsim baseline measure -o my-gpu.yaml
+    archsim baseline measure --minutes 6 -o my-gpu.yaml
     archsim compare --gpu h100-sxm --measured my-gpu.yaml
     """
     import datetime
 
     from archsim.baseline.cuda import open_device
-    from archsim.baseline.measure import (
-        BATCHES,
-        CACHES,
-        IMPLEMENTATIONS,
-        PRECISIONS,
-        WINDOWS,
-        Plan,
-        list_of,
-        matching_gpu,
-        measure,
-        measured_yaml,
-    )
+    from archsim.baseline.measure import matching_gpu, measure
+    from archsim.baseline.measured_file import measured_yaml
     from archsim.config.gpu import load_gpu
     from archsim.files import atomic_path
 
-    plan = Plan(
-        heads,
-        head_dim,
-        list_of(batches, "--batch") if batches is not None else BATCHES,
-        list_of(windows, "--window") if windows is not None else WINDOWS,
-        precisions or PRECISIONS,
-        implementations or IMPLEMENTATIONS,
-        caches or CACHES,
-        replays,
-        seconds,
-    )
+    plan = _plan(
+        scopes, minutes, batches, windows, precisions, implementations, kernels, caches,
+        heads, kv_heads, head_dim, layers, mlp, vocabulary, replays, seconds,
+    )  # fmt: skip
     if gpu is not None:
-        load_gpu(gpu)
+        load_gpu(gpu, measured=False)
     found = open_device(device)
     name = Path(gpu).stem if gpu is not None else matching_gpu(found.name)
+    model = load_gpu(gpu if gpu is not None else name, measured=False)
     path = Path(output if output is not None else f"{name}-measured.yaml")
     with atomic_path(path) as temporary:  # refused before half an hour of work, not after
         with click.progressbar(length=1000, label="measuring", file=sys.stderr) as bar:
@@ -120,10 +134,135 @@ def measure_command(
             def report(done: int, total: int) -> None:
                 bar.update(1000 * done // total - bar.pos)
 
-            measured = measure(found, plan, report)
+            measured = measure(found, plan, report, model)
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         temporary.write_text(measured_yaml(measured, name, today), encoding="utf-8")
     click.echo(f"wrote {path}: {len(measured.points)} points, {len(measured.left_out)} left out")
+    for reason in measured.left_out[:SHOWN_REASONS]:
+        click.echo(f"left out: {reason}", err=True)
+    if len(measured.left_out) > SHOWN_REASONS:
+        click.echo("left out: more, in the file", err=True)
+    _summarise(path, gpu if gpu is not None else name, name)
     if measured.interrupted:
         click.echo("the file has the points measured so far", err=True)
         raise KeyboardInterrupt
+
+
+def _plan(
+    scopes: tuple[Scope, ...],
+    minutes: float | None,
+    batches: str | None,
+    windows: str | None,
+    precisions: tuple[Precision, ...],
+    implementations: tuple[Implementation, ...],
+    kernels: tuple[KernelChoice, ...],
+    caches: tuple[Cache, ...],
+    heads: int,
+    kv_heads: int | None,
+    head_dim: int,
+    layers: int,
+    mlp: int | None,
+    vocabulary: int,
+    replays: int,
+    seconds: float | None,
+) -> Plan:
+    """What the options ask for; raises ConfigError for what cannot be measured."""
+    from dataclasses import replace
+
+    from archsim.baseline import plan
+    from archsim.config.transformer import GPT2_SMALL, TransformerShape
+    from archsim.errors import ConfigError
+
+    for option, value in (("--kv-heads", kv_heads), ("--mlp", mlp)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{option}: at least 1")
+    shape = TransformerShape(
+        "measured model", layers, heads, head_dim, vocabulary, kv_heads or 0, mlp or 0
+    )
+    both: tuple[Scope, ...] = ("attention", "model")
+    some_batches = plan.list_of(batches, "--batch") if batches is not None else None
+    some_windows = plan.list_of(windows, "--window") if windows is not None else None
+    usual = plan.ENERGY_SECONDS if minutes is None else plan.SHORT_ENERGY_SECONDS
+    return plan.Plan(
+        heads=heads,
+        head_dim=head_dim,
+        kv_heads=kv_heads or 0,
+        batches=some_batches or plan.BATCHES,
+        windows=some_windows or plan.WINDOWS,
+        token_batches=some_batches or plan.TOKEN_BATCHES,
+        token_windows=some_windows or plan.TOKEN_WINDOWS,
+        precisions=precisions or plan.PRECISIONS,
+        implementations=implementations or plan.IMPLEMENTATIONS,
+        kernels=kernels or ("best",),
+        caches=caches or plan.CACHES,
+        scopes=scopes or (("attention",) if minutes is None else both),
+        model=GPT2_SMALL if replace(shape, name=GPT2_SMALL.name) == GPT2_SMALL else shape,
+        replays=replays,
+        seconds=usual if seconds is None else seconds,
+        minutes=minutes,
+    )
+
+
+def _summarise(path: Path, gpu: str, name: str) -> None:
+    """What the default hardware makes of the points just measured."""
+    from archsim.config.gpu import load_gpu, load_measured, with_measured
+    from archsim.config.hardware import load_hardware
+    from archsim.evaluation.comparison import measured_figures
+    from archsim.report.measured import measured_table
+    from archsim.report.tables import show
+
+    own = load_gpu(gpu, measured=False).model_copy(update={"measurements": (), "tokens": ()})
+    found = with_measured(own, name, [load_measured(path)])
+    show(measured_table(*measured_figures(load_hardware(), found)))
+
+
+@command.command("fit", context_settings=CONTEXT_SETTINGS)
+@click.option(
+    "--gpu", default="h100-sxm", show_default=True, metavar="NAME", help="GPU name or YAML."
+)
+@click.option(
+    "--measured", multiple=True, metavar="FILE", help="A YAML of `archsim baseline measure`."
+)
+@click.option("--forms", is_flag=True, help="Fit other forms of the model as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@click.option("-o", "--output", metavar="FILE", help="Write the section `model` of a GPU file.")
+def fit_command(
+    gpu: str, measured: tuple[str, ...], forms: bool, as_json: bool, output: str | None
+) -> None:
+    """Fit the model of GPUs to half of what was measured on one.
+
+    Which half: hwconfigs/gpus/measured/README.md. Needs scipy, of the extra
+    [sweep]. Exit code 1 if the shipped parameters are not what the fit to
+    their own GPU gives.
+    """
+    from dataclasses import asdict
+
+    from archsim.baseline.fit import FITTED_GPU, fit, model_yaml, tried_forms
+    from archsim.config.gpu import load_gpu, load_measured, with_measured
+    from archsim.files import write_text
+    from archsim.report.gpu_validation import fit_table
+    from archsim.report.tables import show
+
+    name = Path(gpu).stem
+    files = [load_measured(Path(path)) for path in dict.fromkeys(measured)]
+    own = load_gpu(gpu)
+    if files:  # and not what is shipped of it: that is another series
+        bare = own.model_copy(update={"measurements": (), "tokens": ()})
+        own = with_measured(bare, name, files)
+    found = fit(own)
+    tried = tuple(tried_forms(own)) if forms else ()
+    if output is not None:
+        write_text(Path(output), model_yaml(found))
+        click.echo(f"wrote {output}", err=True)
+    if as_json:
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            **found.document(),
+            "forms": [asdict(form) for form in tried],
+        }
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        show(fit_table(found, own, tried))
+    if name == FITTED_GPU and not files and found.drifted:
+        click.echo(f"not what the fit gives: {', '.join(found.drifted)}", err=True)
+        sys.exit(1)

@@ -112,8 +112,6 @@ def command(
         raise click.UsageError("--fail-below needs a ratio above 0")
     if scope == "model" and (cache == "cold" or trace is not None or plot is not None):
         raise click.UsageError("--scope model goes without --cache, --trace and --plot")
-    if scope == "model" and measured:
-        raise click.UsageError("--scope model is modelled only: leave out --measured")
     if plot is not None and (protocols or batch is not None):
         raise click.UsageError("--plot shows every batch: leave out --protocol and --batch")
     chosen = _gpus(names or available_gpus(), measured)
@@ -147,7 +145,7 @@ def _list_gpus(as_json: bool) -> None:
     from archsim.config.gpu import available_gpus, load_gpu
     from archsim.evaluation.comparison import SCHEMA_VERSION
 
-    gpus = {name: load_gpu(name).name for name in available_gpus()}
+    gpus = {name: load_gpu(name, measured=False).name for name in available_gpus()}
     if as_json:
         click.echo(json.dumps({"schema_version": SCHEMA_VERSION, "gpus": gpus}, indent=2))
     else:

@@ -71,15 +71,15 @@ def command(
 
 def _validate_gpu(as_json: bool) -> None:
     from archsim.baseline import validate_gpu
+    from archsim.report.gpu_validation import gpu_table, parameter_table
     from archsim.report.tables import show
-    from archsim.report.validation import gpu_fit_table, gpu_table
 
     validation = validate_gpu()
     if as_json:
         click.echo(json.dumps(validation.document(), indent=2, allow_nan=False))
     else:
         show(gpu_table(validation))
-        show(gpu_fit_table(validation))
+        show(parameter_table(validation))
     if validation.failures:
         click.echo(f"out of limits: {'; '.join(validation.failures)}", err=True)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""GPU files: what a GPU can do at best, how we model its time, and what others measured on it.
+"""GPU files: what a GPU can do at best, how it is modelled, and what was measured on it.
 
 One YAML file a GPU in ``hwconfigs/gpus``; `archsim.baseline` turns it into times and energies.
 """
@@ -6,42 +6,52 @@ One YAML file a GPU in ``hwconfigs/gpus``; `archsim.baseline` turns it into time
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from archsim.config.loading import (
-    Section,
-    Source,
-    read_document,
-    suggestion,
-    validate_document,
+from archsim.config.loading import Section, read_document, suggestion, validate_document
+from archsim.config.measurement import (
+    MOST_BATCH,
+    Cache,
+    Kind,
+    MeasuredFile,
+    MeasuredStep,
+    Measurement,
+    Part,
+    Precision,
+    Protocol,
+    Seconds,
+    TokenMeasurement,
+    Watts,
 )
 from archsim.config.quantity import Quantity
 from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
 
-Precision = Literal["fp32", "fp16", "bf16"]
-"""Number format of q, K, V and the output; sums are taken in fp32."""
+__all__ = [
+    "MOST_BATCH",
+    "Cache",
+    "Gpu",
+    "KernelModel",
+    "Kind",
+    "MeasuredFile",
+    "Measurement",
+    "Part",
+    "Precision",
+    "Protocol",
+    "TokenMeasurement",
+    "available_gpus",
+    "load_gpu",
+    "load_measured",
+    "with_measured",
+]
 
-Protocol = Literal["paper", "latency", "throughput", "eager"]
-"""How a GPU figure came about; `archsim.baseline.protocols` describes each."""
-
-Cache = Literal["warm", "cold"]
-"""Whether K and V may still be in L2 from the step before, or come from memory."""
-
-Kind = Literal["latency", "throughput"]
-"""What a time per token means: the wait of one sequence, or the time of a batch over its size."""
-
-MOST_BATCH = 65_536
 POWER_MARGIN = 1.2
 """How far measured energy may lie above thermal design power x time: power limits can be raised."""
 
-Seconds = Annotated[float, Quantity("s", ge=1e-12, le=1e3)]
-Joules = Annotated[float, Quantity("J", ge=1e-15, le=1e6)]
-Watts = Annotated[float, Quantity("W", ge=1e-3, le=1e6)]
-Hertz = Annotated[float, Quantity("Hz", ge=1e3, le=1e12)]
 Bytes = Annotated[float, Quantity("byte", ge=1, le=1e18)]
 BytesPerSecond = Annotated[float, Quantity("byte/s", ge=1, le=1e18)]
 OperationsPerSecond = Annotated[float, Quantity("FLOP/s", ge=1, le=1e24)]
@@ -98,87 +108,56 @@ class Power(Section):
         return self
 
 
-class TimingModel(Section):
-    """Parameters of the time of one attention kernel, and of any other operation; times in s.
+Efficiency = Annotated[float, Field(gt=0, le=1)]
 
-    `floor`, `step` and `bandwidth_efficiency` are fitted together to measurements (see
-    `archsim.baseline.fit`): the shortest kernel replayed from a graph; what is added from
-    `step_tokens` tokens of the batch on (batch x window), as the measurements show without telling
-    why; and the share of a level's bandwidth that a kernel reaches. `eager_launch` is added when
-    the framework launches the attention itself, `operation_cost` is what every other operation of a
-    model takes besides its traffic.
+
+class KernelModel(Section):
+    """Parameters of the time and energy of a kernel; `archsim.baseline.kernels` has the law.
+
+    Fitted to measurements (`archsim.baseline.fit`), eight of them: `launch` (s), a kernel of a
+    replayed graph that has next to nothing to do; `eager_launch` (s), what the host takes to launch
+    one operation; the shares of memory bandwidth, L2 bandwidth and peak arithmetic that a kernel
+    reaches, and of memory bandwidth that unfused operations reach; `residency_power` (W), of one
+    multiprocessor at work, above idle; `byte_energy` (J/byte), of a byte from memory.
+
+    Not fitted: `overlap`, the order of the smooth maximum; `l2_edge`, the share of L2 at which half
+    of what was read is there again, and `l2_order`, how steep that edge is; and how kernels cut
+    their work: `tile` rows of queries and columns, `fragment` rows that the smallest matrix
+    instruction has, `split` tokens (or inputs) below which no block's work is cut further.
     """
 
-    floor: Seconds
-    step: Seconds
-    step_tokens: int = Field(ge=1)
-    bandwidth_efficiency: float = Field(gt=0, le=1)
+    launch: Seconds
     eager_launch: Seconds
-    operation_cost: Seconds
+    memory_efficiency: Efficiency
+    l2_efficiency: Efficiency
+    arithmetic_efficiency: Efficiency
+    unfused_efficiency: Efficiency
+    residency_power: Watts
+    byte_energy: Annotated[float, Quantity("J/byte", ge=0, le=1e-6)]
+    overlap: float = Field(ge=1, le=64)
+    l2_edge: Efficiency
+    l2_order: float = Field(ge=1, le=64)
+    tile: int = Field(ge=1)
+    fragment: int = Field(ge=1)
+    split: int = Field(ge=1)
 
 
-class Measurement(Section):
-    """One measurement of the attention of one layer, one new token a sequence.
+class ExpectedError(Section):
+    """Mean absolute error, as a share, to expect of the model on this GPU."""
 
-    `latency` (s) and `energy` (J) are for one `step` of the whole batch, or already divided by the
-    batch (`token`). `cache` says whether K and V may be in L2 from the step before (``warm``).
-    `above_idle`: `energy` is without the power drawn while nothing runs. `slowed`: the clock fell
-    meanwhile. `series` is the file it was read from: what was measured together. `latency_p5` and
-    `latency_p95` are percentiles over replays, `idle_power` is in W, ``sm_clock_*`` are those of
-    the multiprocessors before and after the point, in Hz.
+    time: float = Field(gt=0)
+    energy: float = Field(gt=0)
+
+
+class Link(Section):
+    """What would tie a GPU to an accelerator of attention: what a transfer takes.
+
+    `latency` (s) is of one transfer, however small; `energy_per_byte` in J.
     """
 
-    protocol: Protocol
-    kind: Kind
-    precision: Precision
-    cache: Cache = "warm"
-    batch: int = Field(ge=1, le=MOST_BATCH)
-    window: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    head_dim: int = Field(ge=1)
+    bandwidth: BytesPerSecond
     latency: Seconds
-    latency_p5: Seconds | None = None
-    latency_p95: Seconds | None = None
-    energy: Joules | None = None
-    above_idle: bool = False
-    idle_power: Watts | None = None
-    sm_clock_before: Hertz | None = None
-    sm_clock_after: Hertz | None = None
-    slowed: bool = False
-    per: Literal["step", "token"] = "step"
-    source: Source
-    note: str = Field(min_length=1)
-    series: str = ""
-
-    @model_validator(mode="after")
-    def _kind_fits(self) -> Self:
-        if self.kind == "latency" and self.batch != 1:
-            raise ValueError("a latency is of one sequence: batch 1, or kind: throughput")
-        if self.protocol in {"latency", "throughput"} and self.protocol != self.kind:
-            raise ValueError(f"protocol {self.protocol} needs kind: {self.protocol}")
-        if self.batch == 1 and self.kind != "latency" and self.protocol != "throughput":
-            raise ValueError("batch 1 needs kind: latency")
-        return self
-
-    @model_validator(mode="after")
-    def _percentiles_are_in_order(self) -> Self:
-        known = (self.latency_p5, self.latency, self.latency_p95)
-        ordered = [value for value in known if value is not None]
-        if ordered != sorted(ordered):
-            raise ValueError("latency_p5, latency and latency_p95 must not fall")
-        return self
-
-    @property
-    def step_latency(self) -> float:
-        """Time of one step of the whole batch, in s."""
-        return self.latency if self.per == "step" else self.latency * self.batch
-
-    @property
-    def step_energy(self) -> float | None:
-        """Energy of one step of the whole batch, in J; None if it was not measured."""
-        if self.energy is None or self.per == "step":
-            return self.energy
-        return self.energy * self.batch
+    energy_per_byte: Annotated[float, Quantity("J/byte", ge=0, le=1e-3)]
 
 
 class Claim(Section):
@@ -189,37 +168,24 @@ class Claim(Section):
 
 
 class Gpu(Section):
-    """A GPU: data-sheet numbers, the parameters of the timing model, and measurements.
+    """A GPU: data-sheet numbers, the parameters of the kernel model, and measurements.
 
     `device` is the driver's name of it, by which ``archsim baseline measure`` finds this file.
     """
 
     name: str = Field(min_length=1)
     device: str | None = None
+    multiprocessors: int = Field(ge=1)
     peak: PeakRates
     memory: Memory
     power: Power
     die_area: Annotated[float, Quantity("m^2", ge=1e-8, le=1e-2)] | None = None
-    timing: TimingModel
+    model: KernelModel
+    expected_error: ExpectedError
+    link: Link
     claim: Claim | None = None
     measurements: tuple[Measurement, ...] = Field(default=(), strict=False)
-
-
-class MeasuredFile(Section):
-    """What ``archsim baseline measure`` writes: which GPU file it is of, how and where measured."""
-
-    gpu: str = Field(min_length=1)
-    method: dict[str, str | int | float]
-    device: dict[str, str | int | float]
-    measurements: tuple[Measurement, ...] = Field(strict=False, min_length=1)
-    left_out: tuple[str, ...] = Field(default=(), strict=False)
-
-    @model_validator(mode="after")
-    def _measured_by_the_user(self) -> Self:
-        for point in self.measurements:
-            if point.source != "user" or point.protocol == "paper":
-                raise ValueError("a measured file has source: user, and no protocol paper")
-        return self
+    tokens: tuple[TokenMeasurement, ...] = Field(default=(), strict=False)
 
 
 def _folder() -> Path:
@@ -234,13 +200,13 @@ def available_gpus() -> tuple[str, ...]:
 def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
     """The GPU of a shipped name ("rtx-4090") or of a YAML file ("my/gpu.yaml").
 
-    What a file does not say of `timing` is that of ``gpus/timing/decode.yaml``: the parameters are
-    of kernels, not of a GPU. Measurements of ``gpus/measured`` that name a shipped GPU are added,
-    unless `measured` is False.
+    What a file does not say of `model`, `expected_error` and `link` is that of
+    ``gpus/model/kernels.yaml``: the parameters are of kernels, not of a GPU. Measurements of
+    ``gpus/measured`` that name a shipped GPU are added, unless `measured` is False.
     Raises ConfigError for an unknown name (with the nearest known one) and for a faulty file.
     """
     path = _gpu_path(name_or_path)
-    document = read_document(_folder() / "timing" / "decode.yaml").updated(read_document(path))
+    document = read_document(_folder() / "model" / "kernels.yaml").updated(read_document(path))
     gpu = validate_document(document, Gpu)
     if not measured:
         return gpu
@@ -250,9 +216,17 @@ def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
 
 def load_measured(path: Path) -> MeasuredFile:
     """A file that ``archsim baseline measure`` wrote; raises ConfigError if it is faulty."""
-    file = validate_document(read_document(path), MeasuredFile)
-    points = [point.model_copy(update={"series": str(path)}) for point in file.measurements]
-    return file.model_copy(update={"measurements": tuple(points)})
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0  # reading it says what is wrong
+    return _read_measured(path, changed)
+
+
+@lru_cache(maxsize=16)
+def _read_measured(path: Path, changed: int) -> MeasuredFile:
+    """Read once in a run: every GPU that is loaded asks for the shipped files."""
+    return validate_document(read_document(path), MeasuredFile).of_series(str(path))
 
 
 def with_measured(gpu: Gpu, name: str, files: Iterable[MeasuredFile]) -> Gpu:
@@ -260,7 +234,10 @@ def with_measured(gpu: Gpu, name: str, files: Iterable[MeasuredFile]) -> Gpu:
 
     Raises ConfigError for an energy that the GPU's power does not allow.
     """
-    added = [point for file in files if file.gpu == name for point in file.measurements]
+    own = [file for file in files if file.gpu == name]
+    points = [point for file in own for point in file.measurements]
+    tokens = [token for file in own for token in file.tokens]
+    added: list[MeasuredStep] = [*points, *tokens]
     for point in added:
         limit = POWER_MARGIN * gpu.power.thermal_design * point.step_latency
         if point.step_energy is not None and point.step_energy > limit:
@@ -269,7 +246,12 @@ def with_measured(gpu: Gpu, name: str, files: Iterable[MeasuredFile]) -> Gpu:
                 f"{point.step_energy:.3g} J is above the thermal design power of {gpu.name} "
                 f"x {POWER_MARGIN:g} x the latency: check the units"
             )
-    return gpu.model_copy(update={"measurements": (*gpu.measurements, *added)}) if added else gpu
+    return gpu.model_copy(
+        update={
+            "measurements": (*gpu.measurements, *points),
+            "tokens": (*gpu.tokens, *tokens),
+        }
+    )
 
 
 def _gpu_path(name_or_path: str | Path) -> Path:

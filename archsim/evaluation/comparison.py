@@ -14,7 +14,7 @@ from archsim.errors import ConfigError
 from archsim.evaluation.calibration import HEADS, Calibration, calibrate, representative_heads
 from archsim.result import Result
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -221,3 +221,22 @@ def compare_whole_model(
     request = request or Request()
     found = compare_models(figures, hardware.config.digital, gpus, request)
     return WholeModelComparison(found, request)
+
+
+def measured_figures(
+    hardware: Hardware, gpu: Gpu
+) -> tuple[AcceleratorFigures, tuple[ComparisonRow, ...], tuple[ModelRow, ...]]:
+    """`hardware` on the calibration workload, and what was measured on `gpu` at that very shape.
+
+    Attention by every protocol, and whole tokens at batch 1 and at the best batch measured.
+    """
+    figures = calibration_figures(calibrate(hardware))
+    attention = compare(figures, [gpu], Request(), ["measured"]).rows
+    shapes = {token.shape.shape for token in gpu.tokens if token.shape is not None}
+    tokens: list[ModelRow] = []
+    for shape in sorted(shapes, key=lambda shape: shape.name):
+        if (shape.heads, shape.head_dim) == figures.shape[:2]:
+            asked = Request(("latency", "throughput"))
+            found = compare_models(figures, hardware.config.digital, [gpu], asked, shape)
+            tokens += [row for row in found.rows if row.source == "measured"]
+    return figures, attention, tuple(dict.fromkeys(tokens))

@@ -17,6 +17,7 @@ from archsim.baseline import (
     protocols,
 )
 from archsim.baseline.protocols import BATCHES
+from archsim.baseline.token import kernels_besides_attention
 from archsim.baseline.transformer import ModelRow
 from archsim.config.digital import DigitalConfig
 from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
@@ -29,8 +30,8 @@ ATTENTION_HEAD = (
     f"{'cache':<5} {'us/token':>8} {'mJ/token':>8}"
 )
 MODEL_HEAD = (
-    f"{'GPU':<{NAME_WIDTH}} {'batch':>5} {'prec.':<5} {'us/token':>8} {'attention':>9} "
-    f"{'mJ/token':>8}   {'here: us':>8} {'attention':>9}"
+    f"{'GPU':<{NAME_WIDTH}} {'source':<8} {'batch':>5} {'prec.':<5} {'us/token':>8} "
+    f"{'attention':>9} {'mJ/token':>8}   {'here: us':>8}"
 )
 
 
@@ -69,8 +70,8 @@ def model_text(comparison: WholeModelComparison) -> Group:
         ),
         _indented(f"Here, besides attention (all of it assumed): {_engine(found.digital)}."),
         _indented(
-            f"GPU: modelled; besides attention {shape.operations} kernels that read the weights "
-            "once a step."
+            f"GPU: besides attention {kernels_besides_attention(shape)} kernels that read the "
+            "weights once a step."
         ),
     ]
     for protocol in protocols():
@@ -87,7 +88,8 @@ def model_text(comparison: WholeModelComparison) -> Group:
     parts.append(
         note(
             "attention: its share of the time. Both sides hold the batch: here every sequence has "
-            "its own arrays, and one engine computes the rest for all."
+            "its own arrays, and one engine computes the rest for all. Moved: each layer sends q, "
+            "K, V over the link and fetches y, two transfers, the GPU idle meanwhile."
         )
     )
     return Group(*parts, *_left_out(found.omitted))
@@ -130,6 +132,8 @@ def _attention_row(row: ComparisonRow) -> list[RenderableType]:
     else:
         energy = _short(row.per_token_energy_mj)
     text = f"{speed_text(row.speedup)} per token ({row.kind}), {energy_text(row.energy_ratio)}"
+    if row.source == "measured" and row.kernel is not None:
+        text += f"; kernel {row.kernel}"
     parts: list[RenderableType] = [
         Text(
             f"{_name(row.gpu)} {row.source:<8} "
@@ -138,18 +142,32 @@ def _attention_row(row: ComparisonRow) -> list[RenderableType]:
         ),
         _ratio(text, row.speedup),
     ]
+    if row.above_idle and row.total_energy_ratio and row.source == "measured":
+        parts.append(_indented(f"with idle power: {energy_text(row.total_energy_ratio)}", indent=4))
     predicted = row.latency_error is not None  # then the claim stands at the measured point
     if row.claimed_speedup and row.claimed_energy_ratio and not predicted:
         claim = f"{_times(row.claimed_speedup)} and {_times(row.claimed_energy_ratio)}"
         parts.append(_indented(f"the paper claims {claim}", indent=4))
-    if row.latency_error is not None:
-        error = f"prediction: time {100 * row.latency_error:+.1f} %"
-        if row.energy_error is not None:
-            error += f", energy {100 * row.energy_error:+.1f} %"
-        parts.append(_indented(f"{error} against the measured point", indent=4, style="dim"))
+    parts += _model_error(row)
     if row.capacity is not None:
         parts.append(_indented(_capacity(row.capacity), indent=4, style="dim"))
     return parts
+
+
+def _model_error(row: ComparisonRow | ModelRow) -> list[RenderableType]:
+    """How far the model was off where that very point was measured, or the error to expect."""
+    if row.latency_error is not None:
+        text = f"error of the model: time {100 * row.latency_error:+.1f} %"
+        if row.energy_error is not None:
+            text += f", energy {100 * row.energy_error:+.1f} %"
+    elif row.expected_latency_error is not None and row.expected_energy_error is not None:
+        text = (
+            "error to expect (no such point was measured): time "
+            f"{percent(row.expected_latency_error)}, energy {percent(row.expected_energy_error)}"
+        )
+    else:
+        return []
+    return [_indented(text, indent=4, style="dim")]
 
 
 def _name(gpu: str) -> str:
@@ -171,23 +189,32 @@ def _capacity(capacity: Capacity) -> str:
 
 def _model_row(row: ModelRow) -> list[RenderableType]:
     own = row.accelerator_latency_us / row.batch
+    energy = "-" if row.per_token_energy_mj is None else _short(row.per_token_energy_mj)
     text = f"{speed_text(row.speedup)} per token ({row.kind}), {energy_text(row.energy_ratio)}"
+    share = row.attention_energy_share
     return [
         Text(
-            f"{_name(row.gpu)} {row.batch:>5} {row.precision:<5} "
+            f"{_name(row.gpu)} {row.source:<8} {row.batch:>5} {row.precision:<5} "
             f"{_short(row.per_token_latency_us):>8} {percent(row.attention_latency_share):>9} "
-            f"{_short(row.per_token_energy_mj):>8}   {_short(own):>8} "
-            f"{percent(row.accelerator_attention_latency_share):>9}"
+            f"{energy:>8}   {_short(own):>8}"
         ),
         _ratio(text, row.speedup),
         _indented(
-            f"energy: attention has {percent(row.attention_energy_share)} of the GPU's, "
+            f"GPU with its attention moved here: {_short(row.moved_latency_us / row.batch)} us a "
+            f"token, {row.attention_only_speedup:.2f}x faster than alone (at most "
+            f"{row.attention_only_bound:.2f}x); link, assumed: {row.link_bytes / 1e3:,.1f} kB and "
+            f"{_short(row.link_latency_us)} us a step",
+            indent=4,
+        ),
+        _indented(
+            ("" if share is None else f"attention has {percent(share)} of the GPU's energy; ")
+            + f"here {percent(row.accelerator_attention_latency_share)} of the time and "
             f"{percent(row.accelerator_attention_energy_share)} of the "
-            f"{_short(row.accelerator_energy_mj / row.batch)} mJ here; a GPU with its attention "
-            f"alone moved here: {speed_text(row.attention_only_speedup)}",
+            f"{_short(row.accelerator_energy_mj / row.batch)} mJ",
             indent=4,
             style="dim",
         ),
+        *_model_error(row),
     ]
 
 
@@ -205,16 +232,16 @@ def _engine(digital: DigitalConfig) -> str:
 
 
 def _notes(rows: Sequence[ComparisonRow]) -> list[RenderableType]:
-    measured: dict[str, list[str]] = {}
+    measured: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.source == "measured":
-            measured.setdefault(row.note, []).append(row.gpu)
+            measured.setdefault(row.note, {})[row.gpu] = None
     parts: list[RenderableType] = [
         note(f"{', '.join(names)}, measured: {text}") for text, names in measured.items()
     ]
     if any(row.source == "model" for row in rows):
         above = " above idle" if rows[0].protocol == "paper" else ""
-        parts.append(note(f"model: docs/baseline.md; energy{above} from modelled utilisation"))
+        parts.append(note(f"model: docs/baseline.md; energy{above} modelled"))
     if any(row.energy_mj is None for row in rows):
         parts.append(note("<: energy was not measured; thermal design power x time"))
     return parts

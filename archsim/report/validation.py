@@ -6,15 +6,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from archsim.baseline.fit import LIMITS, GpuValidation
 from archsim.config.hardware import DEFAULT_HARDWARE
 from archsim.evaluation.published import Bounds, Figure, Validation
 from archsim.report.tables import note, number
 
 _STYLES = {"predicted": "green", "calibrated": "cyan", "assumed": "yellow", "unresolved": "dim"}
-
-
-_ROLE_STYLES = {"fitted": "cyan", "held out": "green", "transfer": "green", "paper": "dim"}
 
 
 def _table(first: str, *columns: str) -> Table:
@@ -81,75 +77,6 @@ def fits_table(validation: Validation) -> Group:
             fit.target,
         )
     return Group(Text(""), table, note("One for each published total; each must be positive."))
-
-
-def gpu_table(validation: GpuValidation) -> Group:
-    """Every measured point of decode attention beside the model."""
-    table = _table("Measured", "batch", "window", "us a step", "model", "error")
-    table.add_column("role", no_wrap=True)
-    for point in validation.predictions:
-        table.add_row(
-            f"{point.gpu}, {point.precision}",
-            str(point.batch),
-            f"{point.window:,}",
-            number(point.measured_us),
-            number(point.predicted_us),
-            f"{100 * point.error:+.1f} %",
-            Text(point.role, style=_ROLE_STYLES[point.role]),
-        )
-    energies = [
-        f"{point.gpu} {number(point.measured_mj or 0)} mJ a step, model {100 * error:+.1f} %"
-        for point in validation.predictions
-        if (error := point.energy_error) is not None
-    ]
-    errors = [
-        f"{role} {100 * validation.mean_error(role):.1f} % (limit {100 * limit:.0f} %)"
-        for role, limit in LIMITS.items()
-    ]
-    return Group(
-        Text("GPU model: decode attention of one layer, 12 heads x 64"),
-        Text(""),
-        table,
-        Text(""),
-        Text(f"Mean absolute error: {', '.join(errors)}", style="bold"),
-        note(
-            "fitted: the parameters below were fitted to it. held out: same GPU, not fitted. "
-            "transfer: known by its data sheet alone. paper: the authors' setting, unfused "
-            "operations assumed; decides nothing."
-        ),
-        note(f"Energy above idle, measured by the authors: {'; '.join(energies)}."),
-    )
-
-
-def gpu_fit_table(validation: GpuValidation) -> Group:
-    """The three fitted parameters, and other forms fitted to the same rows."""
-    table = _table("Fitted parameter", "file", "refitted")
-    for name, value in validation.fitted.items():
-        shipped = validation.shipped[name]
-        scale, unit = (1.0, "") if name == "bandwidth_efficiency" else (1e6, " us")
-        drifted = name in validation.drifted
-        table.add_row(
-            name,
-            f"{number(shipped * scale)}{unit}",
-            Text(f"{number(value * scale)}{unit}", style="bold red" if drifted else ""),
-        )
-    other = _table("Fitted to the same rows instead", *LIMITS, "worst", "efficiency")
-    for form in validation.alternatives:
-        errors = (f"{100 * form.errors[role]:.1f} %" for role in LIMITS)
-        efficiency = number(form.parameters["bandwidth_efficiency"], 3)
-        other.add_row(form.name, *errors, f"{100 * form.worst:+.1f} %", efficiency)
-    return Group(
-        Text(""),
-        table,
-        note("Three parameters for the four fitted rows."),
-        Text(""),
-        other,
-        note(
-            "Where the step comes (1,024 tokens of the batch) is not fitted: it is empirical, "
-            "chosen with the whole table in view. Mean absolute errors, and the largest error of "
-            "a row that was not fitted."
-        ),
-    )
 
 
 def bounds_table(bounds: Bounds) -> Group:

@@ -18,6 +18,7 @@ from . import figures
 
 PAPER = replace(figures.PAPER, layers=12)
 ALL = [load_gpu(name, measured=False) for name in available_gpus()]
+H100 = load_gpu("h100-sxm")
 
 
 def rows(accelerator=PAPER, gpus=ALL, request=None, **wanted):
@@ -65,6 +66,75 @@ def test_measured_decode(gpu, kind, speedup):
     assert row.energy_mj is None
     assert row.energy_ratio is None
     assert row.energy_bound_mj == pytest.approx(700 * row.latency_us * 1e-3)
+    assert (row.kernel, row.date) == ("TensorRT-LLM", None)
+
+
+def test_the_fastest_measured_kernel_leads_and_is_named():
+    """5.92 us and 1.077 mJ by cuDNN, before the 15.6 us of another library (FACTS 4)."""
+    first, second = rows(gpus=[H100], protocol="latency", source="measured")
+    assert (first.kernel, first.date) == ("cudnn", "2026-11-28")
+    assert first.latency_us == pytest.approx(5.92)
+    assert first.speedup == pytest.approx(5.92e-6 / 65e-9)  # 91x
+    assert first.energy_ratio == pytest.approx(1.0771e-3 / 73.8e-9)  # 14,595x
+    assert (second.kernel, second.latency_us) == ("TensorRT-LLM", pytest.approx(15.6))
+    request = Request(("throughput",), batch=64)
+    first, second = rows(gpus=[H100], request=request, source="measured")
+    assert first.per_token_latency_us == pytest.approx(69.965 / 64)  # 17x
+    assert first.energy_ratio == pytest.approx(40.773e-3 / 64 / 73.8e-9)  # 8,632x
+    assert second.kernel == "TensorRT-LLM"
+
+
+def test_the_papers_setting_was_measured_on_an_h100():
+    """455.49 us and 210.27 mJ a step, 132.44 W idle: 109x, 31,748x above idle, 44,521x with it."""
+    row = one(gpus=[H100], protocol="paper", source="measured")
+    assert (row.claimed_speedup, row.claimed_energy_ratio) == (100, 70000)
+    assert row.speedup == pytest.approx(455.49e-6 / 64 / 65e-9)
+    above = 0.21027 - 132.44 * 455.49e-6
+    assert row.energy_ratio == pytest.approx(above / 64 / 73.8e-9)
+    assert row.total_energy_ratio == pytest.approx(0.21027 / 64 / 73.8e-9)
+    assert row.above_idle
+    assert (row.kernel, row.batch, row.precision, row.kind) == ("math", 64, "fp32", "throughput")
+    assert "every key attended to" in row.note
+    model = one(gpus=[H100], protocol="paper", source="model")
+    assert model.latency_error == pytest.approx(model.latency_us / row.latency_us - 1)
+    assert model.energy_error == pytest.approx(model.energy_mj / row.energy_mj - 1)
+
+
+def test_a_modelled_row_has_its_error_where_its_point_was_measured_and_else_what_to_expect():
+    for protocol, precision, batch in (
+        ("latency", None, None), ("throughput", None, 64), ("throughput", "fp16", 64),
+        ("eager", "fp16", 64), ("latency", "fp32", None),
+    ):  # fmt: skip
+        request = Request((protocol,), batch=batch, precision=precision)
+        measured = rows(gpus=[H100], request=request, source="measured")[0]
+        model = one(gpus=[H100], request=request, source="model")
+        assert model.latency_error == pytest.approx(model.latency_us / measured.latency_us - 1)
+        assert model.energy_error == pytest.approx(model.energy_mj / measured.energy_mj - 1)
+        assert model.expected_latency_error is model.expected_energy_error is None
+        assert measured.latency_error is measured.expected_latency_error is None
+    request = Request(("throughput",), batch=32)
+    model = one(gpus=[H100], request=request, source="model")
+    assert model.latency_error is None
+    assert model.expected_latency_error == H100.expected_error.time
+    for gpu in ALL:
+        row = one(gpus=[gpu], protocol="latency", source="model")
+        assert row.latency_error is None  # nothing, or only another library, was measured
+        assert row.expected_latency_error == gpu.expected_error.time
+        assert row.expected_energy_error == gpu.expected_error.energy
+
+
+def test_a_slow_kernel_of_the_same_file_does_not_lead():
+    slow = tuple(p for p in H100.measurements if p.kernel in {"flash", "math"})
+    only = H100.model_copy(update={"measurements": slow})
+    row = one(gpus=[only], protocol="latency", source="measured")
+    assert (row.kernel, row.latency_us) == ("flash", pytest.approx(10.032))
+    assert one(gpus=[only], protocol="latency", source="model").latency_error is None
+
+
+def test_grouped_queries_are_another_shape():
+    grouped = tuple(p.model_copy(update={"kv_heads": 4}) for p in H100.measurements)
+    found = compare(PAPER, [H100.model_copy(update={"measurements": grouped})])
+    assert {row.source for row in found.rows} == {"model"}
 
 
 def test_model_rows_for_every_gpu():
@@ -72,15 +142,16 @@ def test_model_rows_for_every_gpu():
         latency = one(gpu=gpu.name, source="model", protocol="latency")
         throughput = one(gpu=gpu.name, source="model", protocol="throughput")
         eager = one(gpu=gpu.name, source="model", protocol="eager")
-        assert (latency.batch, latency.precision, latency.kind) == (1, "fp16", "latency")
-        assert (throughput.precision, throughput.kind) == ("fp16", "throughput")
+        half = "bf16" if gpu.peak.has("bf16") else "fp16"
+        assert (latency.batch, latency.precision, latency.kind) == (1, half, "latency")
+        assert (throughput.precision, throughput.kind) == (half, "throughput")
         assert (eager.batch, eager.precision, eager.kind) == (1, "fp32", "latency")
         assert latency.latency_us == latency.per_token_latency_us
         batch = throughput.batch
         assert throughput.latency_us == pytest.approx(batch * throughput.per_token_latency_us)
         assert throughput.speedup < latency.speedup < eager.speedup
         for row in (latency, throughput, eager):
-            assert 0 < row.energy_mj < row.energy_bound_mj
+            assert 0 < row.energy_mj <= row.energy_bound_mj
 
 
 def test_the_best_batch_is_the_best_that_fits():
@@ -277,3 +348,31 @@ def test_protocol_flaws_are_told():
 def test_impossible_figures_are_refused(value):
     with pytest.raises(InvariantError, match="attention_latency_s"):
         replace(PAPER, attention_latency_s=value)
+
+
+def test_readme_and_docs_have_the_figures_that_are_computed():
+    """Their prose on the H100: measured, rounded, and no figure of the table it replaces."""
+    latency = rows(gpus=[H100], protocol="latency", source="measured")[0]
+    asked = Request(("throughput",), batch=64)
+    batch = rows(gpus=[H100], request=asked, source="measured")[0]
+    paper = one(gpus=[H100], protocol="paper", source="measured")
+    root = Path(__file__).parents[2]
+    readme = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    docs = " ".join((root / "docs" / "baseline.md").read_text(encoding="utf-8").split())
+
+    def about(value, digits):
+        return f"{round(value, digits):,.0f}x"
+
+    for text in (readme, docs):
+        assert f"{about(latency.speedup, 0)} faster" in text
+        assert f"{about(latency.energy_ratio, -2)} less energy" in text
+        assert about(batch.speedup, 0) in text
+        assert about(paper.speedup, 0) in text
+        assert about(paper.energy_ratio, -2) in text
+        assert "12.8 %" in text
+        assert "1.15x" in text
+    assert about(batch.energy_ratio, -2) in readme
+    assert about(batch.energy_ratio, -1) in docs
+    assert about(paper.total_energy_ratio, -2) in docs
+    assert f"step is {batch.capacity.speedup:,.0f}x faster" in docs
+    assert "240x" not in docs

@@ -1,152 +1,155 @@
-"""The fit of the decode model and its errors on what was not fitted."""
+"""Which half of the measurements is fitted, what the fit gives, and what was tried instead."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from archsim.baseline.fit import (
-    FITTED_WINDOWS,
-    LIMITS,
-    _alternative,
-    attention_of,
+    FITTED_GPU,
+    FORMS,
+    PARAMETERS,
+    _error,
+    board_of,
+    described,
     fit,
-    validate_gpu,
+    fitted_points,
+    model_yaml,
+    tried_forms,
+    with_parameters,
 )
-from archsim.baseline.roofline import estimate
 from archsim.config.gpu import load_gpu
-from archsim.errors import InvariantError
+from archsim.errors import ConfigError
+
+H100 = load_gpu(FITTED_GPU)
+OWN = [point for point in H100.measurements if point.source == "user"]
+ROOT = Path(__file__).parents[2]
 
 
-def shipped_step(point):
-    return point.batch * point.window >= load_gpu("h100-sxm").timing.step_tokens
+def listed() -> dict[str, set[str]]:
+    """The list that was written down before anything was fitted, by board."""
+    text = (ROOT / "hwconfigs" / "gpus" / "measured" / "README.md").read_text(encoding="utf-8")
+    found = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and cells[0] not in {"board", "---"}:
+            found[cells[0]] = {row.replace(" ", "") for row in cells[1].split(", ")}
+    return found
 
 
-@pytest.fixture(scope="module")
-def validation():
-    return validate_gpu()
+def test_the_fitted_half_is_the_one_written_down_before() -> None:
+    chosen: dict[str, set[str]] = {}
+    for point in fitted_points(OWN):
+        board = board_of(point)
+        assert board is not None
+        by_window = board.startswith("bf16")
+        name = f"{point.batch}x{point.window if by_window else point.precision}"
+        chosen.setdefault(board, set()).add(name)
+    assert chosen == listed()
+    boards = [board_of(point) for point in OWN]
+    for board, rows in chosen.items():
+        assert len(rows) == boards.count(board) // 2
 
 
-def test_errors_on_rows_that_were_not_fitted(validation):
-    assert validation.mean_error("held out") <= 0.15
-    assert validation.mean_error("transfer") <= 0.20
-    roles = [point.role for point in validation.predictions]
-    counts = {role: roles.count(role) for role in set(roles)}
-    assert counts == {"fitted": 4, "held out": 4, "transfer": 8, "paper": 2}
-    fitted = [p for p in validation.predictions if p.role == "fitted"]
-    assert {(p.gpu, p.window) for p in fitted} == {("H100 SXM", 128), ("H100 SXM", 1024)}
+def test_neighbours_on_a_board_are_never_both_fitted() -> None:
+    main = [p for p in OWN if board_of(p) == "bf16, warm"]
+    fitted = {(p.batch, p.window) for p in fitted_points(main)}
+    batches, windows = (sorted({getattr(p, k) for p in main}) for k in ("batch", "window"))
+    for b, batch in enumerate(batches):
+        for w, window in enumerate(windows):
+            assert ((batch, window) in fitted) == ((b + w) % 2 == 0)
 
 
-def test_fewer_parameters_than_rows_and_all_of_them_shipped(validation):
-    assert len(validation.fitted) == 3 < 4
-    assert validation.drifted == []
-    assert validation.failures == []
+def test_at_most_eight_parameters_and_the_shipped_ones_are_what_the_fit_gives() -> None:
+    found = fit(H100)
+    assert len(found.parameters) == len(PARAMETERS) == 8
+    assert (found.points, found.energies) == (21, 19)
+    assert found.drifted == []
+    assert all(value > 0 for value in found.parameters.values())
 
 
-def test_the_fit_is_the_least_relative_error():
-    """No small change of a parameter lowers the sum of squares over the four rows."""
-    gpu = load_gpu("h100-sxm", measured=False)
-    best = fit(gpu, shipped_step)
-    rows = [p for p in gpu.measurements if p.window in FITTED_WINDOWS]
-
-    def loss(parameters):
-        changed = gpu.model_copy(update={"timing": gpu.timing.model_copy(update=parameters)})
-        errors = [estimate(changed, attention_of(p)).latency_s / p.step_latency - 1 for p in rows]
-        return float(np.square(errors).sum())
-
-    for name, value in best.items():
-        for factor in (0.99, 1.01):
-            assert loss({**best, name: value * factor}) > loss(best)
-
-
-def test_held_out_rows_play_no_part_in_the_fit():
-    gpu = load_gpu("h100-sxm", measured=False)
+def test_held_out_points_play_no_part_in_the_fit() -> None:
+    fitted = fitted_points(OWN)
     moved = tuple(
-        p if p.window in FITTED_WINDOWS else p.model_copy(update={"latency": 10 * p.latency})
-        for p in gpu.measurements
+        p if p in fitted or p.source != "user" else p.model_copy(update={"latency": 9 * p.latency})
+        for p in H100.measurements
     )
-    assert fit(gpu.model_copy(update={"measurements": moved}), shipped_step) == fit(
-        gpu, shipped_step
-    )
+    assert fit(H100.model_copy(update={"measurements": moved})).parameters == fit(H100).parameters
 
 
-def test_h200_has_the_parameters_of_the_h100():
-    assert load_gpu("h200-sxm").timing == load_gpu("h100-sxm").timing
+def test_the_fit_is_the_least_relative_error_of_time() -> None:
+    """No small change of a parameter lowers the sum of squares over the fitted points."""
+    best = fit(H100).parameters
+    points = fitted_points(OWN)
+
+    def loss(what: str, parameters: dict[str, float]) -> float:
+        gpu = with_parameters(H100, parameters)
+        rows = [p for p in points if what == "time" or p.step_energy is not None]
+        return float(np.square([_error(gpu, p, what) for p in rows]).sum())  # type: ignore[arg-type]
+
+    for name in PARAMETERS:
+        what = "energy" if name in {"residency_power", "byte_energy"} else "time"
+        least = loss(what, best)
+        for factor in (0.98, 1.02):
+            value = best[name] * factor
+            if name.endswith("efficiency") and value > 1:
+                continue
+            assert loss(what, {**best, name: value}) > least, name
 
 
-def test_a_drifted_parameter_and_a_bad_error_are_told(validation):
-    drifted = replace(validation, shipped={**validation.shipped, "floor": 9e-6})
-    assert drifted.failures == ["floor is not what the fit gives"]
-    worse = tuple(
-        replace(p, predicted_us=2 * p.measured_us) if p.role == "transfer" else p
-        for p in validation.predictions
-    )
-    (failure,) = replace(validation, predictions=worse).failures
-    assert failure == "transfer: mean absolute error 100.0 %, limit 20 %"
-    assert not replace(validation, predictions=worse).document()["passes"]
+def test_a_fit_starts_from_anywhere_near() -> None:
+    """It is no local accident: from other values it comes to the same."""
+    start = {name: getattr(H100.model, name) * 0.8 for name in PARAMETERS}
+    found = fit(with_parameters(H100, start)).parameters
+    for name, value in fit(H100).parameters.items():
+        assert found[name] == pytest.approx(value, rel=5e-3), name
 
 
-def test_the_documented_table_is_what_the_model_gives(validation):
-    text = (Path(__file__).parents[2] / "docs" / "baseline.md").read_text(encoding="utf-8")
-    for point in validation.predictions:
-        if point.role == "paper":
-            time, energy = 100 * point.error, 100 * point.energy_error
-            assert f"time {time:+.0f} %, energy {energy:+.0f} %" in text
-            continue
-        (line,) = [
-            row for row in text.splitlines() if row.startswith(f"| {point.gpu}, {point.batch} |")
+def test_slower_kernels_and_other_libraries_are_not_fitted_to() -> None:
+    for point in H100.measurements:
+        if point.kernel in {"TensorRT-LLM", "flash"}:
+            assert not described(point)
+            assert board_of(point) is None
+    bf16 = [p for p in OWN if p.kernel == "efficient" and p.precision == "bf16"]
+    fp32 = [p for p in OWN if p.kernel == "efficient" and p.precision == "fp32"]
+    assert len(bf16) == 3
+    assert len(fp32) == 2
+    assert not any(map(described, bf16))
+    assert all(map(described, fp32))
+
+
+def test_nothing_to_fit_to_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="A100 80 GB: nothing was measured"):
+        fit(load_gpu("a100-80gb"))
+
+
+def test_without_energies_those_parameters_stay() -> None:
+    silent = tuple(p.model_copy(update={"energy": None}) for p in H100.measurements)
+    found = fit(H100.model_copy(update={"measurements": silent}))
+    assert found.energies == 0
+    assert found.parameters["byte_energy"] == H100.model.byte_energy
+    assert found.parameters["launch"] == fit(H100).parameters["launch"]
+
+
+def test_the_fit_is_a_section_of_a_gpu_file(tmp_path: Path) -> None:
+    found = fit(H100)
+    text = (ROOT / "hwconfigs" / "gpus" / "a100-80gb.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text + model_yaml(found), encoding="utf-8")
+    model = load_gpu(path).model
+    for name, value in found.parameters.items():
+        assert getattr(model, name) == pytest.approx(value, rel=5e-3)
+    assert model.tile == H100.model.tile
+
+
+def test_the_documented_forms_are_what_they_give() -> None:
+    text = (ROOT / "docs" / "baseline.md").read_text(encoding="utf-8")
+    for form in tried_forms(H100):
+        cells = [
+            f"{100 * value:.1f}"
+            for value in (form.time_mean, form.energy_mean, form.time_worst, form.energy_worst)
         ]
-        assert f"{point.measured_us:.1f} / {point.predicted_us:.1f}" in line
-    for role, limit in (("held out", 15), ("transfer", 20)):
-        assert f"| {100 * validation.mean_error(role):.1f} % | {limit} % |" in text
-    for form in validation.alternatives:
-        cells = [f"{100 * error:.1f} %" for error in form.errors.values()]
-        efficiency = f"{form.parameters['bandwidth_efficiency']:.3f}"
-        cells = [form.name, *cells, f"{100 * form.worst:+.1f} %", efficiency]
-        assert f"| {' | '.join(cells)} |" in text
-
-
-def test_other_forms_are_fitted_to_the_same_rows_and_judged_by_the_same(validation):
-    forms = {form.name: form for form in validation.alternatives}
-    window = forms["step from a window of 1,024 on"]
-    assert window.errors == pytest.approx({"held out": 0.019, "transfer": 0.072}, abs=5e-4)
-    lone = forms["the same, at batch 1 only"]
-    assert lone.errors == pytest.approx({"held out": 0.020, "transfer": 0.065}, abs=5e-4)
-    assert lone.parameters["bandwidth_efficiency"] == pytest.approx(0.808, abs=5e-4)
-    none = forms["no step"]
-    assert none.errors == pytest.approx({"held out": 0.110, "transfer": 0.148}, abs=5e-4)
-    assert none.parameters["step"] == 0
-    halved = forms["half the L2 bandwidth"]
-    assert halved.errors == pytest.approx({"held out": 0.066, "transfer": 0.094}, abs=5e-4)
-    assert forms["step from 256 tokens of the batch on"].errors["held out"] > 0.14
-
-
-def test_the_alternatives_are_computed_as_the_model_is(validation):
-    """The linear form, given the shipped step, has the errors of the model itself."""
-    h100, h200 = (load_gpu(name, measured=False) for name in ("h100-sxm", "h200-sxm"))
-    form = _alternative("shipped", h100, h200, shipped_step)
-    for role in LIMITS:
-        assert form.errors[role] == pytest.approx(validation.mean_error(role), rel=0.01)
-
-
-@pytest.mark.parametrize("change", [{"cache": "cold"}, {"protocol": "eager"}, {"batch": 2}])
-def test_only_the_four_rows_are_fitted_to(change):
-    gpu = load_gpu("h100-sxm", measured=False)
-    stray = gpu.measurements[4].model_copy(update={"latency": 1.0, **change})
-    more = gpu.model_copy(update={"measurements": (*gpu.measurements, stray)})
-    assert fit(more, shipped_step) == fit(gpu, shipped_step)
-    fewer = gpu.model_copy(update={"measurements": gpu.measurements[1:]})
-    with pytest.raises(InvariantError, match="3 measurements to fit to"):
-        fit(fewer, shipped_step)
-
-
-def test_the_authors_points_are_predicted_and_their_error_is_shown(validation):
-    paper = [p for p in validation.predictions if p.role == "paper"]
-    assert [p.gpu for p in paper] == ["RTX 4090", "Jetson Nano"]
-    for point in paper:
-        assert (point.batch, point.window, point.precision) == (64, 1024, "fp32")
-        assert 0.3 < point.predicted_us / point.measured_us < 3
-        assert point.energy_error is not None
+        assert f"| {form.name} | {' | '.join(cells)} |" in text
+    assert len(FORMS) > 8

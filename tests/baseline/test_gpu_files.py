@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
+from archsim.baseline.fit import PARAMETERS
 from archsim.config.gpu import Gpu, available_gpus, load_gpu, load_measured, with_measured
 from archsim.config.loading import leaf_paths, read_document
+from archsim.config.quantity import parse_quantity
 from archsim.errors import ConfigError
 from archsim.files import data_folder
 
 SHIPPED = ("a100-80gb", "h100-sxm", "h200-sxm", "jetson-nano", "rtx-4090")
-NOT_NUMBERS = {"name", "device", "claim", "measurements"}  # points carry their own source
+NOT_NUMBERS = {"name", "device", "claim", "measurements", "tokens"}  # points carry their own source
 
 MINIMAL = """\
 name: Toy
 peak: {fp32: 1 TFLOP/s, fp16: 2 TFLOP/s}
 memory: {size: 1 GB, bandwidth: 100 GB/s, l2: 1 MB, l2_bandwidth: 300 GB/s}
 power: {thermal_design: 10 W, idle: 1 W}
-timing: {floor: 8 us, bandwidth_efficiency: 0.8}
+multiprocessors: 4
+model: {launch: 8 us, memory_efficiency: 0.8}
 """
 POINT = (
     "measurements:\n  - {protocol: latency, kind: latency, precision: fp16, batch: 1, window: 64, "
@@ -35,10 +40,11 @@ def test_shipped_names():
 def test_every_number_has_a_source_and_a_note(name):
     document = read_document(data_folder("hwconfigs") / "gpus" / f"{name}.yaml")
     numbers = set(document.provenance) - NOT_NUMBERS
-    timing = {path for path in leaf_paths(Gpu) if path.startswith("timing.")}
-    assert not timing & numbers  # of kernels, not of a GPU: in one file
+    shared = {path for path in leaf_paths(Gpu) if path.startswith(("model.", "expected_", "link."))}
+    own = {"model.fragment"} if name == "jetson-nano" else set()  # it has no tensor cores
+    assert {path for path in numbers if path.startswith("model.")} == own
     optional = {"peak.bf16", "die_area"}
-    assert numbers >= set(leaf_paths(Gpu)) - NOT_NUMBERS - timing - optional
+    assert numbers >= set(leaf_paths(Gpu)) - NOT_NUMBERS - shared - optional
     for path in numbers:
         assert document.provenance[path].source != "user", path
         assert document.provenance[path].note, path
@@ -47,17 +53,32 @@ def test_every_number_has_a_source_and_a_note(name):
         assert point.note
 
 
-def test_timing_is_in_one_file_and_a_gpu_file_may_change_a_part_of_it(tmp_path):
-    path = data_folder("hwconfigs") / "gpus" / "timing" / "decode.yaml"
+def test_the_model_is_in_one_file_and_a_gpu_file_may_change_a_part_of_it(tmp_path):
+    path = data_folder("hwconfigs") / "gpus" / "model" / "kernels.yaml"
     document = read_document(path)
     for key, found in document.provenance.items():
         assert found.source != "user", key
         assert found.note, key
     own = load_gpu(write(tmp_path, MINIMAL))
-    shared = load_gpu("a100-80gb").timing
-    assert own.timing.floor == 8e-6
-    assert own.timing.bandwidth_efficiency == 0.8
-    assert (own.timing.step, own.timing.eager_launch) == (shared.step, shared.eager_launch)
+    shared = load_gpu("a100-80gb").model
+    assert own.model.launch == 8e-6
+    assert own.model.memory_efficiency == 0.8
+    assert own.model == shared.model_copy(update={"launch": 8e-6, "memory_efficiency": 0.8})
+    assert own.expected_error == load_gpu("a100-80gb").expected_error
+
+
+def test_eight_parameters_are_calibrated_and_the_others_said_to_be_assumed():
+    path = data_folder("hwconfigs") / "gpus" / "model" / "kernels.yaml"
+    sources = {
+        key.removeprefix("model."): found.source
+        for key, found in read_document(path).provenance.items()
+        if key.startswith("model.")
+    }
+    assert {key for key, source in sources.items() if source == "calibrated"} == set(PARAMETERS)
+    assert {source for key, source in sources.items() if key not in PARAMETERS} == {"assumed"}
+    for name in SHIPPED:
+        alike = load_gpu(name).model.model_copy(update={"fragment": 16})
+        assert alike == load_gpu("h100-sxm").model, name
 
 
 def test_claims_are_those_of_the_paper():
@@ -70,17 +91,66 @@ def test_claims_are_those_of_the_paper():
     }
 
 
-def test_the_docs_say_whether_anything_was_measured():
-    """As long as there is no measured file, docs and folder say so; those there are faultless."""
+def test_measured_files_belong_to_a_gpu_and_say_how_and_when():
     folder = data_folder("hwconfigs") / "gpus" / "measured"
     files = [load_measured(path) for path in folder.glob("*.yaml")]
-    docs = Path(__file__).parents[2] / "docs" / "baseline.md"
-    for text in (docs, folder / "README.md"):
-        flat = " ".join(text.read_text(encoding="utf-8").split())
-        assert files or "no GPU has been measured" in flat
+    assert [file.gpu for file in files] == ["h100-sxm"]
+    readme = (folder / "README.md").read_text(encoding="utf-8")
     for file in files:
-        points = load_gpu(file.gpu).measurements
-        assert len(points) >= len(file.measurements)
+        gpu = load_gpu(file.gpu)
+        assert set(file.measurements) <= set(gpu.measurements)
+        assert file.tokens == gpu.tokens
+        assert file.device["name"] == gpu.device
+        assert {"work", "time", "energy", "replays", "energy_window"} <= file.method.keys()
+        dated = {point.date for point in (*file.measurements, *file.tokens)}
+        assert dated == {file.method["date"]}
+        assert f"{file.gpu}.yaml" in readme
+        for point in file.measurements:
+            assert point.kernel in {"cudnn", "flash", "efficient", "math"}
+            assert point.sm_clock_before or "this kernel alone" in point.note
+
+
+REFERENCE = os.environ.get("ARCHSIM_REFERENCE_DATA")
+
+
+@pytest.mark.skipif(REFERENCE is None, reason="ARCHSIM_REFERENCE_DATA names no folder")
+def test_the_merged_file_has_every_row_of_the_runs():
+    from ruamel.yaml import YAML
+
+    folder = Path(REFERENCE or "") / "gpu"
+    if not folder.is_dir():
+        pytest.skip("no folder gpu in ARCHSIM_REFERENCE_DATA")
+    merged = [
+        (p.protocol, p.precision, p.cache, p.batch, p.window, p.latency, p.energy, p.idle_power)
+        for p in load_gpu("h100-sxm").measurements
+    ]
+    count = 0
+    for path in sorted(folder.glob("h100-*.yaml")):
+        for row in YAML(typ="safe", pure=True).load(path)["measurements"]:
+            energy = row.get("energy")
+            assert (
+                row["protocol"], row["precision"], row["cache"], row["batch"], row["window"],
+                parse_quantity(row["latency"], "s"),
+                None if energy is None else parse_quantity(energy, "J"),
+                parse_quantity(row["idle_power"], "W"),
+            ) in merged  # fmt: skip
+            count += 1
+    assert count == 42
+    tokens = {(t.part, t.batch, t.window): t for t in load_gpu("h100-sxm").tokens}
+    names = {"mlp+attn": "whole", "mlp": "rest", "attn": "attention"}
+    rows = json.loads((folder / "h100-gpt2-token.json").read_text(encoding="utf-8"))["rows"]
+    for row in (each for each in rows if "parts" in each):
+        token = tokens.pop((names[row["parts"]], row["batch"], row["window"]))
+        assert token.latency == pytest.approx(row["us"] * 1e-6, rel=1e-4)
+        assert token.energy == pytest.approx(row["mj"] * 1e-3, rel=1e-4)
+    assert not tokens
+
+
+def test_idle_power_of_the_h100_was_measured():
+    gpu = load_gpu("h100-sxm")
+    found = {p.idle_power for p in gpu.measurements if p.idle_power is not None}
+    assert (min(found), max(found)) == (124.83, 132.44)
+    assert gpu.power.idle == pytest.approx(sum(found) / len(found), abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +182,9 @@ def test_specifications(name, fp32, fp16, bandwidth, l2, size, power):
 )
 def test_decode_table_of_nvidia(name, batch, microseconds):
     points = [
-        point for point in load_gpu(name, measured=False).measurements if point.batch == batch
+        point
+        for point in load_gpu(name, measured=False).measurements
+        if (point.batch, point.kernel) == (batch, "TensorRT-LLM")
     ]
     assert {p.window: p.step_latency * 1e6 for p in points} == pytest.approx(microseconds)
     assert {(p.heads, p.head_dim, p.precision) for p in points} == {(12, 64, "bf16")}
@@ -154,10 +226,13 @@ def test_own_file_by_path(tmp_path):
         ("100 GB/s", "100 GB", "wrong unit"),
         ("100 GB/s", "100", "number with a unit"),
         ("idle: 1 W", "idle: 11 W", "idle power must be below"),
-        ("bandwidth_efficiency: 0.8", "bandwidth_efficiency: 1.2", "less than or equal to 1"),
+        ("memory_efficiency: 0.8", "memory_efficiency: 1.2", "less than or equal to 1"),
+        ("multiprocessors: 4\n", "", "multiprocessors is missing"),
+        ("launch: 8 us", "floor: 8 us", r"model\.floor"),
         ("l2_bandwidth: 300", "l2_bandwidth: 30", "l2_bandwidth must not be below bandwidth"),
         ("bandwidth: 100", "bandwith: 100", r"memory\.bandwidth"),
-        ("floor: 8 us", "floor: 0 us", "greater than or equal"),
+        ("launch: 8 us", "launch: 0 us", "greater than or equal"),
+        ("heads: 2,", "heads: 2, kv_heads: 3,", "2 heads cannot share 3 kv_heads"),
         ("name: Toy\n", "", "name is missing"),
         ("batch: 1,", "batch: 8,", "a latency is of one sequence"),
         ("protocol: latency", "protocol: throughput", "needs kind: throughput"),
@@ -214,3 +289,43 @@ def test_an_energy_above_the_gpus_power_is_refused(tmp_path):
 def test_missing_file_gives_one_line(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_gpu(tmp_path / "none.yaml")
+
+
+TOKENS = """\
+gpu: h100-sxm
+method: {date: '2026-01-31'}
+device: {}
+model: {name: M, layers: 2, heads: 4, kv_heads: 2, head_dim: 8, mlp: 64, vocabulary: 99}
+tokens:
+  - {part: whole, precision: bf16, batch: 1, window: 64, latency: 90 us, source: user, note: bench}
+"""
+
+
+def test_a_measured_token_has_its_shape_and_date(tmp_path):
+    path = tmp_path / "measured.yaml"
+    path.write_text(TOKENS, encoding="utf-8")
+    (token,) = load_measured(path).tokens
+    assert token.shape.shape.width == 32
+    assert (token.date, token.series) == ("2026-01-31", str(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("kv_heads: 2", "kv_heads: 3", "4 heads cannot share 3 kv_heads"),
+        ("layers: 2", "layers: 0", "layers must be at least 1"),
+        ("part: whole", "part: half", r"tokens\.0\.part"),
+        ("source: user", "source: code", "a measured file has source: user"),
+        ("vocabulary: 99", "vocabulary: 99, experts: 2", r"model\.experts"),
+        (TOKENS[TOKENS.index("model:") : TOKENS.index("tokens:")], "", "tokens need the model"),
+        (TOKENS[TOKENS.index("tokens:") :], "", "has measurements or tokens"),
+    ],
+)
+def test_a_faulty_token_file_gives_one_line(tmp_path, old, new, message):
+    assert old in TOKENS
+    path = tmp_path / "measured.yaml"
+    path.write_text(TOKENS.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_measured(path)
+    assert "\n" not in str(caught.value)
+    assert "measured.yaml" in str(caught.value)

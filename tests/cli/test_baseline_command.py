@@ -76,6 +76,10 @@ def test_a_file_of_another_gpu_is_refused(fake: FakeDevice, tmp_path: Path) -> N
         (("--batch", "x"), "give whole numbers"),
         (("--seconds", "0"), "seconds: 1 to 600"),
         (("-o", "/proc/no/such.yaml"), "cannot be written"),
+        (("--minutes", "0"), "minutes: 0.5 to"),
+        (("--kv-heads", "5"), "12 heads cannot share 5 kv_heads"),
+        (("--kv-heads", "0"), "--kv-heads: at least 1"),
+        (("--layers", "0"), "layers must be at least 1"),
     ],
 )
 def test_bad_arguments_before_any_work(
@@ -99,15 +103,15 @@ def test_a_device_that_fails_leaves_no_file(
 def test_an_interruption_writes_what_was_measured(fake: FakeDevice, tmp_path: Path) -> None:
     prepare, prepared = fake.prepare, []
 
-    def interrupt(step, implementation):  # type: ignore[no-untyped-def]
+    def interrupt(step, implementation, kernel):  # type: ignore[no-untyped-def]
         prepared.append(step)
         if len(prepared) == 4:
             raise KeyboardInterrupt
-        return prepare(step, implementation)
+        return prepare(step, implementation, kernel)
 
     fake.prepare = interrupt  # type: ignore[method-assign]
     path = tmp_path / "mine.yaml"
-    result = run("baseline", "measure", "-o", str(path), *FEW)
+    result = run("baseline", "measure", "-o", str(path), "--kernel", "cudnn", *FEW)
     assert result.exit_code != 0
     assert "3 points, 1 left out" in result.stdout
     assert "the file has the points measured so far" in result.stderr
@@ -115,9 +119,101 @@ def test_an_interruption_writes_what_was_measured(fake: FakeDevice, tmp_path: Pa
 
 
 def test_help_is_whole_at_80_columns() -> None:
-    assert "Measure decode attention on an NVIDIA GPU.\n" in run("baseline", "--help").stdout
+    assert "Measure decode attention and whole tokens on an" in run("baseline", "--help").stdout
     text = run("baseline", "measure", "-h").stdout
     assert max(map(len, text.splitlines())) <= 80
     for option in ("--heads", "--head-dim", "--replays", "--seconds"):
         (line,) = [each for each in text.splitlines() if each.strip().startswith(f"{option} ")]
         assert len(line.split()) > 3, option
+
+
+def test_six_minutes_measure_a_plan_of_both_scopes(fake: FakeDevice, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    result = run("baseline", "measure", "--minutes", "6", "-o", str(path))
+    assert result.exit_code == 0, result.output
+    file = load_measured(path)
+    assert {p.batch for p in file.measurements} == {1, 4, 16, 64, 256}
+    assert {p.window for p in file.measurements} == {128, 512, 1024, 2048, 4096, 8192}
+    assert {token.part for token in file.tokens} == {"whole", "rest", "attention"}
+    assert {token.batch for token in file.tokens} == {1, 8, 64}
+    assert (file.idle.context, file.idle.bare) == (71.5, 68.5)
+    assert file.method["energy_window"] == "1.5 s"
+    # the summary: every line whole, ratios to the default hardware
+    told, *table = result.stdout.splitlines()
+    assert told.endswith("mine.yaml: 74 points, 1 left out")
+    assert "left out: 321 points: no room in 6 minutes" in result.stderr
+    assert max(map(len, table)) <= 80
+    lines = [line.split() for line in table]
+    found = {line[0]: line for line in lines if len(line) > 1 and line[-2].endswith("x")}
+    assert {"paper*", "latency", "throughput", "eager", "a"} == found.keys()
+    latency = next(
+        p.latency for p in file.measurements
+        if (p.protocol, p.precision, p.window, p.cache) == ("latency", "bf16", 1024, "warm")
+        and p.kernel == "cudnn"
+    )  # fmt: skip
+    assert found["latency"][1] == "cudnn"
+    assert float(found["latency"][-2].rstrip("x")) == pytest.approx(latency / 65e-9, rel=0.01)
+
+
+def test_a_measured_file_of_another_shape_has_nothing_to_compare(
+    fake: FakeDevice, tmp_path: Path
+) -> None:
+    arguments = ("--heads", "16", "--kv-heads", "4", "--scope", "attention", "--scope", "model")
+    path = tmp_path / "mine.yaml"
+    result = run("baseline", "measure", "-o", str(path), *arguments, *FEW)
+    assert result.exit_code == 0, result.output
+    assert "No measured point has these heads and this window" in result.stdout
+    file = load_measured(path)
+    assert {(p.heads, p.kv_heads) for p in file.measurements} == {(16, 4)}
+    assert file.model is not None
+    assert (file.model.heads, file.model.kv_heads, file.model.mlp) == (16, 4, 4096)
+
+
+def test_the_fit_command_makes_a_section_of_a_gpu_file(fake: FakeDevice, tmp_path: Path) -> None:
+    """A stand-in made by the model itself gives back the parameters of the time."""
+    measured, section = tmp_path / "mine.yaml", tmp_path / "model.yaml"
+    run("baseline", "measure", "-o", str(measured), "--kernel", "cudnn", "--seconds", "1")
+    arguments = ("--measured", str(measured), "-o", str(section), "--json")
+    result = run("baseline", "fit", *arguments)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    for name in ("launch", "memory_efficiency", "l2_efficiency", "eager_launch"):
+        found = document["parameters"][name]
+        assert found == pytest.approx(document["shipped"][name], rel=0.02), name
+    assert "source: calibrated" in section.read_text(encoding="utf-8")
+
+
+def test_the_shipped_parameters_are_those_of_the_fit() -> None:
+    result = run("baseline", "fit")
+    assert result.exit_code == 0, result.output
+    assert "21 measured points, 19 with energy" in result.stdout
+    assert result.stderr == ""
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_nothing_to_fit_to_is_one_line() -> None:
+    result = run("baseline", "fit", "--gpu", "a100-80gb")
+    assert isinstance(result.exception, ConfigError)
+    assert "nothing was measured" in str(result.exception)
+
+
+def test_a_measured_token_goes_into_the_scope_model(fake: FakeDevice, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    arguments = ("--scope", "model", "--batch", "1", "--window", "1024", "--seconds", "1")
+    assert run("baseline", "measure", "-o", str(path), *arguments).exit_code == 0
+    compared = run(
+        "compare", "--scope", "model", "--gpu", "h100-sxm", "--measured", str(path), "--protocol",
+        "latency", "--precision", "bf16", "--json",
+    )  # fmt: skip
+    assert compared.exit_code == 0, compared.output
+    rows = json.loads(compared.stdout)["rows"]
+    assert [row["source"] for row in rows] == ["measured", "model"]
+    run("baseline", "measure", "-o", str(path), "--gpu", "a100-80gb", *arguments)
+    compared = run(
+        "compare", "--scope", "model", "--gpu", "a100-80gb", "--measured", str(path), "--protocol",
+        "latency", "--json",
+    )  # fmt: skip
+    measured, model = json.loads(compared.stdout)["rows"]
+    assert "archsim baseline measure" in measured["note"]
+    assert measured["date"] is not None
+    assert model["latency_error"] is not None

@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from archsim.baseline import fit
+from archsim.baseline import validation
 from archsim.cli import application
 
 
@@ -21,20 +21,28 @@ def test_every_measured_point_has_its_error() -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
     document = json.loads(run("--gpu", "--json").stdout)
     assert document["passes"] is True
-    assert len(document["predictions"]) == 18
+    assert len(document["predictions"]) == 59 + 15 + 8 + 2
     for point in document["predictions"]:
         assert f"{100 * point['error']:+.1f} %" in result.stdout
-    mean = document["mean_absolute_error"]
-    for role, limit in document["limits"].items():
-        text = f"{role} {100 * mean[role]:.1f} % (limit {100 * limit:.0f} %)"
-        assert text in " ".join(result.stdout.split())
+        if point["energy_error"] is not None:
+            assert f"{100 * point['energy_error']:+.1f} %" in result.stdout
+    flat = " ".join(result.stdout.split())
+    for row in document["summaries"]:
+        mean, worst = (f"{100 * row[key]:.1f}" for key in ("time_mean", "time_worst"))
+        assert f"{row['group']} {row['role']} {row['rows']} {mean}/{worst}" in flat
+    # what was fitted stands apart from what was not
+    headings = [line for line in result.stdout.splitlines() if line.startswith("H100 SXM, bf16, w")]
+    assert headings == ["H100 SXM, bf16, warm: fitted", "H100 SXM, bf16, warm: held out"]
+    for name in document["parameters"]:
+        assert name in result.stdout
 
 
 def test_a_limit_that_is_broken_is_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fit.LIMITS, "transfer", 0.01)
+    limit = validation.Limit(mean=0.01)
+    monkeypatch.setitem(validation.LIMITS, validation.TRANSFER, limit)
     result = run("--gpu")
     assert result.exit_code == 1
-    assert "out of limits: transfer: mean absolute error" in result.stderr
+    assert "out of limits: two GPUs, one kernel, transfer: mean error of time" in result.stderr
     assert json.loads(run("--gpu", "--json").stdout)["passes"] is False
 
 

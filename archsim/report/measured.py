@@ -1,0 +1,62 @@
+"""The table at the end of ``archsim baseline measure``: what the points say of the hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from archsim.baseline import AcceleratorFigures, ComparisonRow
+from archsim.baseline.transformer import ModelRow
+from archsim.report.tables import note, number
+
+HEAD = (
+    f"{'protocol':<11} {'kernel':<9} {'prec.':<5} {'batch':>5} {'us/token':>9} {'mJ/token':>9} "
+    f"{'faster':>9} {'less energy':>11}"
+)
+
+
+def measured_table(
+    own: AcceleratorFigures, rows: Sequence[ComparisonRow], tokens: Sequence[ModelRow]
+) -> Group:
+    """Speed-up and energy ratio of the hardware over what was measured, protocol by protocol."""
+    parts: list[RenderableType] = [
+        Text(""),
+        Text(
+            f"{own.name}, {own.heads} heads x {own.head_dim}, window {own.window:,}: "
+            f"{own.attention_latency_s * 1e9:.4g} ns, {own.energy_per_token_j * 1e9:.4g} nJ",
+            style="bold",
+        ),
+    ]
+    if not rows and not tokens:
+        parts.append(note("No measured point has these heads and this window: nothing to compare."))
+        return Group(*parts)
+    parts.append(Text(HEAD, style="bold"))
+    parts += [_line(f"{row.protocol}{'*' * row.above_idle}", row.kernel, row) for row in rows]
+    parts += [_line("a token", "graph", token) for token in tokens]
+    if any(row.above_idle for row in rows):
+        parts.append(note("* the paper's setting, energy above idle power, as the paper has it"))
+    if tokens:
+        parts.append(
+            note(
+                "a token: of the whole model; here an assumed engine computes the rest of it. "
+                + "; ".join(
+                    f"batch {token.batch}: attention has {100 * token.attention_latency_share:.1f} "
+                    f"% of the GPU's time, moved alone it gains {token.attention_only_speedup:.2f}x"
+                    for token in tokens
+                )
+            )
+        )
+    return Group(*parts)
+
+
+def _line(shown: str, kernel: str | None, row: ComparisonRow | ModelRow) -> Text:
+    energy = row.per_token_energy_mj
+    spent = "-" if energy is None else number(energy)
+    saved = "-" if row.energy_ratio is None else f"{number(row.energy_ratio, 3)}x"
+    return Text(
+        f"{shown:<11} {kernel or '-':<9} {row.precision:<5} {row.batch:>5} "
+        f"{number(row.per_token_latency_us):>9} {spent:>9} "
+        f"{f'{number(row.speedup, 3)}x':>9} {saved:>11}"
+    )
