@@ -69,7 +69,7 @@ def test_hypervolume_by_hand_and_by_sampling() -> None:
     rng = np.random.default_rng(2)
     axis = Axis("window", tuple(range(1, 41)))
     goals = objectives(["energy", "area", "latency", "sqnr"])
-    names = ("energy_pj", "area_mm2", "attention_ns", "sqnr_db")
+    names = ("energy_pj", "area_mm2", "layer_ns", "sqnr_db")
     rows = rng.random((40, 4))
     exploration = explored(
         quick_sweep([axis], objectives=goals), [dict(zip(names, row, strict=True)) for row in rows]
