@@ -20,11 +20,12 @@ class AcceleratorFigures:
 
     `attention_latency_s`: one token, one layer, from ready to the last head having latched, in s.
     `energy_per_token_j`: the same token, one layer, all heads together, in J. `static_energy_j` of
-    it is what the layer's heads leak, at `static_power_w`, while the token passes all layers'
-    attention: a head leaks whether it works or not. `area_m2`: the arrays of one layer, all
-    heads, which hold one sequence. `boundary_bytes`: what enters and leaves them a token. `layers`
-    is the number of layers of the model that a token passes, each with its own arrays (the trace's;
-    12, GPT-2 small, for the calibration workload). `window` is the number of tokens attended to.
+    it is what the layer's heads leak, at `static_power_w`, while the token passes the attention of
+    all layers and, for `gaps_s`, what lies between: a head leaks whether it works or not.
+    `area_m2`: the arrays of one layer, all heads, which hold one sequence. `boundary_bytes`: what
+    enters and leaves them a token. `layers` is the number of layers of the model that a token
+    passes, each with its own arrays (the trace's; 12, GPT-2 small, for the calibration workload).
+    `window` is the number of tokens attended to.
     `protocol_note` says how the figures came about. Raises InvariantError if time, energy or area
     is not positive and finite.
     """
@@ -42,11 +43,17 @@ class AcceleratorFigures:
     protocol_note: str
     static_energy_j: float = 0.0
     static_power_w: float = 0.0
+    gaps_s: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Heads, head_dim and window."""
         return (self.heads, self.head_dim, self.window)
+
+    @property
+    def token_s(self) -> float:
+        """Seconds from one token to the next: all layers one after another, and the gaps."""
+        return self.layers * self.attention_latency_s + self.gaps_s
 
     @property
     def attention(self) -> DecodeAttention:

@@ -20,9 +20,10 @@ class Capacity:
 
     A chip is the arrays of all layers for `sequences_per_chip` sequences, so the GPU's batch needs
     `chips` of them, which work at once; in each one layer works at a time. `speedup` is the GPU's
-    step over the accelerator's time. Rates are tokens that passed all layers. `gpu_most_sequences`
-    is what fits the GPU's memory. The GPU's own figures are None where die area or energy is not
-    known.
+    step over the accelerator's time, of one layer. Power and rates count the gaps between layers
+    and tokens, in which the chips do no more than leak. Rates are tokens that passed all layers.
+    `gpu_most_sequences` is what fits the GPU's memory. The GPU's own figures are None where die
+    area or energy is not known.
     """
 
     layers: int
@@ -85,9 +86,9 @@ def same_capacity(
         sequences_per_chip=1,
         chips=batch,
         area_mm2=batch * area,
-        power_w=batch * energy / own,
+        power_w=batch * layers * energy / accelerator.token_s,
         speedup=latency_s / own,
-        tokens_per_s_per_mm2=1 / (layers * own) / area,
+        tokens_per_s_per_mm2=1 / accelerator.token_s / area,
         tokens_per_j=1 / (layers * energy),
         gpu_most_sequences=most,
         gpu_tokens_per_s_per_mm2=None if die is None else batch / (layers * latency_s) / die,

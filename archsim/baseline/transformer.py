@@ -122,10 +122,8 @@ def accelerator_token(
         compute = max(compute, traffic / digital.weight_bandwidth)
         energy += traffic * digital.energy_per_weight_byte
     attention = shape.layers * figures.attention_latency_s
-    layers = batch * shape.layers
-    active = layers * (figures.energy_per_token_j - figures.static_energy_j)
-    leaked = layers * figures.static_power_w * (attention + compute)
-    return TokenCost(attention, compute, active + leaked, energy)
+    arrays = _arrays_j(figures, batch * shape.layers, attention + compute)
+    return TokenCost(attention, compute, arrays, energy)
 
 
 def compare_models(
@@ -244,7 +242,7 @@ class MovedAttention:
     """A GPU whose attention moved to the accelerator's arrays: time (s) and energy (J) of a step.
 
     Every layer sends q, K and V of all sequences over the link, waits for the arrays, and fetches
-    y: two transfers. The GPU is idle meanwhile.
+    y: two transfers. The GPU is idle meanwhile; the arrays leak for the whole step.
     """
 
     link_bytes: float
@@ -261,12 +259,17 @@ def moved_attention(
     moved = layers * batch * figures.boundary_bytes
     seconds = 2 * layers * link.latency + moved / link.bandwidth
     waiting = own.attention_s + seconds
+    latency = cost.rest_s + waiting
+    energy = cost.rest_j + waiting * gpu.power.idle + moved * link.energy_per_byte
     return MovedAttention(
-        moved,
-        seconds,
-        cost.rest_s + waiting,
-        cost.rest_j + waiting * gpu.power.idle + own.attention_j + moved * link.energy_per_byte,
+        moved, seconds, latency, energy + _arrays_j(figures, layers * batch, latency)
     )
+
+
+def _arrays_j(figures: AcceleratorFigures, used: int, seconds: float) -> float:
+    """J of `used` layers' arrays that each attend once and leak for `seconds`."""
+    active = figures.energy_per_token_j - figures.static_energy_j
+    return used * (active + figures.static_power_w * seconds)
 
 
 def _row(

@@ -65,17 +65,23 @@ class Calibration:
                 sums[posting.action.bucket] += self.energy_pj(posting.action)
         return sums
 
-    def static_pj(self) -> float:
-        """pJ that a head leaks per token: while it works, and while the other layers do.
+    def gaps_ns(self, layers: int = LAYERS) -> float:
+        """ns that a token of so many layers spends outside them: `controller.*_gap`."""
+        declaration = self.simulation.declaration
+        between = (layers - 1) * declaration.layer_gap_ps + declaration.token_gap_ps
+        return between * 1e-3
 
-        A token passes `LAYERS` layers one after another; what else it needs takes no time here.
+    def static_pj(self, layers: int = LAYERS) -> float:
+        """pJ that a head leaks per token of so many layers, on one of which it works.
+
+        It leaks while the token passes them one after another, and between them.
         """
         watts = self.simulation.head.controller.static_power
-        return watts * LAYERS * self.attention_ns * 1e3
+        return watts * (layers * self.attention_ns + self.gaps_ns(layers)) * 1e3
 
-    def total_pj(self) -> float:
+    def total_pj(self, layers: int = LAYERS) -> float:
         """pJ per token and head, static power included."""
-        return sum(self.buckets_pj().values()) + self.static_pj()
+        return sum(self.buckets_pj().values()) + self.static_pj(layers)
 
     def area_mm2(self) -> float:
         """Area of one head."""

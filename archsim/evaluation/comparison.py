@@ -104,6 +104,7 @@ def trace_figures(result: Result) -> AcceleratorFigures:
         energy_per_token_j=per_head["total"] * trace.heads,
         static_energy_j=per_head["static"] * trace.heads,
         static_power_w=simulation.head.controller.static_power * trace.heads,
+        gaps_s=gaps_s(result),
         area_m2=result.area_mm2["per_head"] * trace.heads * 1e-6,
         boundary_bytes=sum(result.interface.values()) / trace.layers,
         layers=trace.layers,
@@ -117,20 +118,30 @@ def trace_figures(result: Result) -> AcceleratorFigures:
     )
 
 
-def calibration_figures(calibration: Calibration) -> AcceleratorFigures:
-    """The accelerator on the calibration workload: one layer, full window."""
+def gaps_s(result: Result) -> float:
+    """Seconds that a token of a simulated trace spends between layers and before the next token."""
+    declaration = result.simulation.declaration
+    between = (result.simulation.trace.layers - 1) * declaration.layer_gap_ps
+    return (between + declaration.token_gap_ps) * 1e-12
+
+
+def calibration_figures(
+    calibration: Calibration, layers: int = GPT2_SMALL.layers
+) -> AcceleratorFigures:
+    """The accelerator on the calibration workload: one of a token's `layers`, full window."""
     simulation = calibration.simulation
     trace = simulation.trace
     return AcceleratorFigures(
         name=simulation.hardware.name,
         workload="calibration",
         attention_latency_s=calibration.attention_ns * 1e-9,
-        energy_per_token_j=calibration.total_pj() * 1e-12 * trace.heads,
-        static_energy_j=calibration.static_pj() * 1e-12 * trace.heads,
+        energy_per_token_j=calibration.total_pj(layers) * 1e-12 * trace.heads,
+        static_energy_j=calibration.static_pj(layers) * 1e-12 * trace.heads,
         static_power_w=simulation.head.controller.static_power * trace.heads,
+        gaps_s=calibration.gaps_ns(layers) * 1e-9,
         area_m2=calibration.area_mm2() * trace.heads * 1e-6,
         boundary_bytes=sum(Result(simulation).interface.values()),
-        layers=GPT2_SMALL.layers,
+        layers=layers,
         heads=trace.heads,
         head_dim=trace.head_dim,
         window=simulation.head.sub_tiles.window,
@@ -188,9 +199,10 @@ def compare_with_gpus(
         shaped = measured_at
         if heads != HEADS:
             shaped = replace(
-                calibration_figures(calibrate(resized, heads)),
+                calibration_figures(
+                    calibrate(resized, heads), layers=result.simulation.trace.layers
+                ),
                 workload="window, heads of the trace",
-                layers=result.simulation.trace.layers,
                 protocol_note="as above, with the heads of the trace",
             )
     paper = tuple(name for name in request.protocols if name == "paper")

@@ -42,8 +42,9 @@ def occupation(
 
     From `first` coming to that instance until `last` does; of a single token, over the whole run.
     No interval can be shorter than the need. Heads that share an instance add up; of the arrays it
-    is the one a token is written to, which is written and read. A holder that waits for the next
-    block does not need its own for longer: the culprit is the block it waits for.
+    is the one a token is written to, which is written and read, whether a write takes it or not
+    (``array.write_during_read``). A holder that waits for the next block does not need its own for
+    longer: the culprit is the block it waits for.
     """
     heads = declaration.shape[2]
     result = {}
@@ -65,6 +66,8 @@ def occupation(
             start, given = _use(declaration, schedule, resource.name, stage)
             given = np.minimum(given, start + _service(declaration, resource.name, stage))
             needed += np.maximum(np.minimum(given, until) - np.maximum(start, since), 0).sum(axis=0)
+        if resource.heads == 1:
+            needed = np.maximum(needed, _turns(declaration, resource.name, first, last))
         loads = _by_instance(needed, resource)
         most = np.unravel_index(int(loads.argmax()), loads.shape)
         spans = np.broadcast_to(until - since, needed.shape)[:, firsts]
@@ -73,6 +76,31 @@ def occupation(
             float(loads[most]) / (tokens * resource.capacity), float(spans[most]) / tokens
         )
     return result
+
+
+def _turns(declaration: Declaration, name: str, first: int, last: int) -> NDArray[np.int64]:
+    """What writes that do not hold a resource need between its reads by two tokens in a row.
+
+    (layers, heads) in ps, summed over the tokens after `first` until `last`; with
+    ``array.write_during_read`` the write of a token waits for the start of the read before, or for
+    its end where it overwrites a slot, and its own read for the write.
+    """
+    period, lasts = declaration.period_ps, declaration.durations
+    need = np.zeros(declaration.shape, np.int64)
+    for write in declaration.stages:
+        for after in write.after:
+            read = declaration.stage(after.stage)
+            array = name in read.takes and name in read.gives_at_end
+            if after.lag != 1 or after.next_layer or not array:
+                continue
+            turn = -(-lasts[write.name] // period) * period
+            if after.point == "end":
+                turn[1:] += -(-lasts[read.name][:-1] // period) * period
+            turn[: after.from_token] = 0
+            need = np.maximum(need, turn)
+            need[1:] = np.maximum(need[1:], lasts[read.name][:-1])
+    total: NDArray[np.int64] = need[first + 1 : last + 1].sum(axis=0)
+    return total
 
 
 def _service(declaration: Declaration, name: str, taker: Stage) -> Picoseconds:
