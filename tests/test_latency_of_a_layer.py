@@ -284,6 +284,16 @@ def test_peak_power_is_the_highest_sum_at_any_instant(buffers: int, phases: str)
     assert peak == pytest.approx(power.max() * 1e3, rel=1e-9)
 
 
+@pytest.mark.parametrize(("order", "said"), [("prefill", True), ("generate", False)])
+def test_the_headline_of_a_prompt_says_that_waiting_counts(
+    order: str, said: bool, small_trace_folder: Path
+) -> None:
+    words = ["simulate", "-t", str(small_trace_folder), "--order", order]
+    done = CliRunner(env={"COLUMNS": "100"}).invoke(application, words)
+    assert done.exit_code == 0, done.output
+    assert ("its wait in the prompt counted" in done.stdout) == said
+
+
 def test_array_use_counts_columns_and_rows_that_work() -> None:
     """5 of 32 features' rows; a window of 4 in sub-tiles of 4, from 1 token to the window full."""
     changed = hardware(window=8, array__columns=4, array__rows=32)
