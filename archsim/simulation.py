@@ -176,7 +176,7 @@ def settle(
         functions = function_of(None)
         declaration = declare(head, [f.activity for f in functions], known)
         return functions, declaration, schedule_of(declaration), 1
-    rate = PICOSECOND / hardware.config.retention.tau
+    rate = cell.decay_rate(hardware.config)
     full = [Activity.busiest(trace.heads, trace.tokens)] * trace.layers
     schedule = schedule_of(declare(head, full, known))
     for passes in range(1, MOST_PASSES + 1):
