@@ -124,9 +124,10 @@ def _load(function: FunctionType, kinds: tuple[Kind, ...]) -> Callable[..., int]
         raise _not_compiled(error) from None
     name = f"{Path(function.__code__.co_filename).stem}-{function.__name__}"
     sources = [Path(path).read_bytes() for path in (function.__code__.co_filename, *_SOURCES)]
-    source = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
-    key = hashlib.sha256(repr((source, machine.version, name, kinds)).encode()).hexdigest()[:32]
-    symbol, file = f"archsim_{key}", f"archsim.{name}.{source}.{key}.o"
+    source = hashlib.sha256(b"".join(sources) + repr(_constants(function)).encode())
+    version_ = source.hexdigest()[:16]
+    key = hashlib.sha256(repr((version_, machine.version, name, kinds)).encode()).hexdigest()[:32]
+    symbol, file = f"archsim_{key}", f"archsim.{name}.{version_}.{key}.o"
     code = _kept(function, file)
     if code is None:
         if not asked_for() and not any(_writable(place) for place in _places(function)):
@@ -139,6 +140,16 @@ def _load(function: FunctionType, kinds: tuple[Kind, ...]) -> Callable[..., int]
         _keep(function, file, code)
     arguments = [c_type for kind in kinds for c_type in _c_types(kind)]
     return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(machine.address(code, symbol))
+
+
+def _constants(function: FunctionType) -> list[tuple[str, str]]:
+    """Numbers of the module that machine code would hold as they are now, from wherever they came.
+
+    Their own source may be another module's, which no hash of this one notices.
+    """
+    scope = function.__globals__
+    kinds = (bool, int, float, np.generic, tuple)
+    return sorted((name, repr(value)) for name, value in scope.items() if isinstance(value, kinds))
 
 
 def _not_compiled(reason: object) -> NotCompiledError:

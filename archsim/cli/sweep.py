@@ -67,6 +67,11 @@ def command() -> None:
 @click.option(
     "--objective", multiple=True, metavar="NAME[:minimise]", help="latency, energy, area, sqnr, ..."
 )
+@click.option(
+    "--aggregate",
+    type=click.Choice(["mean", "worst"]),
+    help="Judge designs over all workloads of an axis.",
+)
 @click.option("--best", metavar="NAME", help="Show the best point by an objective or figure.")
 @click.option("--where", multiple=True, metavar="CONDITION", help="Budget: 'area_mm2<0.6', ...")
 @click.option(
@@ -137,7 +142,9 @@ def run_command(**given: Any) -> None:
         click.echo(f"stopped, all that ran is kept{left}; go on with:", err=True)
         click.echo(f"  {_resume_command()}", err=True)
         sys.exit(130)
-    point = None if given["best"] is None else best(exploration, given["best"], given["where"])
+    winners = None
+    if given["best"] is not None:
+        winners = best(exploration, given["best"], given["where"])
     folder = None if given["output"] is None else Path(given["output"])
     if folder is None and not given["as_json"] and not given["no_report"] and shard is None:
         folder = default_folder(exploration)
@@ -146,10 +153,10 @@ def run_command(**given: Any) -> None:
     written, missing = ([], "") if folder is None else write_sweep(exploration, folder)
     if given["as_json"]:
         document = sweep_document(exploration)
-        if point is not None:
-            found = next(i for i, p in enumerate(exploration.points) if p.key == point.key)
+        if winners is not None:
             document["best"] = {
-                "objective": given["best"], "where": list(given["where"]), "point": found,
+                "objective": given["best"], "where": list(given["where"]),
+                "designs": [{"workload": w.workload, "points": list(w.points)} for w in winners],
             }  # fmt: skip
         click.echo(json.dumps(document, indent=1, allow_nan=False))
         _check_any(exploration)
@@ -160,9 +167,9 @@ def run_command(**given: Any) -> None:
         click.echo(f"merge the stores of all shards: archsim sweep merge all.db {store} ...")
         return
     show(sweep_text(exploration, str(store)))
-    if point is not None:
+    if winners is not None:
         click.echo()
-        show(best_text(exploration, given["best"], given["where"], point))
+        show(best_text(exploration, given["best"], given["where"], winners))
     if written:
         click.echo("\nwritten:")
         for path in written:
@@ -204,7 +211,12 @@ def _sweep(given: dict[str, Any], store: Path) -> Sweep:
     from archsim.config.quantity import parse_quantity
     from archsim.errors import ConfigError
     from archsim.sweep.axes import axis_from_text, known_keys
-    from archsim.sweep.definition import load_sweep, quick_sweep, sweep_from_values
+    from archsim.sweep.definition import (
+        check_aggregate,
+        load_sweep,
+        quick_sweep,
+        sweep_from_values,
+    )
     from archsim.sweep.expression import parse_expression
     from archsim.sweep.store import Store
 
@@ -227,6 +239,8 @@ def _sweep(given: dict[str, Any], store: Path) -> Sweep:
         limits["objectives"] = _objectives(given["objective"])
     if given["windows"] is not None:
         limits["windows"] = given["windows"]
+    if given["aggregate"] is not None:
+        limits["aggregate"] = given["aggregate"]
     if name is not None and vary:
         raise click.UsageError("give a FILE or --vary, not both")
     if vary:
@@ -254,7 +268,10 @@ def _sweep(given: dict[str, Any], store: Path) -> Sweep:
         raise click.UsageError("give a FILE, --vary KEY=VALUES, or --resume")
     if "points" in quick and quick.get("method", sweep.method) == "grid":
         raise click.UsageError("--points is of random, sobol and search, not of grid")
-    return replace(sweep, **quick, **limits)
+    sweep = replace(sweep, **quick, **limits)
+    if sweep.aggregate is not None:
+        check_aggregate(sweep)
+    return sweep
 
 
 def _objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
@@ -279,11 +296,16 @@ def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
     if quiet:
         yield None
         return
-    first = sweep.objectives[0]
+    from archsim.sweep.axes import WORKLOAD_KEYS
+
+    several = any(axis.key in WORKLOAD_KEYS for axis in sweep.axes)
+    first = next((o for o in sweep.objectives if not (o.against_ideal or several)), None)
     best: list[float] = []
     what = "points and losses" if sweep.measures_loss else "points"
 
     def watch(new: Sequence[Outcome]) -> None:
+        if first is None:  # nothing that compares over all points
+            return
         values = [first.value(o.results) for o in new if o.results is not None]
         found = [*best, *(value for value in values if value is not None)]
         if found:
@@ -296,7 +318,7 @@ def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
             f"{tally.failed:,} failed" if tally.failed else "",
             f"{tally.rate:.3g}/s" if tally.ran else "",
             f"{_duration(left)} left" if left is not None and tally.done < tally.total else "",
-            f"best {first.name} {best[0]:.4g}" if best else "",
+            f"best {first.name} {best[0]:.4g}" if first is not None and best else "",
         ]
         return ", ".join(part for part in parts if part)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,43 @@ _USUAL = 1e8
 """Terms of ideal attention up to here are within 1e-6 in single precision."""
 
 
+@dataclass(frozen=True)
+class IdealLaw:
+    """All that ideal attention reads of a hardware: two laws that are equal are one function.
+
+    `score_gain`, `value_gain`: current of a linear cell a volt over the full scale of its
+    converter, 1/V. `mid_rail` in V. `window` in tokens.
+    """
+
+    window: int
+    mid_rail: float
+    score_gain: float
+    value_gain: float
+
+    def on(self, tokens: int) -> IdealLaw:
+        """The law as a run of so many tokens can tell it from others: it never fills more slots."""
+        return replace(self, window=min(self.window, tokens))
+
+    @property
+    def text(self) -> str:
+        """Each number to its last digit: the same text, the same function."""
+        return (
+            f"window {self.window}; mid-rail {self.mid_rail!r} V; score gain "
+            f"{self.score_gain!r}/V; value gain {self.value_gain!r}/V"
+        )
+
+
+def ideal_law(head: Head) -> IdealLaw:
+    """What ideal attention is beside a head."""
+    slope = head.cell.linear_slope
+    return IdealLaw(
+        head.sub_tiles.window,
+        head.cell.mid_rail,
+        slope / head.score_converter.saturation,
+        slope / head.output_converter.saturation,
+    )
+
+
 def ideal_attention(
     q: Array, k: Array, v: Array, head: Head, scalers: Scalers | None = None
 ) -> Array:
@@ -32,47 +70,46 @@ def ideal_attention(
     window; q, k, v and the result (heads, tokens, head_dim).
     """
     pairs = resolve_scalers(scalers, len(q))
-    work, y = Workspace(), np.empty_like(q)
+    work, y, law = Workspace(), np.empty_like(q), ideal_law(head)
     for h in range(len(q)):
         scaled = {
             n: pairs[n][0][h] * x[h] + pairs[n][1][h] for n, x in zip("qkv", (q, k, v), strict=True)
         }
         a, b = pairs["output"]
-        y[h] = _ideal_head(scaled, head, (float(a[h]), float(b[h])), np.dtype(np.float64), work)
+        y[h] = _ideal_head(scaled, law, (float(a[h]), float(b[h])), np.dtype(np.float64), work)
     return y
 
 
 def _ideal_head(
     scaled: Mapping[str, Array],
-    head: Head,
+    law: IdealLaw,
     output: tuple[float, float],
     dtype: np.dtype[Any],
     work: Workspace,
 ) -> Real:
     """One head from its scaled q, k, v (tokens, features), in panels of rows."""
-    slope, mid, window = head.cell.linear_slope, head.cell.mid_rail, head.sub_tiles.window
     tokens, features = scaled["q"].shape
     panels = -(-tokens // PANEL)
     query = work.array("ideal queries", (panels, features, PANEL), dtype)
     in_panels(scaled["q"], query)
-    query *= slope / head.score_converter.saturation
+    query *= law.score_gain
     keys = work.array("ideal keys", (panels * PANEL, features), dtype)
-    np.subtract(scaled["k"], mid, out=keys[:tokens], casting="same_kind")
+    np.subtract(scaled["k"], law.mid_rail, out=keys[:tokens], casting="same_kind")
     tiles = keys.reshape(-1, PANEL, features)
     stored = work.array("ideal values", (panels * PANEL, features), dtype)
-    np.subtract(scaled["v"], mid, out=stored[:tokens], casting="same_kind")
-    stored[:tokens] *= slope / head.output_converter.saturation * output[0]
+    np.subtract(scaled["v"], law.mid_rail, out=stored[:tokens], casting="same_kind")
+    stored[:tokens] *= law.value_gain * output[0]
     values = in_panels(stored, work.array("ideal value panels", query.shape, dtype))
     weights = work.array("ideal weights", (panels, PANEL, PANEL), dtype)
     parts = work.array("ideal parts", query.shape, dtype)
     y = np.empty_like(query)
     for panel in range(panels):
-        oldest = max(0, panel * PANEL - window + 1) // PANEL
+        oldest = max(0, panel * PANEL - law.window + 1) // PANEL
         weight = weights[: panel + 1 - oldest]
         np.matmul(tiles[oldest : panel + 1], query[panel], out=weight)
         np.clip(weight, 0.0, 1.0, out=weight)
         for tile in range(oldest, panel + 1):
-            outside = _outside((panel - tile) * PANEL, window)
+            outside = _outside((panel - tile) * PANEL, law.window)
             if outside is not None:
                 np.copyto(weight[tile - oldest], 0.0, where=outside)
         # tile by tile, then summed: faster than one product over many columns
@@ -106,10 +143,10 @@ def compare_with_ideal(
     double precision if its terms are too large for that.
     """
     q, k, v = (math.sqrt(np.vdot(x, x)) for x in scaled.values())
-    slope, full_scale = head.cell.linear_slope, head.score_converter.saturation
-    usual = q * k * slope / full_scale < _USUAL and v * abs(output[0]) < _USUAL
+    law = ideal_law(head)
+    usual = q * k * law.score_gain < _USUAL and v * abs(output[0]) < _USUAL
     dtype = np.dtype(np.float32 if usual else np.float64)
-    ideal = _ideal_head(scaled, head, output, dtype, work).astype(np.float64)
+    ideal = _ideal_head(scaled, law, output, dtype, work).astype(np.float64)
     difference = y - ideal
     return IdealError(
         np.asarray(np.vdot(ideal, ideal)),

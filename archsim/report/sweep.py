@@ -10,66 +10,45 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from archsim.report.sweep_front import (
+    axis_labels,
+    contest_title,
+    design_text,
+    front_rows,
+    fronts,
+    value_text,
+)
 from archsim.report.tables import note, number, percent
 from archsim.sweep.analysis import (
+    Best,
     Effect,
     budget,
     goal_objective,
     hypervolume,
-    paper_beaten,
     pareto,
     sensitivity,
+    unread,
 )
 from archsim.sweep.axes import RUN_KEYS
+from archsim.sweep.contest import Contest, contests, judging
 from archsim.sweep.definition import Sweep
 from archsim.sweep.exploration import Exploration, Point
 from archsim.sweep.expression import Value
-from archsim.sweep.figures import Objective, figure_names, unit_of_figure
+from archsim.sweep.figures import figure_names, unit_of_figure
+from archsim.sweep.point import same_design
 
-SCHEMA_VERSION = 1
-SHOWN_FRONT, SHOWN_REASONS = 20, 5
-
-
-def axis_labels(keys: Sequence[str]) -> dict[str, str]:
-    """The shortest ending of each dotted key that tells it from the others."""
-    labels = {}
-    for key in keys:
-        parts = key.split(".")
-        for count in range(1, len(parts) + 1):
-            label = ".".join(parts[-count:])
-            if sum(other == label or other.endswith("." + label) for other in keys) == 1:
-                break
-        labels[key] = label
-    return labels
-
-
-def value_text(value: Value) -> str:
-    """A parameter as a reader sees it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def design_text(parameters: Mapping[str, Value], labels: Mapping[str, str]) -> str:
-    """Parameters on one line: ``rows 64, columns 32``."""
-    return ", ".join(f"{labels[key]} {value_text(value)}" for key, value in parameters.items())
-
-
-def objective_unit(o: Objective) -> str:
-    """Unit of an objective that is a figure; nothing for an expression."""
-    return unit_of_figure(o.expression.text)
+SCHEMA_VERSION = 2
+SHOWN_REASONS = 5
 
 
 def is_paper(exploration: Exploration, point: Point) -> bool:
     """Whether a point is the published design, however its parameters were written."""
-    return point.key == exploration.paper.key
+    return any(same_design(point.key, paper.key) for paper in exploration.papers)
 
 
 def sweep_text(exploration: Exploration, store: str) -> Group:
     """All tables: counts, Pareto front, sensitivity, points without results."""
-    parts: list[RenderableType] = [_head(exploration, store), Text(""), *_front(exploration)]
+    parts: list[RenderableType] = [_head(exploration, store), Text(""), *fronts(exploration)]
     effects = sensitivity(exploration)
     if effects:
         parts += [Text(""), *_effects(effects)]
@@ -102,60 +81,6 @@ def _head(exploration: Exploration, store: str) -> Table:
     table.add_row("from", f"{run}{'; ' + fixed if fixed else ''}")
     table.add_row("store", store)
     return table
-
-
-def _front(exploration: Exploration) -> Iterable[RenderableType]:
-    sweep = exploration.sweep
-    front = pareto(exploration)
-    labels = axis_labels(list(exploration.points[0].parameters) if exploration.points else [])
-    if not front:
-        yield Text("Pareto front: no point has every objective")
-        return
-    goals = ", ".join(
-        f"{'low' if o.direction == 'minimise' else 'high'} {o.name}" for o in sweep.objectives
-    )
-    volume = hypervolume(exploration)
-    yield Text(
-        f"Pareto front: {len(front):,} of {len(exploration.points):,} points ({goals})",
-        style="bold",
-    )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for o in sweep.objectives:
-        table.add_column(f"{o.name}\n{objective_unit(o)}", justify="right", no_wrap=True)
-    table.add_column("design", overflow="fold")
-    shown = front
-    if len(front) > SHOWN_FRONT:  # evenly along the first objective, both ends included
-        step = (len(front) - 1) / (SHOWN_FRONT - 1)
-        shown = [front[round(i * step)] for i in range(SHOWN_FRONT)]
-    marked = False
-    for index in shown:
-        point = exploration.points[index]
-        design = design_text(point.parameters, labels)
-        if is_paper(exploration, point):
-            design, marked = f"{design}  (published)", True
-        table.add_row(*_objective_cells(point, sweep), design)
-    if not marked and exploration.paper.status == "ok":
-        text = "published design, " + ("beaten" if paper_beaten(exploration) else "not beaten")
-        table.add_row(*_objective_cells(exploration.paper, sweep), Text(text, style="dim"))
-    yield table
-    notes = []
-    if len(shown) < len(front):
-        notes.append(f"{len(shown)} of {len(front)} shown; --json and the files have all.")
-    if volume is not None:
-        about = "about " if volume.sampled else ""
-        notes.append(
-            f"Hypervolume: the front dominates {about}{percent(volume.share)} of the box between "
-            "the best and the worst value of each objective."
-        )
-    if "energy" in (o.name for o in sweep.objectives):
-        notes.append("Energy is of one token in one head, area of one head.")
-    if notes:
-        yield note(" ".join(notes))
-
-
-def _objective_cells(point: Point, sweep: Sweep) -> list[str]:
-    values = [o.value(point.results or {}) for o in sweep.objectives]
-    return ["-" if value is None else number(value) for value in values]
 
 
 def _effects(effects: Sequence[Effect]) -> Iterable[RenderableType]:
@@ -253,16 +178,36 @@ def value_json(value: Value) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def best_text(exploration: Exploration, goal: str, where: Sequence[str], point: Point) -> Group:
-    """The best point under a budget, and how to look closer at it."""
+def best_text(
+    exploration: Exploration, goal: str, where: Sequence[str], winners: Sequence[Best]
+) -> Group:
+    """The best design under a budget, on each workload, and how to look closer at it."""
     condition = f" where {' and '.join(where)}" if where else ""
+    parts: list[RenderableType] = []
+    for winner in winners:
+        on = design_text(winner.workload, axis_labels(list(winner.workload)))
+        for index in winner.points:
+            point = exploration.points[index]
+            parts += [Text("")] if parts else []
+            title = f"Best {goal}{f', {on}' if on else ''}{condition}"
+            if len(winner.points) > 1:
+                title += f" ({exploration.sweep.aggregate} {number(winner.value)})"
+            parts += [
+                Text(title, style="bold"),
+                *_best_point(exploration.sweep, goal, where, point),
+            ]
+    return Group(*parts)
+
+
+def _best_point(
+    sweep: Sweep, goal: str, where: Sequence[str], point: Point
+) -> Iterable[RenderableType]:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
     for key, value in point.parameters.items():
         table.add_row(key, value_text(value), "")
-    sweep = exploration.sweep
     shown = {o.expression.text: o for o in (*sweep.objectives, goal_objective(sweep, goal))}
     for text, o in shown.items():
         value = o.value(point.results or {})
@@ -278,26 +223,29 @@ def best_text(exploration: Exploration, goal: str, where: Sequence[str], point: 
         value = point.figure(name)
         if name in limited and name not in shown and isinstance(value, int | float):
             table.add_row(Text(name, style="bold"), number(value), unit_of_figure(name))
-    commands = [simulate_command(sweep, point.parameters)]
+    yield table
+    yield note(simulate_command(sweep, point.parameters))
     if sweep.measures_loss:
-        commands.append(evaluate_command(sweep, point.parameters))
-    return Group(Text(f"Best {goal}{condition}", style="bold"), table, *map(note, commands))
+        yield note(evaluate_command(sweep, point.parameters))
 
 
 def sweep_document(exploration: Exploration) -> dict[str, Any]:
     """The whole sweep as ``--json`` prints it: the same for the same points, however they ran."""
-    front = pareto(exploration)
-    volume = hypervolume(exploration)
+    ranks = judging(exploration)
     return {
         "schema_version": SCHEMA_VERSION,
         "sweep": exploration.sweep.document(),
         "counts": exploration.counts,
-        "points": [_point(exploration, point) for point in exploration.points],
-        "paper": _point(exploration, exploration.paper),
-        "pareto": front,
-        "hypervolume": None
-        if volume is None
-        else {"share": volume.share, "sampled": volume.sampled},
+        "judged_by": [o.name for o in ranks.objectives],
+        "left_out": [{"objective": o.name, "reason": ranks.reason} for o in ranks.left_out],
+        "unread_parameters": [
+            {"key": key, "unread_by_points": count, "of_points": of}
+            for key, (count, of) in unread(exploration).items()
+        ],
+        "points": [_point(point) for point in exploration.points],
+        "paper": _point(exploration.paper),
+        "pareto": pareto(exploration),
+        "fronts": [_front(exploration, contest) for contest in contests(exploration)],
         "sensitivity": [
             {
                 "axis": e.axis,
@@ -313,7 +261,38 @@ def sweep_document(exploration: Exploration) -> dict[str, Any]:
     }
 
 
-def _point(exploration: Exploration, point: Point) -> dict[str, Any]:
+def _front(exploration: Exploration, contest: Contest) -> dict[str, Any]:
+    """Designs that compete: `rows` of points with equal results, those that none beats."""
+    volume = hypervolume(contest)
+    paper = None
+    if contest.paper is not None:
+        names = [o.name for o in contest.objectives]
+        values = dict(zip(names, contest.paper.values, strict=True))
+        paper = {
+            "values": values,
+            "points": list(contest.paper.points),
+            "beaten": contest.paper_beaten,
+        }
+    return {
+        "workload": contest.workload,
+        "over": contest_title(exploration, contest),
+        "rows": [
+            {
+                "points": list(row.points),
+                "values": {
+                    o.name: value for o, value in zip(contest.objectives, row.values, strict=True)
+                },
+            }
+            for row in front_rows(exploration, contest)
+        ],
+        "published": paper,
+        "hypervolume": None
+        if volume is None
+        else {"share": volume.share, "sampled": volume.sampled},
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
     document: dict[str, Any] = {
         "parameters": point.parameters,
         "status": point.status,
@@ -333,6 +312,7 @@ def point_rows(explorations: Sequence[Exploration]) -> list[dict[str, Value]]:
     )
     for exploration in explorations:
         front = set(pareto(exploration))
+        ranks = judging(exploration)
         for index, point in enumerate(exploration.points):
             row: dict[str, Value] = {
                 "sweep": exploration.sweep.name,
@@ -340,6 +320,8 @@ def point_rows(explorations: Sequence[Exploration]) -> list[dict[str, Value]]:
                 "reason": point.reason,
                 "pareto": index in front,
                 "published": is_paper(exploration, point),
+                "judged_by": " ".join(o.name for o in ranks.objectives),
+                "left_out": ranks.reason,
             }
             row |= {key: point.parameters.get(key) for key in parameters}
             row |= {name: point.figure(name) for name in figure_names()}

@@ -6,17 +6,23 @@ mark in the SVG.
 
 from __future__ import annotations
 
-import html
 import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from archsim.report.charts import chart_tools
-from archsim.report.sweep import axis_labels, design_text, is_paper, objective_unit
+from archsim.report.sweep_front import (
+    axis_labels,
+    contest_title,
+    design_of,
+    design_text,
+    objective_unit,
+)
+from archsim.report.sweep_page import page
 from archsim.report.tables import number
-from archsim.sweep.analysis import pareto, valued
-from archsim.sweep.axes import si_value
+from archsim.sweep.axes import WORKLOAD_KEYS, si_value
+from archsim.sweep.contest import Contest, contests
 from archsim.sweep.exploration import Exploration
 from archsim.sweep.expression import Value
 from archsim.sweep.figures import Objective
@@ -40,18 +46,37 @@ Row = dict[str, Any]
 def charts(exploration: Exploration) -> dict[str, bytes]:
     """File names and contents; nothing where no point has every objective.
 
+    Where designs compete on several workloads, each has charts of its own, numbered in order.
     Raises MissingExtraError without the extra ``report``.
     """
     _, vl_convert = chart_tools()
-    rows = _rows(exploration)
+    found = contests(exploration)
+    files: dict[str, bytes] = {}
+    sections = []
+    for place, contest in enumerate(found, 1):
+        on = contest_title(exploration, contest)
+        for name, (title, specification) in _drawn(exploration, contest).items():
+            file = name if len(found) == 1 else f"{name}-{place}"
+            picture = with_titles(vl_convert.vegalite_to_svg(specification))
+            files[f"{file}.svg"] = picture.encode()
+            files[f"{file}.png"] = vl_convert.svg_to_png(picture, scale=PNG_SCALE)
+            sections.append((f"{title}, {on}" if on else title, picture))
+    if any(contest.candidates for contest in found):
+        files["sweep.html"] = page(exploration, found, sections, COLOURS[KINDS[2]]).encode()
+    return files
+
+
+def _drawn(exploration: Exploration, contest: Contest) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Title and Vega-Lite of each chart of one contest, by name."""
+    rows = _rows(exploration, contest)
     if not rows:
         return {}
     drawn: dict[str, tuple[str, Any]] = {}
     data = {name: _Datasets() for name in ("pareto", "parallel", "heat-map")}
-    objectives = _varying(exploration, rows)
+    objectives = [o for o in contest.objectives if len({row[o.name] for row in rows}) > 1]
     if len(objectives) > 1:
         drawn["pareto"] = ("Pareto front", pareto_chart(rows, objectives, data["pareto"]))
-    parallel = parallel_chart(exploration, rows, objectives, data["parallel"])
+    parallel = parallel_chart(rows, objectives, data["parallel"])
     if parallel is not None:
         many = len(rows) > MOST_LINES
         title = "Axis by axis: the front and an even choice of the others" if many else ""
@@ -59,15 +84,9 @@ def charts(exploration: Exploration) -> dict[str, bytes]:
     heat = heat_chart(exploration, rows, objectives, data["heat-map"])
     if heat is not None:
         drawn["heat-map"] = ("Two axes", heat)
-    files: dict[str, bytes] = {}
-    sections = []
-    for name, (title, chart) in drawn.items():
-        picture = with_titles(vl_convert.vegalite_to_svg(data[name].specification(chart)))
-        files[f"{name}.svg"] = picture.encode()
-        files[f"{name}.png"] = vl_convert.svg_to_png(picture, scale=PNG_SCALE)
-        sections.append((title, picture))
-    files["sweep.html"] = _page(exploration, sections).encode()
-    return files
+    return {
+        name: (title, data[name].specification(chart)) for name, (title, chart) in drawn.items()
+    }
 
 
 class _Datasets:
@@ -97,41 +116,33 @@ class _Datasets:
         return found | {"datasets": self._rows}
 
 
-def _rows(exploration: Exploration) -> list[Row]:
-    """One row a point that has every objective; the published design last."""
-    objectives = exploration.sweep.objectives
-    front = set(pareto(exploration))
-    indices, values = valued(exploration, objectives)
-    points = [(exploration.points[i], i in front, v) for i, v in zip(indices, values, strict=True)]
-    keys = list(points[0][0].parameters) if points else []
-    labels = axis_labels(keys)
+def _rows(exploration: Exploration, contest: Contest) -> list[Row]:
+    """One row a design; the published one last where it is none of them."""
+    objectives = contest.objectives
+    front = {one.points for one in contest.front}
+    paper = contest.paper
     rows: list[Row] = []
-    for number_, (point, on_front, row_values) in enumerate(points):
-        kind = KINDS[0] if on_front else KINDS[1]
-        if is_paper(exploration, point):
+    for number_, one in enumerate(contest.candidates):
+        parameters = design_of(exploration, contest, one)
+        kind = KINDS[0] if one.points in front else KINDS[1]
+        if paper is not None and set(one.points) <= set(paper.points):
             kind = KINDS[2]
-        row: Row = {"point": number_, "kind": kind, "parameters": point.parameters}
-        row |= {o.name: float(v) for o, v in zip(objectives, row_values, strict=True)}
-        row["text"] = _title(design_text(point.parameters, labels), objectives, row)
+        row: Row = {"point": number_, "kind": kind, "parameters": parameters}
+        row |= dict(zip((o.name for o in objectives), one.values, strict=True))
+        labels = axis_labels(list(parameters))
+        row["text"] = _title(design_text(parameters, labels), objectives, row)
         rows.append(row)
-    paper = exploration.paper
-    if rows and paper.results is not None and KINDS[2] not in {row["kind"] for row in rows}:
-        found = [o.value(paper.results) for o in objectives]
-        if None not in found:
-            row = {"point": len(rows), "kind": KINDS[2], "parameters": None}
-            row |= dict(zip((o.name for o in objectives), found, strict=True))
-            row["text"] = _title("published design", objectives, row)
-            rows.append(row)
+    if rows and paper is not None and KINDS[2] not in {row["kind"] for row in rows}:
+        row = {"point": len(rows), "kind": KINDS[2], "parameters": None}
+        row |= dict(zip((o.name for o in objectives), paper.values, strict=True))
+        row["text"] = _title("published design", objectives, row)
+        rows.append(row)
     return rows
 
 
 def _title(design: str, objectives: Sequence[Objective], row: Row) -> str:
     figures = (f"{o.name} {number(row[o.name])} {objective_unit(o)}".strip() for o in objectives)
     return "; ".join([design, *figures])
-
-
-def _varying(exploration: Exploration, rows: Sequence[Row]) -> list[Objective]:
-    return [o for o in exploration.sweep.objectives if len({row[o.name] for row in rows}) > 1]
 
 
 def _axis_title(o: Objective) -> str:
@@ -208,7 +219,6 @@ def _places(key: str, values: Sequence[Value]) -> tuple[list[float], str, str]:
 
 
 def parallel_chart(
-    exploration: Exploration,
     rows: Sequence[Row],
     objectives: Sequence[Objective],
     data: _Datasets,
@@ -303,11 +313,16 @@ def heat_chart(
     """The two axes with the most values, one map an objective: the best over all other axes."""
     import altair as alt
 
-    axes = [a for a in exploration.sweep.axes if a.values and 1 < len(a.values) <= MOST_TICKS]
+    axes = [
+        a
+        for a in exploration.sweep.axes
+        if a.key not in WORKLOAD_KEYS and a.values and 1 < len(a.values) <= MOST_TICKS
+    ]
     if len(axes) < 2 or not objectives:
         return None
     across, down = sorted(axes, key=lambda axis: -len(axis.values or ()))[:2]
-    labels = axis_labels([axis.key for axis in exploration.sweep.axes])
+    keys = [axis.key for axis in exploration.sweep.axes if axis.key not in WORKLOAD_KEYS]
+    labels = axis_labels(keys)
     written = sum(len(str(value)) + 1 for value in across.values or ())
     angle = 0 if written <= MOST_LETTERS else -45
     panels = []
@@ -344,55 +359,7 @@ def heat_chart(
         if numbered:
             layers.append(base.mark_text(fontSize=10).encode(text="shown:N", color=text))
         unit = objective_unit(o)
-        others = "best " if len(exploration.sweep.axes) > 2 else ""
+        others = "best " if len(keys) > 2 else ""
         title = f"{others}{o.name}{f', {unit}' if unit else ''}"
         panels.append(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title))
     return alt.concat(*panels, columns=2).resolve_scale(color="independent")
-
-
-def _page(exploration: Exploration, sections: Sequence[tuple[str, str]]) -> str:
-    """One HTML file: the charts and the Pareto table."""
-    sweep = exploration.sweep
-    front = pareto(exploration)
-    keys = list(exploration.points[0].parameters)
-    heads = [*keys, *(f"{o.name} {objective_unit(o)}".strip() for o in sweep.objectives)]
-    lines = []
-    for index in front:
-        point = exploration.points[index]
-        values = [o.value(point.results or {}) for o in sweep.objectives]
-        cells = [str(point.parameters[key]) for key in keys]
-        cells += ["-" if value is None else number(value) for value in values]
-        mark = " class=published" if is_paper(exploration, point) else ""
-        row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        lines.append(f"<tr{mark}>{row}</tr>")
-    table = "\n".join(lines)
-    figures = "\n".join(
-        f"<h2>{html.escape(title)}</h2>\n<figure>{picture}</figure>" for title, picture in sections
-    )
-    counts = ", ".join(f"{count:,} {name}" for name, count in exploration.counts.items())
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sweep {html.escape(sweep.name)}</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; background: #fff; }}
-figure {{ margin: 0; overflow-x: auto; }}
-svg {{ overflow: visible; }}
-div {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: 13px; }}
-th, td {{ text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #ddd; }}
-.published {{ color: {COLOURS[KINDS[2]]}; }}
-</style></head><body>
-<h1>Sweep {html.escape(sweep.name)}</h1>
-<p>{html.escape(sweep.description)}</p>
-<p>{len(exploration.points):,} points: {html.escape(counts)}. Energy is of one token in one head,
-area of one head. Point at a mark to read what it is.</p>
-{figures}
-<h2>Points on the front</h2>
-<div><table><tr>{"".join(f"<th>{html.escape(head)}</th>" for head in heads)}</tr>
-{table}
-</table></div>
-</body></html>
-"""

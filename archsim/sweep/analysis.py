@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import ConfigError
 from archsim.sweep.axes import Axis, si_value
+from archsim.sweep.contest import Contest, contests, judging, non_dominated, values_of
 from archsim.sweep.definition import Sweep
-from archsim.sweep.design import Space, sobol_rows
+from archsim.sweep.design import Parameters, Space, sobol_rows
 from archsim.sweep.exploration import Exploration, Point
 from archsim.sweep.expression import Expression, Value, parse_expression
-from archsim.sweep.figures import NAMED, Objective, figure_names, objective
+from archsim.sweep.figures import NAMED, UNREAD, Objective, figure_names, objective
 
 Array = NDArray[np.float64]
 
@@ -30,52 +31,16 @@ BINS = 8
 
 def valued(exploration: Exploration, objectives: Sequence[Objective]) -> tuple[list[int], Array]:
     """Indices of points with all objectives, and their values (points, objectives)."""
-    indices, rows = [], []
-    for index, point in enumerate(exploration.points):
-        if point.status != "ok" or point.results is None:
-            continue
-        values = [o.value(point.results) for o in objectives]
-        numbers = [value for value in values if value is not None and np.isfinite(value)]
-        if len(numbers) == len(objectives):
-            indices.append(index)
-            rows.append(numbers)
-    return indices, np.array(rows, float).reshape(len(rows), len(objectives))
-
-
-def non_dominated(costs: Array) -> NDArray[np.bool_]:
-    """Which rows of (points, objectives), all minimised, none beats; equal rows all stay."""
-    kept = np.zeros(len(costs), bool)
-    order = np.lexsort(costs.T[::-1])
-    front = np.empty((0, costs.shape[1]))
-    for index in order:  # whoever dominates a row comes before it
-        row = costs[index]
-        if not (np.all(front <= row, axis=1) & np.any(front < row, axis=1)).any():
-            kept[index] = True
-            front = np.vstack([front, row])
-    return kept
+    found = [(i, values_of(point, objectives)) for i, point in enumerate(exploration.points)]
+    rows = [(i, values) for i, values in found if values is not None]
+    numbers = np.array([values for _, values in rows], float)
+    return [i for i, _ in rows], numbers.reshape(len(rows), len(objectives))
 
 
 def pareto(exploration: Exploration) -> list[int]:
-    """Indices of the non-dominated points, by the first objective."""
-    objectives = exploration.sweep.objectives
-    indices, values = valued(exploration, objectives)
-    if not indices:
-        return []
-    costs = values * np.array([o.sign for o in objectives])
-    chosen = np.flatnonzero(non_dominated(costs))
-    chosen = chosen[np.lexsort(costs[chosen].T[::-1])]
-    return [indices[i] for i in chosen]
-
-
-def paper_beaten(exploration: Exploration) -> bool:
-    """Whether some point is better than the published design in one objective, worse in none."""
-    objectives = exploration.sweep.objectives
-    ours = [o.value(exploration.paper.results or {}) for o in objectives]
-    if any(value is None for value in ours):
-        return False
-    signs = np.array([o.sign for o in objectives])
-    costs, paper = valued(exploration, objectives)[1] * signs, np.array(ours, float) * signs
-    return bool((np.all(costs <= paper, axis=1) & np.any(costs < paper, axis=1)).any())
+    """Indices of the points on the front of any contest, each by the first objective."""
+    found = contests(exploration)
+    return [index for contest in found for one in contest.front for index in one.points]
 
 
 @dataclass(frozen=True)
@@ -89,16 +54,14 @@ class Hypervolume:
     sampled: bool
 
 
-def hypervolume(exploration: Exploration) -> Hypervolume | None:
-    """The front's dominated share of the box of all points; None with fewer than two points.
+def hypervolume(contest: Contest) -> Hypervolume | None:
+    """The front's dominated share of the box of all designs; None with fewer than two.
 
     Objectives that do not vary are left out: the box has no extent there.
     """
-    objectives = exploration.sweep.objectives
-    _, values = valued(exploration, objectives)
-    if len(values) < 2:
+    costs = contest.costs
+    if len(costs) < 2:
         return None
-    costs = values * np.array([o.sign for o in objectives])
     low, high = costs.min(axis=0), costs.max(axis=0)
     varies = high > low
     if not varies.any():
@@ -155,7 +118,7 @@ def sensitivity(exploration: Exploration) -> list[Effect]:
     if sweep.method == "sobol":
         indices = sobol_indices(exploration)
     effects: list[Effect] = []
-    for o in sweep.objectives:
+    for o in judging(exploration).objectives:
         rows, values = valued(exploration, [o])
         if len(rows) < 2 or np.ptp(values) == 0:
             continue
@@ -222,7 +185,7 @@ def sobol_indices(exploration: Exploration) -> dict[tuple[str, str], tuple[float
     by_value = {_identity(point.parameters): point for point in exploration.points}
     axes = len(sweep.axes)
     found: dict[tuple[str, str], tuple[float, float]] = {}
-    for o in sweep.objectives:
+    for o in judging(exploration).objectives:
         values = np.full(len(rows), np.nan)
         for index, row in enumerate(rows):
             point = None if row is None else by_value.get(_identity(row))
@@ -267,27 +230,50 @@ def budget(sweep: Sweep, where: Sequence[str]) -> list[Expression]:
     return [parse_expression(text, names) for text in where]
 
 
-def best(exploration: Exploration, goal: str, where: Sequence[str] = ()) -> Point:
-    """The best point by one objective or figure, among those that meet all conditions.
+@dataclass(frozen=True)
+class Best:
+    """A best design: its point, or its point on each workload where the sweep aggregates.
 
-    Raises ConfigError for an unknown goal or name, or if no point meets the conditions.
+    `workload` says on what it is the best, where there are several; `value` is of the goal.
     """
-    wanted = goal_objective(exploration.sweep, goal)
-    conditions = budget(exploration.sweep, where)
-    indices, values = valued(exploration, [wanted])
-    if not indices:
+
+    workload: Parameters
+    points: tuple[int, ...]
+    value: float
+
+
+def best(exploration: Exploration, goal: str, where: Sequence[str] = ()) -> list[Best]:
+    """The best design by one objective or figure among those that meet all conditions.
+
+    One for every workload on which some design meets them, unless the sweep aggregates. Raises
+    ConfigError for an unknown goal or name, if no design meets the conditions, or if the goal
+    does not compare with the same thing at every point.
+    """
+    sweep = exploration.sweep
+    wanted = goal_objective(sweep, goal)
+    conditions = budget(sweep, where)
+    ranks = judging(replace(exploration, sweep=replace(sweep, objectives=(wanted,))))
+    if not ranks.objectives:
+        raise ConfigError(f"--best {goal}: {ranks.reason}")
+    found = contests(exploration, [wanted])
+    count = sum(len(contest.candidates) for contest in found)
+    if not count:
         raise ConfigError(f"--best {goal}: no point has it")
-    met = [
-        i
-        for i, index in enumerate(indices)
-        if all(_meets(exploration.points[index], c) for c in conditions)
-    ]
-    if not met:
+    winners = []
+    for contest in found:
+        met = [
+            one
+            for one in contest.candidates
+            if all(_meets(exploration.points[i], c) for i in one.points for c in conditions)
+        ]
+        if met:
+            winner = min(met, key=lambda one: wanted.sign * one.values[0])
+            winners.append(Best(contest.workload, winner.points, winner.values[0]))
+    if not winners:
         raise ConfigError(
-            f"--where: no point of {len(indices):,} meets {' and '.join(repr(t) for t in where)}"
+            f"--where: no point of {count:,} meets {' and '.join(repr(t) for t in where)}"
         )
-    winner = min(met, key=lambda i: wanted.sign * values[i, 0])
-    return exploration.points[indices[winner]]
+    return winners
 
 
 def _meets(point: Point, condition: Expression) -> bool:
@@ -298,3 +284,16 @@ def _meets(point: Point, condition: Expression) -> bool:
     if any(names.get(name) is None for name in condition.names):
         return False
     return condition.holds(names)
+
+
+def unread(exploration: Exploration) -> dict[str, tuple[int, int]]:
+    """Keys that a sweep gives and some point does not read: at how many points, of how many."""
+    sweep = exploration.sweep
+    given = [*(axis.key for axis in sweep.axes), *sweep.derived, *sweep.fixed]
+    lists = [
+        str(point.results.get(UNREAD) or "").split(", ")
+        for point in exploration.points
+        if point.results is not None
+    ]
+    counts = {key: sum(key in names for names in lists) for key in given}
+    return {key: (count, len(lists)) for key, count in counts.items() if count}

@@ -26,10 +26,18 @@ RUN_KEYS: dict[str, Any] = {
 }
 """What an axis can vary beside the config: hardware file, trace, how much of it, its order."""
 
+WORKLOAD_KEYS = tuple(key for key in RUN_KEYS if key != "hardware")
+"""Those of them that change what is run: designs compare on one workload, or over all of them."""
+
 DIGITS = 6
 """Significant digits of a value between the ends of a range."""
 
 MAX_VALUES = 100_000
+
+
+def workload_of(parameters: Mapping[str, Value]) -> dict[str, Value]:
+    """The part of a point that says what is run, not on what."""
+    return {key: value for key, value in parameters.items() if key in WORKLOAD_KEYS}
 
 
 @functools.cache

@@ -16,14 +16,29 @@ from archsim.config.loading import Section, read_document, validate_document
 from archsim.config.quantity import Quantity
 from archsim.errors import ConfigError
 from archsim.files import data_folder
-from archsim.sweep.axes import RUN_KEYS, Axis, axis_from_file, check_key, known_keys, si_value
+from archsim.sweep.axes import (
+    RUN_KEYS,
+    WORKLOAD_KEYS,
+    Axis,
+    axis_from_file,
+    check_key,
+    known_keys,
+    si_value,
+)
 from archsim.sweep.expression import Expression, Value, parse_expression
-from archsim.sweep.figures import DEFAULT_OBJECTIVES, LOSS, Objective, objectives
+from archsim.sweep.figures import (
+    DEFAULT_OBJECTIVES,
+    LOSS,
+    LOSS_OBJECTIVES,
+    Objective,
+    objectives,
+)
 from archsim.sweep.loss import DEFAULT_WINDOWS
 from archsim.workload.trace import default_trace_name
 
 Method = Literal["grid", "random", "sobol", "search"]
 Sampler = Literal["nsga2", "tpe"]
+Aggregate = Literal["mean", "worst"]
 
 SCHEMA_FILE = "sweep.schema.json"
 """Committed beside the shipped sweeps."""
@@ -85,6 +100,9 @@ class SweepFile(Section):
     objectives: Annotated[Any, WithJsonSchema(_OBJECTIVES)] = Field(
         default=list(DEFAULT_OBJECTIVES), description="figures and their better end"
     )
+    aggregate: Aggregate | None = Field(
+        None, description="judge a design by its mean or worst value over the workloads of an axis"
+    )
     method: Method = "grid"
     points: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None, description="how many, for random, sobol and search"
@@ -107,6 +125,10 @@ class SweepFile(Section):
     )
 
 
+_NOT_POINTS = ("name", "description", "objectives", "aggregate", "time_limit")
+"""Fields that do not decide which points a sweep has."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A checked sweep; everything in it is plain, so that it can be kept in a store."""
@@ -124,6 +146,7 @@ class Sweep:
     prompt: int | None = None
     derived: Mapping[str, Expression] = field(default_factory=dict)
     constraints: tuple[Expression, ...] = ()
+    aggregate: Aggregate | None = None
     method: Method = "grid"
     points: int = DEFAULT_POINTS
     seed: int = 0
@@ -159,6 +182,7 @@ class Sweep:
                 o.name: {"expression": o.expression.text, "direction": o.direction}
                 for o in self.objectives
             },
+            "aggregate": self.aggregate,
             "method": self.method,
             "points": self.points,
             "seed": self.seed,
@@ -178,7 +202,7 @@ class Sweep:
         """Hash of what decides which points there are; objectives and limits do not."""
         decides = self.document()
         kept = ("objectives",) if self.method == "search" else ()
-        for key in {"name", "description", "objectives", "time_limit"}.difference(kept):
+        for key in {*_NOT_POINTS}.difference(kept):
             decides.pop(key, None)
         if self.measures_loss:  # wherever it is asked for
             decides["loss"] = True
@@ -284,7 +308,8 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
         axes=axes,
         derived=derived,
         constraints=constraints,
-        objectives=at("objectives", objectives, file.objectives),
+        objectives=at("objectives", objectives, _objectives(file)),
+        aggregate=file.aggregate,
         method=file.method,
         points=DEFAULT_POINTS if file.points is None else file.points,
         seed=file.seed,
@@ -296,10 +321,29 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
         text=text,
         windows=file.windows,
     )
+    if sweep.aggregate is not None:
+        at("aggregate", check_aggregate, sweep)
     for key in {"model", "text", "windows"} & file.model_fields_set:
         if not sweep.measures_loss:
             raise ConfigError(f"{place(key)}: {key} is of the loss, which is no objective here")
     return sweep
+
+
+def _objectives(file: SweepFile) -> object:
+    """Those of the file; by default with the loss for accuracy where it says on what to measure."""
+    of_loss = {"model", "text", "windows"} & file.model_fields_set
+    if of_loss and not file.loss and "objectives" not in file.model_fields_set:
+        return list(LOSS_OBJECTIVES)
+    return file.objectives
+
+
+def check_aggregate(sweep: Sweep) -> None:
+    """Raises ConfigError for an aggregate of a sweep over one workload."""
+    if not any(axis.key in WORKLOAD_KEYS for axis in sweep.axes):
+        raise ConfigError(
+            f"aggregate {sweep.aggregate}: no axis changes the workload "
+            f"({', '.join(WORKLOAD_KEYS)}), so there is nothing to aggregate over"
+        )
 
 
 def _hardware_beside(name: str, folder: Path) -> str:
@@ -355,9 +399,13 @@ def quick_sweep(axes: Sequence[Axis], **given: Any) -> Sweep:
     for axis in axes:
         if given.get("method", "grid") == "grid":
             _ = axis.levels
-    given.setdefault("objectives", objectives(list(DEFAULT_OBJECTIVES)))
+    usual = LOSS_OBJECTIVES if {"model", "text", "windows"} & set(given) else DEFAULT_OBJECTIVES
+    given.setdefault("objectives", objectives(list(usual)))
     given.setdefault("name", "quick")
-    return Sweep(axes=tuple(axes), **given)
+    sweep = Sweep(axes=tuple(axes), **given)
+    if sweep.aggregate is not None:
+        check_aggregate(sweep)
+    return sweep
 
 
 def base_hardware(sweep: Sweep, name: str | None = None) -> Hardware:

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -135,20 +135,24 @@ def run_jobs(
     retry: bool = False,
     workers: int = 1,
     keep_open: bool = False,
+    counted: Collection[str] | None = None,
 ) -> dict[str, Outcome]:
     """Answer every job: from the store where it has a result, else by running it.
 
     `executor` is made only if something has to be run; it is told how many points wait, and closed
     at the end unless `keep_open`. With `retry`, points that crashed, failed or took too long are
-    run again. Returns the outcomes by key; fewer than asked for only if `stop` was set.
+    run again. `counted`: keys that the tally is of and that are reported; all of them if None.
+    Returns the outcomes by key; fewer than asked for only if `stop` was set.
     """
     stop = stop or Stop()
     unique = {job.key: job for job in jobs}
     known = store.known(unique)
     answers = {k: o for k, o in known.items() if not retry or o.status in LASTING}
-    tally = Tally(len(unique))
+    told = set(unique) if counted is None else set(unique).intersection(counted)
+    tally = Tally(len(told))
     for outcome in answers.values():
-        tally.count(outcome, ran=False)
+        if outcome.key in told:
+            tally.count(outcome, ran=False)
 
     def tell(new: Sequence[Outcome]) -> None:
         if report is not None:
@@ -158,11 +162,12 @@ def run_jobs(
         fresh = [outcome for outcome in outcomes if outcome.key not in answers]
         for outcome in fresh:
             answers[outcome.key] = outcome
-            tally.count(outcome, ran)
-        if fresh:
-            tell(fresh)
+            if outcome.key in told:
+                tally.count(outcome, ran)
+        if new := [outcome for outcome in fresh if outcome.key in told]:
+            tell(new)
 
-    tell(list(answers.values()))
+    tell([outcome for outcome in answers.values() if outcome.key in told])
     refused = [j for j in unique.values() if j.key not in answers and j.hardware is None]
     for first in range(0, len(refused), 1000):
         outcomes = [

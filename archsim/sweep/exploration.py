@@ -14,6 +14,7 @@ from archsim.sweep.design import Parameters, check_size, design
 from archsim.sweep.driver import Report, Stop, run_jobs
 from archsim.sweep.expression import Value
 from archsim.sweep.figures import Figures
+from archsim.sweep.judging import judged
 from archsim.sweep.point import LASTING, Job, Outcome, Preparation, model_version
 from archsim.sweep.pool import Executor, Pool
 from archsim.sweep.store import Member, Store
@@ -22,7 +23,7 @@ DEFAULT_STORE = Path("reports") / "sweeps.db"
 """One store for all sweeps of a folder, so that they share points."""
 
 PAPER = -1
-"""Position of the published design among a sweep's members."""
+"""Position of the published design among a sweep's members; on further workloads -2, -3, ..."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,19 @@ class Point:
 
 @dataclass(frozen=True)
 class Exploration:
-    """A sweep and its points; `paper` is the published design on the same trace."""
+    """A sweep and its points; `papers` are the published design on each of their workloads.
+
+    The parameters of those say which workload it is; there are none where all points have one.
+    """
 
     sweep: Sweep
     points: list[Point]
-    paper: Point
+    papers: tuple[Point, ...]
+
+    @property
+    def paper(self) -> Point:
+        """The published design on the first workload."""
+        return self.papers[0]
 
     @property
     def complete(self) -> bool:
@@ -64,14 +73,22 @@ class Exploration:
 
 @dataclass(frozen=True)
 class Shard:
-    """Every `of`-th part of the points, by content key: the same on every machine."""
+    """One of `of` parts of a sweep that differ by one point at most: the same on every machine."""
 
     index: int
     of: int
 
-    def has(self, key: str) -> bool:
-        """Whether a point, or a loss, is of this part."""
-        return int(key[:15], 16) % self.of == self.index - 1
+    def part(self, keys: Sequence[str]) -> set[str]:
+        """Which of some keys, all different and in the sweep's order, are of this part."""
+        first, end = (len(keys) * number // self.of for number in (self.index - 1, self.index))
+        return set(keys[first:end])
+
+    def of_members(self, members: Sequence[Member]) -> set[str]:
+        """Keys of the points, of the published designs beside them, and of the losses to run."""
+        points = dict.fromkeys(m.key for m in members if m.position >= 0)
+        beside = dict.fromkeys(m.key for m in members if m.key not in points)
+        losses = dict.fromkeys(m.loss for m in members if m.loss)
+        return set[str]().union(*(self.part([*each]) for each in (points, beside, losses)))
 
 
 def parse_shard(text: str) -> Shard:
@@ -159,8 +176,9 @@ def explore(
             kept, executor, preparation, report, stop, shard, retry, only_stored, count, searching
         )
         if searching:
-            from archsim.sweep.search import search
+            from archsim.sweep.search import search, searched
 
+            searched(sweep, preparation)  # what it cannot search by is refused before
             begun = kept.begin(mine, sweep.name, sweep.document())
             try:
                 return search(sweep, preparation, runner.run, kept, begun, stop)
@@ -168,16 +186,17 @@ def explore(
                 for place in open_:
                     place.close()
         jobs = [preparation.job(parameters) for parameters in design(sweep, confirmed)]
-        paper = preparation.paper()
+        judged(sweep, jobs)  # what nothing can rank is refused before it runs
+        papers = preparation.papers(jobs)
         number = kept.begin(mine, sweep.name, sweep.document())
-        members = note(kept, number, paper, jobs)
-        runner.run([paper, *jobs])
+        members = note(kept, number, papers, jobs)
+        runner.run(jobs, papers)
         return _exploration(sweep, members, kept)
 
 
-def note(store: Store, number: int, paper: Job, jobs: Sequence[Job]) -> list[Member]:
+def note(store: Store, number: int, papers: Sequence[Job], jobs: Sequence[Job]) -> list[Member]:
     """Keep which points a sweep has; the published design goes first."""
-    members = [Member(PAPER, paper.key, {}, paper.loss)]
+    members = [Member(PAPER - i, job.key, job.parameters, job.loss) for i, job in enumerate(papers)]
     members += [Member(i, job.key, job.parameters, job.loss) for i, job in enumerate(jobs)]
     store.add_members(number, members)
     return members
@@ -196,14 +215,23 @@ class _Runner:
     workers: int
     keep_open: bool
 
-    def run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
-        """Outcomes by key; nothing is run where only stored ones are wanted."""
-        losses = {job.key: job.loss for job in jobs}
-        wanted = [*jobs, *self.preparation.loss_jobs(jobs)]
+    def run(self, jobs: Sequence[Job], papers: Sequence[Job] = ()) -> dict[str, Outcome]:
+        """Outcomes by key; nothing is run where only stored ones are wanted.
+
+        `papers` run as well but are no points: they are not counted, and not reported.
+        """
+        both = [*papers, *jobs]
+        losses = {job.key: job.loss for job in both}
+        wanted = [*both, *self.preparation.loss_jobs(both)]
         if self.only_stored:
             return _joined(self.store.known(job.key for job in wanted), losses)
+        if self.shard is not None:
+            members = [Member(PAPER, job.key, {}, job.loss) for job in papers]
+            members += [Member(i, job.key, {}, job.loss) for i, job in enumerate(jobs)]
+            mine = self.shard.of_members(members)
+            wanted = [job for job in wanted if job.key in mine]
         answers = run_jobs(
-            [job for job in wanted if self.shard is None or self.shard.has(job.key)],
+            wanted,
             self.store,
             self.executor,
             report=self.report,
@@ -211,6 +239,7 @@ class _Runner:
             retry=self.retry,
             workers=self.workers,
             keep_open=self.keep_open,
+            counted={key for job in jobs for key in (job.key, job.loss)},
         )
         return _joined(answers, losses)
 
@@ -234,13 +263,9 @@ def _begun(store: Store, sha256: str) -> list[Member]:
 
 
 def _answered(store: Store, members: Sequence[Member], retry: bool, shard: Shard | None) -> bool:
-    keys = _keys(members)
+    keys = set(_keys(members)) if shard is None else shard.of_members(members)
     known = store.known(keys)
-    return all(
-        key in known and (not retry or known[key].status in LASTING)
-        for key in keys
-        if shard is None or shard.has(key)
-    )
+    return all(key in known and (not retry or known[key].status in LASTING) for key in keys)
 
 
 def _keys(members: Sequence[Member]) -> list[str]:
@@ -258,8 +283,9 @@ def _exploration(sweep: Sweep, members: Sequence[Member], store: Store) -> Explo
         return Point(member.parameters, member.key, found.status, found.results, found.reason)
 
     points = {member.position: point(member) for member in members}
-    paper = points.pop(PAPER)
-    return Exploration(sweep, [points[position] for position in sorted(points)], paper)
+    papers = [points[position] for position in sorted(points, reverse=True) if position < 0]
+    ours = [points[position] for position in sorted(points) if position >= 0]
+    return Exploration(sweep, ours, tuple(papers))
 
 
 def stored_explorations(store: Store, name: str | None = None) -> list[Exploration]:

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from archsim.config.hardware import Hardware
 from archsim.config.loading import suggestion
+from archsim.datapath.ideal import ideal_law
 from archsim.errors import ConfigError, one_line
 from archsim.result import Result
+from archsim.simulation import simulate_trace
 from archsim.sweep.expression import Expression, UndefinedError, Value, parse_expression
+from archsim.workload.trace import Trace
 
 Figures = dict[str, Value]
 Direction = Literal["minimise", "maximise"]
@@ -69,8 +73,13 @@ COMPUTED = {
 }
 """Figures made of two others: the product for ``edp_pj_ns``, else the quotient."""
 
-TEXTS = {"bottleneck"}
+REFERENCE, UNREAD = "sqnr_reference", "unread_parameters"
+"""What the error of a point is an error against; keys of its config that its run did not read."""
 
+AGAINST_IDEAL = frozenset({"sqnr_db", "max_abs_error"})
+"""Figures that compare with *ideal* attention, and rank designs only where that is one function."""
+
+TEXTS = {"bottleneck", REFERENCE, UNREAD}
 
 _UNITS = {
     "tokens_per_s_per_mm2": "tokens/s/mm^2", "tokens_per_s": "tokens/s",
@@ -87,7 +96,17 @@ def unit_of_figure(name: str) -> str:
 
 def figure_names() -> list[str]:
     """Every figure of a point, in order."""
-    return [*PATHS, *COMPUTED, LOSS]
+    return [*PATHS, *COMPUTED, REFERENCE, UNREAD, LOSS]
+
+
+def simulated_figures(
+    trace: Trace, hardware: Hardware, *, order: str = "generate", prompt: int | None = None
+) -> Figures:
+    """Run a point and keep its figures: what a stored result depends on begins here.
+
+    Raises ConfigError, InvariantError as `simulate_trace` does.
+    """
+    return figures(Result(simulate_trace(trace, hardware, order=order, prompt=prompt)))
 
 
 def figures(result: Result) -> Figures:
@@ -106,6 +125,9 @@ def figures(result: Result) -> Figures:
         assert isinstance(a, int | float)
         assert isinstance(b, int | float)
         found[name] = a * b if name == "edp_pj_ns" else (a / b if b else None)
+    run = result.simulation
+    found[REFERENCE] = ideal_law(run.head).on(run.trace.tokens).text
+    found[UNREAD] = ", ".join(run.unread)
     return found
 
 
@@ -130,6 +152,11 @@ class Objective:
         return float(value)
 
     @property
+    def against_ideal(self) -> bool:
+        """Whether it compares with *ideal* attention."""
+        return not AGAINST_IDEAL.isdisjoint(self.expression.names)
+
+    @property
     def sign(self) -> float:
         """+1 where smaller is better, -1 where larger is."""
         return 1.0 if self.direction == "minimise" else -1.0
@@ -150,6 +177,8 @@ NAMED: dict[str, tuple[str, Direction]] = {
 """Objectives by the words people use."""
 
 DEFAULT_OBJECTIVES = ("latency", "energy", "area", "sqnr")
+LOSS_OBJECTIVES = (*DEFAULT_OBJECTIVES[:-1], "loss")
+"""The same where a sweep says on which model or text to measure a loss."""
 
 _DIRECTIONS: dict[str, Direction] = {
     "minimise": "minimise", "minimize": "minimise", "min": "minimise",

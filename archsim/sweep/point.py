@@ -12,15 +12,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, hardware_path, load_hardware
+from archsim.components.head import Head
+from archsim.config.hardware import (
+    DEFAULT_HARDWARE,
+    Hardware,
+    HardwareConfig,
+    hardware_path,
+    load_hardware,
+)
+from archsim.config.loading import leaf_paths
+from archsim.datapath.ideal import ideal_law
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError, one_line
 from archsim.function import function_key
-from archsim.result import Result
-from archsim.simulation import known_tokens, simulate_trace
+from archsim.simulation import known_tokens
+from archsim.sweep.axes import WORKLOAD_KEYS, workload_of
+from archsim.sweep.code import code_sha256
 from archsim.sweep.definition import Sweep
 from archsim.sweep.design import Parameters, overrides
 from archsim.sweep.expression import Value
-from archsim.sweep.figures import LOSS, Figures, figures
+from archsim.sweep.figures import LOSS, Figures, simulated_figures
 from archsim.sweep.loss import Loop, loop_of, measure_loss
 from archsim.workload.trace import Trace, load_trace
 
@@ -30,38 +40,32 @@ Status = Literal["ok", "invalid", "failed", "crashed", "timeout"]
 LASTING: tuple[Status, ...] = ("ok", "invalid")
 """What running again would give again."""
 
-_SHARED = ("config", "components", "datapath", "workload")
-_MODEL = (*_SHARED, "timing")
-_MODEL_FILES = (
-    *("compiled.py", "function.py", "ledger.py", "simulation.py", "result.py"),
-    *("sweep/figures.py", "sweep/point.py"),
-)
-_LOSS = (*_SHARED, "evaluation")
-_LOSS_FILES = ("compiled.py", "function.py", "sweep/loss.py")
-"""Folders and files of code that decide a result or a loss, rather too many than too few."""
-
 
 @functools.cache
 def model_version() -> str:
     """A hash of the code that decides a result: results of other code are not reused."""
-    return _code_sha256(_MODEL, _MODEL_FILES)
+    return code_sha256("archsim.sweep.figures")
 
 
 @functools.cache
 def loss_version() -> str:
     """The same of a loss."""
-    return _code_sha256(_LOSS, _LOSS_FILES)
+    return code_sha256("archsim.sweep.loss")
 
 
-def _code_sha256(folders: Sequence[str], names: Sequence[str]) -> str:
-    root = Path(__file__).resolve().parents[1]
-    files = [path for folder in folders for path in (root / folder).glob("*.py")]
-    files += [root / name for name in names]
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+def sources_sha256(hardware: Hardware) -> str:
+    """Hash of where the numbers of a hardware come from, which results say beside what they are."""
+    sources = {key: hardware.source(key) for key in leaf_paths(HardwareConfig)}
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
+
+
+DESIGN_DIGITS = 40
+"""How many digits of a key name the design and its workload; the rest name the sources."""
+
+
+def same_design(key: str, other: str) -> bool:
+    """Whether two points are one design on one workload, wherever their numbers come from."""
+    return key[:DESIGN_DIGITS] == other[:DESIGN_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,10 @@ class Workload:
 class Job:
     """What a worker needs to run a point; `hardware` None where validation refused it.
 
-    `base` and `fixed` load the hardware that `changes` change; `hardware` and `trace` are the
-    hashes that it must come to. `group` is equal where the functional result is. `loss`: key of the
-    point's loss, where that is wanted; with a `loop` the job is to measure such a loss.
+    `base` and `fixed` load the hardware that `changes` change; `hardware`, `sources` and `trace`
+    are the hashes that it must come to. `group` is equal where the functional result is;
+    `reference` says what an SQNR compares with. `loss`: key of the point's loss, where that is
+    wanted; with a `loop` the job is to measure such a loss.
     """
 
     key: str
@@ -94,6 +99,8 @@ class Job:
     trace: str
     group: str
     reason: str = ""
+    sources: str = ""
+    reference: str = ""
     loss: str = ""
     loop: Loop | None = None
 
@@ -146,6 +153,9 @@ class Preparation:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.loop = loop_of(sweep) if sweep.measures_loss else None
+        _base.cache_clear()  # files may have changed since another sweep of this process
+        _whole_trace.cache_clear()
+        open_trace.cache_clear()
 
     def _hardware(self, name: str) -> Hardware:
         return _base(name, json.dumps(dict(self.sweep.fixed)))
@@ -159,8 +169,10 @@ class Preparation:
         listed = {axis.key: axis.values or () for axis in sweep.axes}
         hardware = listed.get("hardware", (sweep.hardware,))
         traces = listed.get("trace", (sweep.trace,))
+        files = [self._hardware(str(name)) for name in hardware]
         return [
-            *(self._hardware(str(name)).sha256 for name in hardware),
+            *(file.sha256 for file in files),
+            *(sources_sha256(file) for file in files),
             *(_whole_trace(str(name)).sha256 for name in traces),
             *((self.loop.model_sha256, self.loop.text_sha256) if self.loop else ()),
         ]
@@ -168,36 +180,45 @@ class Preparation:
     def job(self, parameters: Parameters) -> Job:
         """The job of one point; a point that validation refuses has no hardware but a reason."""
         sweep = self.sweep
-        given = {
-            key: parameters.get(key, getattr(sweep, key))
-            for key in ("trace", "tokens", "order", "prompt")
-        }
-        workload = Workload(layers=sweep.layers, **given)
         name = str(parameters.get("hardware", sweep.hardware))
+        return self._job(parameters, name, dict(sweep.fixed))
+
+    def _job(self, parameters: Parameters, name: str, fixed: dict[str, Value]) -> Job:
+        sweep = self.sweep
+        given = {key: parameters.get(key, getattr(sweep, key)) for key in WORKLOAD_KEYS}
+        workload = Workload(layers=sweep.layers, **given)
         changes = overrides(parameters)
         base = str(hardware_path(name).resolve()) if Path(name).suffix else name
-        fixed = dict(sweep.fixed)
         hardware: Hardware | None = None
         trace: Trace | None = None
         reason = ""
         try:
-            hardware = self._hardware(name).changed(changes)
+            hardware = _base(name, json.dumps(fixed)).changed(changes)
             trace = open_trace(workload.trace, workload.tokens, workload.layers)
             known = known_tokens(trace, workload.order, workload.prompt)
+            reference = ideal_law(Head(hardware.config, trace.head_dim)).on(trace.tokens).text
         except ConfigError as error:
             reason = one_line(str(error).removeprefix("--set "))
         if hardware is None or trace is None or reason:
-            key = _content_key(["invalid", base, fixed, changes, vars(workload)])
+            key = _content_key(["invalid", base, fixed, changes, vars(workload), reason])
             return Job(key, parameters, base, fixed, changes, workload, None, "", "", reason)
+        sources = sources_sha256(hardware)
         key = _content_key([hardware.sha256, trace.sha256, known])
-        group = function_key(trace, hardware.config)
-        loss = (
-            "" if self.loop is None else _content_key(self.loop.key_parts(hardware), loss_version())
-        )
+        loop = self.loop
         return Job(
-            key, parameters, base, fixed, changes, workload, hardware.sha256, trace.sha256, group,
-            loss=loss,
-        )  # fmt: skip
+            key=key[:DESIGN_DIGITS] + _content_key([key, sources])[DESIGN_DIGITS:],
+            parameters=parameters,
+            base=base,
+            fixed=fixed,
+            changes=changes,
+            workload=workload,
+            hardware=hardware.sha256,
+            trace=trace.sha256,
+            group=function_key(trace, hardware.config),
+            sources=sources,
+            loss="" if loop is None else _content_key(loop.key_parts(hardware), loss_version()),
+            reference=reference,
+        )
 
     def loss_jobs(self, jobs: Sequence[Job]) -> list[Job]:
         """The losses that points need, each once."""
@@ -207,10 +228,11 @@ class Preparation:
             for key, job in needed.items()
         ]
 
-    def paper(self) -> Job:
-        """The published design, unchanged, on the sweep's own trace."""
-        plain = Preparation(replace(self.sweep, hardware=DEFAULT_HARDWARE, fixed={}))
-        return plain.job({})
+    def papers(self, jobs: Sequence[Job]) -> list[Job]:
+        """The published design, unchanged, on every workload that points have."""
+        workloads = [workload_of(job.parameters) for job in jobs] or [{}]
+        distinct = {repr(sorted(each.items())): each for each in workloads}
+        return [self._job(each, DEFAULT_HARDWARE, {}) for each in distinct.values()]
 
 
 def run_job(job: Job) -> Outcome:
@@ -231,10 +253,11 @@ def run_job(job: Job) -> Outcome:
             return outcome("ok", {LOSS: loss})
         work = job.workload
         trace = open_trace(work.trace, work.tokens, work.layers)
-        if (hardware.sha256, trace.sha256) != (job.hardware, job.trace):
+        now = hardware.sha256, sources_sha256(hardware), trace.sha256
+        if now != (job.hardware, job.sources, job.trace):
             raise CorruptInputError("hardware or trace file changed while the sweep ran")
-        result = Result(simulate_trace(trace, hardware, order=work.order, prompt=work.prompt))
-        return outcome("ok", figures(result))
+        found = simulated_figures(trace, hardware, order=work.order, prompt=work.prompt)
+        return outcome("ok", found)
     except ConfigError as error:
         return outcome("invalid", reason=one_line(error))
     except ArchsimError as error:

@@ -11,11 +11,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from archsim.errors import MissingExtraError
-from archsim.sweep.axes import Axis
+from archsim.errors import ConfigError, MissingExtraError
+from archsim.sweep.axes import WORKLOAD_KEYS, Axis
 from archsim.sweep.definition import Sweep
-from archsim.sweep.design import Parameters, Space
+from archsim.sweep.design import Parameters, Space, at
 from archsim.sweep.driver import Stop
+from archsim.sweep.figures import Objective
+from archsim.sweep.judging import judged
 from archsim.sweep.point import Job, Outcome, Preparation
 
 if TYPE_CHECKING:
@@ -28,24 +30,30 @@ ASKED_PER_POINT = 20
 """How often a search may ask for points that are excluded or known before it ends."""
 
 
+CORNERS = 16
+"""Most places on an axis where a search looks beforehand what its objectives compare with."""
+
+
 def search(
     sweep: Sweep,
     preparation: Preparation,
-    run: Callable[[Sequence[Job]], dict[str, Outcome]],
+    run: Callable[[Sequence[Job], Sequence[Job]], dict[str, Outcome]],
     store: Store,
     number: int,
     stop: Stop,
 ) -> Exploration:
     """Ask, run and tell until `sweep.points` different points were asked for.
 
-    Raises MissingExtraError without Optuna, ConfigError if no point meets the constraints.
+    Raises MissingExtraError without Optuna, ConfigError if no point meets the constraints or as
+    `searched` does.
     """
     from archsim.sweep.exploration import _exploration, note
 
-    study = _study(sweep)
+    goals = searched(sweep, preparation)
+    study = _study(sweep, goals)
     space = Space(sweep)
-    paper = preparation.paper()
-    run([paper])
+    papers = preparation.papers(())
+    run((), papers)
     jobs: dict[str, Job] = {}
     asked = 0
     while len(jobs) < sweep.points and asked < ASKED_PER_POINT * sweep.points and not stop.asked:
@@ -59,17 +67,46 @@ def search(
             if job is not None:
                 jobs.setdefault(job.key, job)
             batch.append((trial, job))
-        note(store, number, paper, list(jobs.values()))
-        answers = run([job for _, job in batch if job is not None])
+        note(store, number, papers, list(jobs.values()))
+        answers = run([job for _, job in batch if job is not None], ())
         for trial, job in batch:
-            _tell(study, sweep, trial, None if job is None else answers.get(job.key))
+            _tell(study, goals, trial, None if job is None else answers.get(job.key))
     if not jobs and not stop.asked:
         raise space.nothing_left(asked)
-    members = note(store, number, paper, list(jobs.values()))
+    members = note(store, number, papers, list(jobs.values()))
     return _exploration(sweep, members, store)
 
 
-def _study(sweep: Sweep) -> optuna.Study:
+def searched(sweep: Sweep, preparation: Preparation) -> tuple[Objective, ...]:
+    """What a search goes by: objectives that rank designs wherever on the axes they are.
+
+    Raises ConfigError if there is none, or if the search would rank workloads as designs.
+    """
+    workloads = [axis.key for axis in sweep.axes if axis.key in WORKLOAD_KEYS]
+    if workloads:
+        raise ConfigError(
+            f"axis {workloads[0]}: a search compares designs on one workload; search each alone, "
+            "or use method grid or random"
+        )
+    return judged(sweep, _corners(sweep, preparation)).objectives
+
+
+def _corners(sweep: Sweep, preparation: Preparation) -> list[Job]:
+    """Points along every axis through one that is valid: what ideal attention depends on shows."""
+    space, middle = Space(sweep), [0.5] * len(sweep.axes)
+    jobs = []
+    for index, axis in enumerate(sweep.axes):
+        count = min(len(axis.values), CORNERS) if axis.values is not None else CORNERS
+        for step in range(count):
+            shares = [*middle]
+            shares[index] = (step + 0.5) / count
+            point = space.complete(at(sweep, shares))
+            if point is not None:
+                jobs.append(preparation.job(point))
+    return jobs
+
+
+def _study(sweep: Sweep, goals: Sequence[Objective]) -> optuna.Study:
     try:
         import optuna
     except ImportError:
@@ -87,7 +124,7 @@ def _study(sweep: Sweep) -> optuna.Study:
         else:
             sampler = optuna.samplers.TPESampler(seed=sweep.seed, constant_liar=True)
         return optuna.create_study(
-            directions=["minimize" if o.sign > 0 else "maximize" for o in sweep.objectives],
+            directions=["minimize" if o.sign > 0 else "maximize" for o in goals],
             sampler=sampler,
         )
 
@@ -110,13 +147,18 @@ def _complete(space: Space, trial: optuna.Trial) -> Parameters | None:
     return space.complete(chosen)
 
 
-def _tell(study: optuna.Study, sweep: Sweep, trial: optuna.Trial, outcome: Outcome | None) -> None:
+def _tell(
+    study: optuna.Study,
+    goals: Sequence[Objective],
+    trial: optuna.Trial,
+    outcome: Outcome | None,
+) -> None:
     from optuna.trial import TrialState
 
     results = outcome.results if outcome is not None else None
-    values = [o.value(results) for o in sweep.objectives] if results is not None else [None]
+    values = [o.value(results) for o in goals] if results is not None else [None]
     numbers = [value for value in values if value is not None]
-    if len(numbers) < len(sweep.objectives):
+    if len(numbers) < len(goals):
         study.tell(trial, state=TrialState.FAIL)
     else:
         study.tell(trial, numbers)
