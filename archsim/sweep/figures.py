@@ -69,7 +69,10 @@ COMPUTED = {
 }
 """Figures made of two others: the product for ``edp_pj_ns``, else the quotient."""
 
-TEXTS = {"bottleneck"}
+NOTES = "notes"
+"""What a point's hardware was not fitted for (`archsim.notes`), in words; none where all fits."""
+
+TEXTS = {"bottleneck", NOTES}
 
 
 _UNITS = {
@@ -87,7 +90,7 @@ def unit_of_figure(name: str) -> str:
 
 def figure_names() -> list[str]:
     """Every figure of a point, in order."""
-    return [*PATHS, *COMPUTED, LOSS]
+    return [*PATHS, *COMPUTED, LOSS, NOTES]
 
 
 def figures(result: Result) -> Figures:
@@ -106,6 +109,7 @@ def figures(result: Result) -> Figures:
         assert isinstance(a, int | float)
         assert isinstance(b, int | float)
         found[name] = a * b if name == "edp_pj_ns" else (a / b if b else None)
+    found[NOTES] = "; ".join(result.simulation.notes) or None
     return found
 
 
