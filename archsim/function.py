@@ -19,6 +19,7 @@ import numpy as np
 
 from archsim.components.head import Head
 from archsim.config.hardware import HardwareConfig
+from archsim.config.voltages import VoltageRange
 from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages
 from archsim.datapath.attention import LayerInput, Precision, attend_layers
@@ -170,9 +171,9 @@ def run_function(
     key = function_key(trace, config, precision, ages) if cache is not None else ""
     if cache is not None and (found := cache.get(key)) is not None:
         return found
-    inputs = []
+    inputs, found_scalers = [], trace.scalers_on(VoltageRange.of(config.cell))
     for layer in range(trace.layers):
-        scalers = {name: (a[layer], b[layer]) for name, (a, b) in trace.scalers.items()}
+        scalers = {name: (a[layer], b[layer]) for name, (a, b) in found_scalers.items()}
         inputs.append(
             LayerInput(
                 trace.q[layer],

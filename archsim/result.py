@@ -272,7 +272,9 @@ class Result:
                 "tokens": trace.tokens,
                 "head_dim": trace.head_dim,
                 "sha256": trace.sha256,
+                "adapted_to": simulation.adapted and simulation.adapted.document(),
             },
+            "notes": simulation.notes,
             "boundary": {
                 "inside": INSIDE,
                 "outside": OUTSIDE,

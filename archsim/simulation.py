@@ -35,6 +35,7 @@ from archsim.datapath.attention import Precision
 from archsim.errors import ConfigError, InvariantError
 from archsim.function import Functions, run_function
 from archsim.ledger import Ledger
+from archsim.notes import AdaptedTo, adapted_to, run_notes
 from archsim.timing.analysis import unloaded_latency, utilisation
 from archsim.timing.engine import Detail, Engine, run
 from archsim.timing.model import FIRST, LAST, Declaration, Schedule, declare
@@ -66,6 +67,8 @@ class Simulation:
     utilisation: dict[str, float]
     ledger: Ledger
     unread: list[str]
+    notes: list[str]
+    adapted: AdaptedTo | None
     wall_s: float
 
 
@@ -105,6 +108,10 @@ def simulate_trace(
     report = progress or (lambda step, done, total: None)
 
     with reads_recorded() as reads:
+        adapted = None
+        if trace.adapted_folder is not None:
+            adapted = adapted_to(trace.adapted_folder, hardware, trace.head_dim)
+        notes = run_notes(hardware, trace.voltages, adapted)
         head = Head(hardware.config, trace.head_dim)
         footprints = head.footprints(trace.heads)
         why = ""
@@ -149,6 +156,8 @@ def simulate_trace(
         utilisation(declaration, schedule),
         ledger,
         [*hardware.unused_overrides, *unread_leaves(hardware.config, reads)],
+        notes,
+        adapted,
         time.perf_counter() - began,
     )
     check(simulation, sum(block.area for block in footprints))

@@ -22,7 +22,6 @@ from archsim.errors import ConfigError, MissingExtraError
 from archsim.evaluation.closed_loop import closed_loop
 from archsim.files import write_text
 from archsim.workload.adapted import (
-    ADAPTATION_FILE,
     CURVES_FILE,
     HARDWARE_FILE,
     SCALERS_FILE,
@@ -46,7 +45,7 @@ from archsim.workload.huggingface import (
 from archsim.workload.manifest import Environment, FileRecord, printable
 from archsim.workload.record import record
 from archsim.workload.tokenizer import END_OF_TEXT, load_tokenizer, tokenizer_files
-from archsim.workload.trace import ADAPTED_TRACE, save_trace
+from archsim.workload.trace import ADAPTATION_FILE, ADAPTED_TRACE, save_trace
 
 
 def adapt_model(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from archsim.adaptation.recipe import Statistic
 from archsim.components.head import Head
 from archsim.datapath.attention import attend_layer
-from archsim.datapath.scalers import DEFAULT_SCALERS
+from archsim.datapath.scalers import default_scalers
 from archsim.evaluation.closed_loop import log_probabilities
 from archsim.workload.gpt2 import Array as Floats
 from archsim.workload.gpt2 import Gpt2
@@ -54,10 +54,10 @@ class Matched:
     converged: bool
 
 
-def default_scalers(layers: int, heads: int) -> dict[str, Scaler]:
-    """a = 1 and the offsets of FACTS 2.2."""
-    shape = (layers, heads)
-    return {n: (np.full(shape, a), np.full(shape, b)) for n, (a, b) in DEFAULT_SCALERS.items()}
+def start_scalers(head: Head, layers: int, heads: int) -> dict[str, Scaler]:
+    """a = 1 and the offsets of FACTS 2.2, on the cells of `head`."""
+    shape, pairs = (layers, heads), default_scalers(head.cell.mid_rail)
+    return {name: (np.full(shape, a), np.full(shape, b)) for name, (a, b) in pairs.items()}
 
 
 def moments(
@@ -131,7 +131,7 @@ def match_scalers(
     given; on one fixed batch of ids (windows, tokens + 1).
     """
     report = progress or (lambda step, done, total: None)
-    given = start or default_scalers(model.config.n_layer, model.config.n_head)
+    given = start or start_scalers(head, model.config.n_layer, model.config.n_head)
     scalers = {name: (a.copy(), b.copy()) for name, (a, b) in given.items()}
     deviations: list[float] = []
     losses: list[float] = []

@@ -101,8 +101,8 @@ def command(
     """
     from archsim.api import compare, compare_model, simulate
     from archsim.config.gpu import available_gpus
-    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
+    from archsim.workload.adapted import hardware_for, trace_model
     from archsim.workload.trace import default_trace_name, load_trace
 
     if list_gpus:
@@ -115,9 +115,8 @@ def command(
     if plot is not None and (protocols or batch is not None):
         raise click.UsageError("--plot shows every batch: leave out --protocol and --batch")
     chosen = _gpus(names or available_gpus(), measured)
-    hardware = load_hardware(
-        DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
-    )
+    name = default_trace_name() if trace is None else trace
+    hardware = hardware_for(trace_model(name), config, parse_assignments(assignments))
     wanted = protocols or None
     comparison: GpuComparison | WholeModelComparison
     if scope == "model":
@@ -125,7 +124,7 @@ def command(
             hardware, chosen, protocols=wanted, batch=batch, window=window, precision=precision
         )
     else:
-        result = simulate(load_trace(default_trace_name() if trace is None else trace), hardware)
+        result = simulate(load_trace(name), hardware)
         comparison = compare(
             result,
             chosen,

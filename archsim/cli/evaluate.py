@@ -90,13 +90,12 @@ def command(
         raise click.UsageError("--probes: a number of sequences, 0 for none")
 
     from archsim.cli.simulate import progress_bar
-    from archsim.config.hardware import load_hardware
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.accuracy import KNEE, evaluate_model, evaluate_sweep
     from archsim.report.accuracy import save_chart, summary, sweep_chart, sweep_summary
     from archsim.report.charts import chart_tools
     from archsim.report.tables import show
-    from archsim.workload.adapted import adapted_hardware, shipped_adapted, shipped_text
+    from archsim.workload.adapted import hardware_for, shipped_adapted, shipped_text
     from archsim.workload.record import read_text
 
     axes: dict[str, Sequence[Any]] = dict(KNEE) if knee else _axes(varied)
@@ -106,9 +105,7 @@ def command(
     if curves:
         _show_curves(folder, plot)
         return
-    hardware = load_hardware(
-        adapted_hardware(folder) if config is None else config, parse_assignments(assignments)
-    )
+    hardware = hardware_for(folder, config, parse_assignments(assignments))
     path = shipped_text() if text is None else text
     words = read_text(path)
     with progress_bar() as progress:

@@ -107,16 +107,14 @@ def command(
         loading = beside.submit(load_trace, name)
 
         from archsim.api import simulate
-        from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
         from archsim.config.loading import parse_assignments
         from archsim.evaluation.trace_loop import trace_in_loop
         from archsim.report.explain import check_place, explain
         from archsim.report.files import check_folder, default_folder, whole_document, write_result
         from archsim.simulation import known_tokens
+        from archsim.workload.adapted import hardware_for, trace_model
 
-        hardware = load_hardware(
-            DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
-        )
+        hardware = hardware_for(trace_model(name), config, parse_assignments(assignments))
         trace = loading.result().select(tokens, layer_range)
     if output is not None and not output.strip():
         raise click.UsageError("output folder: an empty name")

@@ -88,6 +88,7 @@ def record(
         attention=loop and loop["attention"],
         scalers=loop and loop["scalers"],
         attention_sha256=loop and loop["attention_sha256"],
+        **({"voltages": loop["voltages"]} if loop else {}),
     )
     manifest = save_trace(trace, output, force)
     if as_json:
@@ -164,7 +165,10 @@ def info(path: str | None, as_json: bool) -> None:
             _tensors(summary["tensors"]),
             "",
             _scalers(summary["scalers"]),
-            note("saturated: values outside the arrays' range after the scaler a x + b"),
+            note(
+                "saturated: values outside the arrays' range after the scaler a x + b, made for "
+                f"cells of {trace.voltages}"
+            ),
         )
     )
 

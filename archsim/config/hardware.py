@@ -31,6 +31,7 @@ from archsim.config.loading import (
 )
 from archsim.config.published import PUBLISHED_FILE
 from archsim.config.quantity import Quantity, parse_quantity, picoseconds
+from archsim.config.voltages import OptionalQuantity, SuppliedVoltage, in_volts, resolve_shares
 from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
 
@@ -42,6 +43,8 @@ Phase = Annotated[float, Quantity("s", ge=ONE_PICOSECOND, le=LONGEST_PHASE)]
 Retention = Annotated[float, Quantity("s", ge=ONE_PICOSECOND, le=1e9)]
 Hertz = Annotated[float, Quantity("Hz", ge=1e6, le=1e12)]
 Volts = Annotated[float, Quantity("V", ge=1e-3, le=1e3)]
+FollowingVolts = Annotated[float, SuppliedVoltage("V", ge=1e-3, le=1e3)]
+KnownVolts = Annotated[float | None, OptionalQuantity("V", ge=1e-3, le=1e3)]
 Amperes = Annotated[float, Quantity("A", ge=1e-12, le=1.0)]
 Farads = Annotated[float, Quantity("F", ge=0, le=1e-6)]
 Joules = Annotated[float, Quantity("J", ge=0, le=1e-3)]
@@ -67,7 +70,7 @@ SecondsOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_seconds_or_a
 
 
 class Polynomial(Section):
-    """Cell current at V_in = 0.9 V, in powers of the stored deviation from mid-rail."""
+    """Cell current at `input_voltage`, in powers of the stored deviation from mid-rail."""
 
     constant: Annotated[float, Quantity("A", ge=-1, le=1)] = Field(description="C_0")
     linear: Annotated[float, Quantity("A/V", ge=-1, le=1)] = Field(description="C_1")
@@ -83,15 +86,29 @@ class CellConfig(Section):
     linear_slope: Annotated[float, Quantity("A/V", ge=1e-12, le=1)] = Field(
         description="current per volt of the linear cell"
     )
-    input_voltage: Volts = Field(description="amplitude of word-line pulses")
+    input_voltage: FollowingVolts = Field(description="amplitude of word-line pulses")
     supply: Volts = Field(description="stored voltages span 0 to this")
-    mid_rail: Volts = Field(description="the stored voltage that means zero; cells decay to it")
-    effective_voltage: Volts = Field(description="read energy = this x |current| x pulse")
+    mid_rail: FollowingVolts = Field(
+        description="the stored voltage that means zero; cells decay to it"
+    )
+    effective_voltage: FollowingVolts = Field(description="read energy = this x |current| x pulse")
+    fit_supply: KnownVolts = Field(
+        default=None, description="supply at which the coefficients of this file hold"
+    )
+    fit_mid_rail: KnownVolts = Field(default=None, description="mid-rail at which they hold")
+    fit_input_voltage: KnownVolts = Field(
+        default=None, description="amplitude of word-line pulses at which they hold"
+    )
     storage_capacitance: Farads
     area: SquareMetres
 
     def inactive(self) -> frozenset[str]:
         return frozenset({"polynomial"} if self.model == "linear" else ())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_the_supply(cls, values: Any) -> Any:
+        return resolve_shares(values)
 
 
 class ArrayConfig(Section):
@@ -351,12 +368,38 @@ class Hardware:
         """The same hardware with dotted keys set; raises ConfigError as `load_hardware` does."""
         return _validated(self.name, deepcopy(self.document), overrides)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What this hardware's voltages leave behind: see `archsim.config.conditions`."""
+        from archsim.config.conditions import condition_notes
+
+        return tuple(condition_notes(self))
+
+    def leaves(self, parameter: str) -> list[str]:
+        """Dotted paths of a leaf, or of all leaves of a section."""
+        return [
+            path
+            for path in leaf_paths(HardwareConfig)
+            if path == parameter or path.startswith(f"{parameter}.")
+        ]
+
+    def written(self, dotted: str) -> Any:
+        """A leaf as the file or the override has it, not yet read; None where it is a default."""
+        value: Any = self.document.values
+        for part in dotted.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
     @cached_property
     def sha256(self) -> str:
         """Hash of the resolved values in SI units: the same hardware, however it was written."""
-        left_out = {"description"}
+        left_out: dict[str, Any] = {
+            "description": True,
+            # they decide no figure, only what is said about them
+            "cell": {"fit_supply", "fit_mid_rail", "fit_input_voltage"},
+        }
         if self.config.mapping.row_split == "charge":
-            left_out.add("mapping")  # keeps the hash of configs from before there was a choice
+            left_out["mapping"] = True  # keeps the hash of configs from before there was a choice
         values = self.config.model_dump(exclude=left_out)
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -431,10 +474,17 @@ def _check_bounds(key: str, found: Provenance, config: HardwareConfig) -> None:
     low, high = value, value
     try:
         if found.low is not None:
-            low = quantity.parse(found.low) if quantity else float(str(found.low))
+            low = _bound(found.low, quantity, config)
         if found.high is not None:
-            high = quantity.parse(found.high) if quantity else float(str(found.high))
+            high = _bound(found.high, quantity, config)
     except ValueError as error:
         raise ConfigError(f"{found.place}: {key}: bounds: {one_line(error, 160)}") from None
     if not low <= value <= high:
         raise ConfigError(f"{found.place}: {key}: the value is not between low and high")
+
+
+def _bound(written: object, quantity: Quantity | None, config: HardwareConfig) -> float:
+    if quantity is None:
+        return float(str(written))
+    follows = isinstance(quantity, SuppliedVoltage)
+    return quantity.parse(in_volts(written, config.cell.supply) if follows else written)

@@ -83,7 +83,19 @@ def _leaf(found: dict[str, Any]) -> dict[str, Any]:
     dropped = {*described, "title", "examples"}
     plain = {key: value for key, value in found.items() if key not in dropped}
     if "x-unit" in plain:
+        others: list[dict[str, Any]] = []
+        if "x-share" in plain:
+            others.append(
+                {
+                    "description": "or a share of cell.supply, which it follows then",
+                    "type": "string",
+                    "pattern": plain["x-share"],
+                }
+            )
+        if "x-null" in plain:
+            others.append({"type": "null"})
         plain = _quantity(plain["x-unit"])
+        plain = {"anyOf": [plain, *others]} if others else plain
     elif {"type": "number"} in plain.get("anyOf", ()):  # a time or `auto`, both given as text
         plain = {"anyOf": [{"const": "auto"}, _quantity("s")]}
     sourced = {"$ref": "#/$defs/Sourced", "properties": {"value": plain}}

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from pydantic.fields import FieldInfo
 
 from archsim.config.hardware import Hardware
-from archsim.config.loading import Section
+from archsim.config.loading import Section, field_of
 from archsim.config.quantity import Quantity, parse_quantity
+from archsim.config.voltages import supply_share
 
 OPENING = "# archsim config"
 """How every printed config begins."""
@@ -88,6 +89,14 @@ def quantity_text(value: float, unit: str) -> str:
     return f"{value!r} {unit}"
 
 
+def leaf_text(hardware: Hardware, dotted: str) -> str:
+    """The value of a leaf with its unit, as `show_config` prints it."""
+    value: Any = hardware.config
+    for name in dotted.split("."):
+        value = value.__dict__[name]
+    return _value_text(value, field_of(type(hardware.config), dotted))
+
+
 def field_unit(info: FieldInfo) -> str | None:
     """The SI unit of a config field; None if it is a plain number, a choice or text."""
     for item in info.metadata:
@@ -112,10 +121,14 @@ def _section(hardware: Hardware, section: Section, prefix: str, depth: int) -> I
             yield f"{indent}{name}:"
             yield from _section(hardware, value, f"{dotted}.", depth + 1)
         else:
-            yield from _leaf(hardware, dotted, f"{indent}{name}:", _value_text(value, info))
+            text, comment = _value_text(value, info), ""
+            written = hardware.written(dotted)
+            if supply_share(written) is not None:  # goes on following the supply
+                text, comment = _scalar(" ".join(written.split())), f"  # {text}"
+            yield from _leaf(hardware, dotted, f"{indent}{name}:", text, comment)
 
 
-def _leaf(hardware: Hardware, dotted: str, head: str, value: str) -> Iterator[str]:
+def _leaf(hardware: Hardware, dotted: str, head: str, value: str, comment: str) -> Iterator[str]:
     """One leaf, on as many lines as `WIDTH` asks for."""
     found = hardware.provenance.get(dotted)
     items = [f"value: {value}", f"source: {hardware.source(dotted)}"]
@@ -125,11 +138,11 @@ def _leaf(hardware: Hardware, dotted: str, head: str, value: str) -> Iterator[st
         if found.note:
             items.append(f"note: {_scalar(found.note)}")
     line = f"{head} {{{', '.join(items)}}}"
-    if len(line) <= WIDTH:
-        yield line
+    if len(line) + len(comment) <= WIDTH:
+        yield f"{line}{comment}"
         return
     indent = " " * (len(head) - len(head.lstrip()) + 2)
-    yield head
+    yield f"{head}{comment}"
     line = f"{indent}{{{items[0]}"
     for item in items[1:]:
         if len(line) + len(item) + 3 <= WIDTH:

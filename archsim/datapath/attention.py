@@ -113,7 +113,7 @@ def attend_layers(
     resolved = []
     for layer in layers:
         layer.check(head)
-        resolved.append(resolve_scalers(layer.scalers, len(layer.q)))
+        resolved.append(resolve_scalers(layer.scalers, len(layer.q), head.cell.mid_rail))
     work = sum(layer.q.shape[0] * layer.q.shape[1] for layer in layers)
     engine = Engine(
         head,

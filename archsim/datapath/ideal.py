@@ -66,10 +66,10 @@ def ideal_attention(
 ) -> Array:
     """Sliding-window HardSigmoid attention with the same scalers, nothing quantised or clipped.
 
-    ``y = a_o sum_j clip(19.3 q1.(k1 - 0.45) / 80, 0, 1) 19.3 (v1 - 0.45) / 40 + b_o`` over the
-    window; q, k, v and the result (heads, tokens, head_dim).
+    ``y = a_o sum_j clip(g q1.(k1 - mid) / S_sat, 0, 1) g (v1 - mid) / A_sat + b_o`` over the
+    window, g the linear slope; q, k, v and the result (heads, tokens, head_dim).
     """
-    pairs = resolve_scalers(scalers, len(q))
+    pairs = resolve_scalers(scalers, len(q), head.cell.mid_rail)
     work, y, law = Workspace(), np.empty_like(q), ideal_law(head)
     for h in range(len(q)):
         scaled = {

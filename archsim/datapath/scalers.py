@@ -13,21 +13,26 @@ from archsim.errors import ConfigError
 Array = NDArray[np.float64]
 Scalers = Mapping[str, tuple[Array, Array]]
 
-DEFAULT_SCALERS = {"q": (1.0, 0.0), "k": (1.0, 0.45), "v": (1.0, 0.45), "output": (1.0, 0.0)}
-"""(a, b) of FACTS 2.2 where a trace gives none."""
+
+def default_scalers(mid_rail: float) -> dict[str, tuple[float, float]]:
+    """(a, b) of FACTS 2.2 where a trace gives none: k and v about `mid_rail` (V)."""
+    return {"q": (1.0, 0.0), "k": (1.0, mid_rail), "v": (1.0, mid_rail), "output": (1.0, 0.0)}
 
 
-def resolve_scalers(scalers: Scalers | None, heads: int) -> dict[str, tuple[Array, Array]]:
-    """Per-head (a, b) for q, k, v and output, defaults filled in.
+def resolve_scalers(
+    scalers: Scalers | None, heads: int, mid_rail: float
+) -> dict[str, tuple[Array, Array]]:
+    """Per-head (a, b) for q, k, v and output, defaults about `mid_rail` (V) filled in.
 
     Raises ConfigError for an unknown name, a wrong shape, or a value that is not finite.
     """
     given = dict(scalers or {})
-    unknown = given.keys() - DEFAULT_SCALERS.keys()
+    defaults = default_scalers(mid_rail)
+    unknown = given.keys() - defaults.keys()
     if unknown:
         raise ConfigError(f"scalers: unknown name {sorted(unknown)[0]!r}; use q, k, v, output")
     resolved = {}
-    for name, default in DEFAULT_SCALERS.items():
+    for name, default in defaults.items():
         try:
             a, b = (np.asarray(value, np.float64) for value in given.get(name, default))
         except (TypeError, ValueError):

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from archsim.components.head import Head
 from archsim.config.hardware import Hardware
+from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError
 from archsim.evaluation.closed_loop import AnalogLoop, Progress, Row, Variant, measure
 from archsim.evaluation.direct_search import search_scalers
 from archsim.evaluation.probes import make_probes
+from archsim.notes import adapted_to, run_notes
 from archsim.workload.adapted import AdaptedModel, Stage, is_adapted, load_adapted
 from archsim.workload.gpt2 import Gpt2
 from archsim.workload.huggingface import load_gpt2
@@ -39,7 +41,7 @@ class Subject:
     """A model under evaluation: its software form, and what runs on the hardware.
 
     `linear` and `polynomial` are (weights, scalers) made for either cell law; `scalers_from` says
-    in words where the scalers come from.
+    in words where the scalers come from, and `voltages` for which cells they were made.
     """
 
     name: str
@@ -47,7 +49,16 @@ class Subject:
     linear: tuple[Gpt2, dict[str, Scaler]]
     polynomial: tuple[Gpt2, dict[str, Scaler]]
     scalers_from: str
+    voltages: VoltageRange
     adapted: AdaptedModel | None = None
+
+    def notes(self, hardware: Hardware) -> list[str]:
+        """What was fitted for something else than `hardware`."""
+        adapted = self.adapted
+        made_for = None
+        if adapted is not None:
+            made_for = adapted_to(adapted.folder, hardware, adapted.model.config.head_dim)
+        return run_notes(hardware, self.voltages, made_for)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +83,7 @@ class Evaluation:
     material: Material
     hardware: Hardware
     rows: list[Row]
+    notes: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         return {
@@ -83,6 +95,7 @@ class Evaluation:
             "windows": len(self.material.windows),
             "tokens": self.material.tokens,
             "scalers": self.subject.scalers_from,
+            "notes": list(self.notes),
             "rows": [row.document() for row in self.rows],
         }
 
@@ -142,6 +155,7 @@ def load_subject(
             (model, found["linear"]),
             (model, found["polynomial"]),
             f"direct search on the first {calibration.size} tokens of the text (not adapted)",
+            VoltageRange.of(hardware.config.cell),
         )
     return adapted_subject(folder)
 
@@ -153,7 +167,7 @@ def adapted_subject(folder: Path) -> Subject:
     final = (adapted.model, adapted.scalers)
     linear = final if stage is None or stage.scalers is None else (stage.model, stage.scalers)
     name = folder.resolve().name
-    return Subject(name, adapted.software, linear, final, "adapted", adapted)
+    return Subject(name, adapted.software, linear, final, "adapted", adapted.voltages, adapted)
 
 
 def with_cell(hardware: Hardware, cell: str) -> Hardware:
@@ -166,7 +180,7 @@ def ladder(subject: Subject, hardware: Hardware) -> list[Variant]:
     final_model, final_scalers = subject.polynomial
 
     def loop(cell: str, scalers: dict[str, Scaler], ideal: bool = False) -> AnalogLoop:
-        return AnalogLoop(with_cell(hardware, cell).config, scalers, ideal)
+        return AnalogLoop(with_cell(hardware, cell).config, scalers, ideal, subject.voltages)
 
     return [
         Variant("ideal", linear_model, loop("linear", linear_scalers, ideal=True)),
@@ -181,7 +195,7 @@ def configured(subject: Subject, hardware: Hardware) -> Variant:
     model, scalers = (
         subject.linear if hardware.config.cell.model == "linear" else subject.polynomial
     )
-    loop = AnalogLoop(hardware.config, scalers)
+    loop = AnalogLoop(hardware.config, scalers, voltages=subject.voltages)
     return Variant("hardware", model, loop)
 
 
@@ -193,14 +207,16 @@ def stages(adapted: AdaptedModel, hardware: Hardware) -> list[Variant]:
             continue
         stage = adapted.stage(record.name)
         assert stage is not None
-        variants.append(Variant(record.name, stage.model, _stage_attention(stage, hardware)))
+        attention = _stage_attention(stage, hardware, adapted.voltages)
+        variants.append(Variant(record.name, stage.model, attention))
     return variants
 
 
-def _stage_attention(stage: Stage, hardware: Hardware) -> AnalogLoop | None:
+def _stage_attention(stage: Stage, hardware: Hardware, voltages: VoltageRange) -> AnalogLoop | None:
     if stage.scalers is None:
         return None
-    return AnalogLoop(with_cell(hardware, stage.record.attention).config, stage.scalers)
+    config = with_cell(hardware, stage.record.attention).config
+    return AnalogLoop(config, stage.scalers, voltages=voltages)
 
 
 def evaluate_model(
@@ -235,7 +251,7 @@ def evaluate_model(
     rows = measure(
         software, variants, material.windows, made, material.characters, progress=progress
     )
-    return Evaluation(subject, material, hardware, rows)
+    return Evaluation(subject, material, hardware, rows, tuple(subject.notes(hardware)))
 
 
 def evaluate_sweep(
@@ -255,16 +271,18 @@ def evaluate_sweep(
     """
     material, subject = _prepare(folder, hardware, text, text_name, windows, length, progress)
     model, scalers = subject.polynomial
-    variants = []
+    variants, notes = [], dict.fromkeys(subject.notes(hardware))
     for values in itertools.product(*axes.values()):
         overrides = dict(zip(axes, values, strict=True))
         name = ", ".join(f"{key}={show_value(value)}" for key, value in overrides.items())
-        config = hardware.changed(_functional(overrides)).config
-        variants.append(Variant(name, model, AnalogLoop(config, scalers)))
+        changed = hardware.changed(_functional(overrides))
+        notes |= {f"{name}: {line}": None for line in changed.notes if line not in notes}
+        loop = AnalogLoop(changed.config, scalers, voltages=subject.voltages)
+        variants.append(Variant(name, model, loop))
     rows = measure(
         Variant("software", subject.software), variants, material.windows, (), None, progress
     )
-    return Evaluation(subject, material, hardware, rows)
+    return Evaluation(subject, material, hardware, rows, tuple(notes))
 
 
 def show_value(value: Any) -> str:

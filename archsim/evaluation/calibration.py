@@ -1,9 +1,9 @@
 """The calibration workload, and the few coefficients fitted on it (FACTS 3).
 
 The paper gives one energy for each of four groups of blocks, at an operating point it does not
-describe. Assumed here: a full window, Q uniform in [0, 1], K and V uniform in [0, 0.9] V before
-quantising, no decay, averaged over 256 query tokens. One coefficient a group is fitted so that the
-table holds there; everything else is a prediction.
+describe. Assumed here: a full window, Q uniform in [0, 1], K and V uniform over the cells' range (0
+to 0.9 V in the published design) before quantising, no decay, averaged over 256 query tokens. One
+coefficient a group is fitted so that the table holds there; everything else is a prediction.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from archsim.components.converter import CONVERT_OUTPUT, CONVERT_SCORE
 from archsim.components.head import Head
 from archsim.components.write_path import CONVERT_KEYS, CONVERT_VALUES
 from archsim.config.hardware import Hardware
+from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError
 from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import layer_latency
@@ -163,6 +164,7 @@ def calibration_trace(hardware: Hardware, heads: int = HEADS) -> Trace:
         rng.uniform(0, config.cell.supply, shape),
         scalers={"q": identity, "k": identity, "v": identity, "output": identity},
         name="calibration",
+        voltages=VoltageRange.of(config.cell),
     )
 
 

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.head import Head
-from archsim.config.hardware import HardwareConfig, load_hardware
+from archsim.config.hardware import HardwareConfig
+from archsim.config.voltages import VoltageRange
 from archsim.datapath.attention import attend_layer
 from archsim.datapath.ideal import ideal_attention
 from archsim.errors import ConfigError, InvariantError
 from archsim.evaluation.probes import Probe, score
-from archsim.workload.adapted import SCALERS_FILE, adapted_hardware, load_adapted
+from archsim.workload.adapted import SCALERS_FILE, hardware_for, load_adapted
 from archsim.workload.gpt2 import Array, Attention, Gpt2
-from archsim.workload.scalers import Scaler
+from archsim.workload.scalers import Scaler, rescaled
 
 Progress = Callable[[str, int, int], None]
 
@@ -44,24 +45,28 @@ def check_retention(config: HardwareConfig) -> None:
 class AnalogLoop:
     """Attention of every layer on hardware of `config`, for `Gpt2.forward`.
 
-    `scalers`: (a, b) of shape (layers, heads) for q, k, v and output. `ideal` takes the mathematics
-    the hardware approximates instead (`archsim.datapath.ideal`).
+    `scalers`: (a, b) of shape (layers, heads) for q, k, v and output, made for cells of `voltages`
+    (None: those of `config`). `ideal` takes the mathematics the hardware approximates instead
+    (`archsim.datapath.ideal`).
     """
 
     config: HardwareConfig
     scalers: Mapping[str, Scaler]
     ideal: bool = False
+    voltages: VoltageRange | None = None
 
     def __post_init__(self) -> None:
         check_retention(self.config)
 
     def __call__(self, layer: int, q: Array, k: Array, v: Array) -> Array:
         """y (windows x heads, tokens, head_dim)."""
-        heads = self.scalers["q"][0].shape[1]
+        here = VoltageRange.of(self.config.cell)
+        scalers = rescaled(self.scalers, self.voltages or here, here)
+        heads = scalers["q"][0].shape[1]
         windows = len(q) // heads
         pairs = {
             name: (np.tile(a[layer], windows), np.tile(b[layer], windows))
-            for name, (a, b) in self.scalers.items()
+            for name, (a, b) in scalers.items()
         }
         wide = q.astype(np.float64), k.astype(np.float64), v.astype(np.float64)
         head = Head(self.config, q.shape[2])
@@ -213,6 +218,7 @@ class ClosedLoop(TypedDict):
     attention: Attention
     scalers: Mapping[str, Scaler]
     attention_sha256: str
+    voltages: VoltageRange
 
 
 def closed_loop(folder: Path) -> ClosedLoop:
@@ -221,11 +227,12 @@ def closed_loop(folder: Path) -> ClosedLoop:
     Raises ConfigError or CorruptInputError as the readers of the folder do.
     """
     adapted = load_adapted(folder)
-    hardware = load_hardware(adapted_hardware(folder))
+    hardware = hardware_for(folder)
     scalers_sha256 = adapted.manifest.files[SCALERS_FILE].sha256
     text = f"{hardware.sha256} {scalers_sha256}"
     return {
         "attention": AnalogLoop(hardware.config, adapted.scalers),
         "scalers": adapted.scalers,
         "attention_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "voltages": VoltageRange.of(hardware.config.cell),
     }

@@ -32,6 +32,8 @@ class GpuComparison:
     calibrated: AcceleratorFigures
     full_window: AcceleratorFigures
     parts: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
+    """What the accelerator's figures were not fitted for."""
 
     @property
     def rows(self) -> tuple[ComparisonRow, ...]:
@@ -53,6 +55,7 @@ class GpuComparison:
         return {
             "schema_version": SCHEMA_VERSION,
             "scope": "attention",
+            "notes": list(self.notes),
             "accelerators": {name: asdict(found) for name, found in self.accelerators.items()},
             "rows": [asdict(row) for row in self.rows],
             "omitted": list(self.omitted),
@@ -65,6 +68,7 @@ class WholeModelComparison:
 
     comparison: ModelComparison
     request: Request
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[ModelRow, ...]:
@@ -77,6 +81,7 @@ class WholeModelComparison:
         return {
             "schema_version": SCHEMA_VERSION,
             "scope": "model",
+            "notes": list(self.notes),
             "model": {
                 **asdict(found.shape),
                 "macs_per_token": found.shape.macs,
@@ -214,7 +219,8 @@ def compare_with_gpus(
         asked = replace(request, protocols=others)
         parts.append(compare(measured_at, gpus, asked, ["measured"]))
         parts.append(compare(shaped, gpus, asked, ["model"]))
-    return GpuComparison(hardware, request, calibrated, measured_at, tuple(parts))
+    notes = tuple(result.simulation.notes)
+    return GpuComparison(hardware, request, calibrated, measured_at, tuple(parts), notes)
 
 
 def compare_whole_model(
@@ -232,7 +238,7 @@ def compare_whole_model(
     figures = calibration_figures(calibrate(hardware))
     request = request or Request()
     found = compare_models(figures, hardware.config.digital, gpus, request)
-    return WholeModelComparison(found, request)
+    return WholeModelComparison(found, request, hardware.notes)
 
 
 def measured_figures(

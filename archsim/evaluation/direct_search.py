@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.head import Head
+from archsim.config.voltages import share_of
 from archsim.datapath.attention import attend_layer
 from archsim.workload.gpt2 import Array as Floats
 from archsim.workload.gpt2 import Gpt2
@@ -22,23 +24,24 @@ from archsim.workload.scalers import SCALED, Scaler
 
 Array = NDArray[np.float64]
 
-SPREADS = (0.2, 0.3, 0.45)
-"""Standard deviations of q (in T_max) and k (in V) after scaling that are tried first. Wide ones
-clip more, but a score has to reach tens of uA for its pulse to move the output by a count."""
+SPREADS = ((0.2, Fraction(2, 9)), (0.3, Fraction(1, 3)), (0.45, Fraction(1, 2)))
+"""Standard deviations of q (in T_max) and k (shares of the supply) after scaling that are tried
+first. Wide ones clip more, but a score has to reach tens of uA for its pulse to move the output by
+a count."""
 
-VALUE_SPREAD = 0.25
-"""Standard deviation of v (in V) where the search starts."""
+VALUE_SPREAD = Fraction(5, 18)
+"""Standard deviation of v (share of the supply) where the search starts."""
 
-THRESHOLDS = (0.0, -0.06, -0.03, 0.03)
-"""Shifts of the offset of k (in V) that are tried first: they move all scores of a query."""
-
-START = {"q": 0.5, "k": 0.45, "v": 0.45}
-"""Offsets where the search starts: the middle of each range."""
+THRESHOLDS = (Fraction(0), Fraction(-1, 15), Fraction(-1, 30), Fraction(1, 30))
+"""Shifts of the offset of k (shares of the supply) that are tried first: they move all scores of a
+query."""
 
 COORDINATES = ("k.b", "q.a", "k.a", "v.a", "q.b", "v.b")
 """Gains are searched in their logarithm. The first is the threshold of the HardSigmoid."""
 
-STEP = {"a": 0.4, "b": 0.05}
+GAIN_STEP, QUERY_STEP, VOLTAGE_STEP = 0.4, 0.05, Fraction(1, 18)
+"""First steps: of a gain's logarithm, of the offset of q (in T_max), of k and v (of the supply)."""
+
 ROUNDS = 4
 
 Progress = Callable[[str, int, int], None]
@@ -118,18 +121,35 @@ class _LayerSearch:
     def _by_head(self, x: Array) -> Array:  # (windows x heads, tokens, d) -> (heads, all)
         return x.reshape(self.windows, self.heads, -1).swapaxes(0, 1).reshape(self.heads, -1)
 
-    def start(self, spread: float, threshold: float = 0.0) -> dict[str, Array]:
-        """Gains that give q and k a spread, offsets that centre them; see `THRESHOLDS`."""
+    def _volts(self, share: Fraction) -> float:
+        return share_of(self.head.cell.supply, share)
+
+    def start(
+        self, spreads: tuple[float, Fraction], threshold: Fraction = Fraction(0)
+    ) -> dict[str, Array]:
+        """Gains that give q and k their spreads, offsets that centre them; see `THRESHOLDS`.
+
+        The middle is half of T_max, and mid-rail.
+        """
         place = {}
+        spread, key_spread = spreads
+        wanted = {"q": spread, "k": self._volts(key_spread), "v": self._volts(VALUE_SPREAD)}
+        mid_rail = self.head.cell.mid_rail
+        middle = {"q": 0.5, "k": mid_rail, "v": mid_rail}
         for name, x in zip("qkv", self.qkv, strict=True):
             flat = self._by_head(x)
             deviation = flat.std(axis=1)
-            wanted = VALUE_SPREAD if name == "v" else spread
-            gain = wanted / np.where(deviation > 0, deviation, wanted)
+            gain = wanted[name] / np.where(deviation > 0, deviation, wanted[name])
             place[f"{name}.a"] = np.log(gain)
-            place[f"{name}.b"] = START[name] - gain * flat.mean(axis=1)
-        place["k.b"] = place["k.b"] + threshold
+            place[f"{name}.b"] = middle[name] - gain * flat.mean(axis=1)
+        place["k.b"] = place["k.b"] + self._volts(threshold)
         return place
+
+    def step(self, coordinate: str) -> float:
+        """The first step along a coordinate."""
+        if coordinate.endswith(".a"):
+            return GAIN_STEP
+        return QUERY_STEP if coordinate == "q.b" else self._volts(VOLTAGE_STEP)
 
     def evaluate(
         self, place: dict[str, Array]
@@ -155,15 +175,15 @@ class _LayerSearch:
     def run(self, rounds: int) -> _Fitted:
         place = self.start(SPREADS[0])
         start_error = best = self.evaluate(place)[0]
-        for spread in SPREADS:
+        for spreads in SPREADS:
             for threshold in THRESHOLDS:
-                other = self.start(spread, threshold)
+                other = self.start(spreads, threshold)
                 error = self.evaluate(other)[0]
                 place = {key: np.where(error < best, other[key], x) for key, x in place.items()}
                 best = np.minimum(error, best)
         for turn in range(rounds):
             for coordinate in COORDINATES:
-                step = STEP[coordinate[-1]] * 0.6**turn
+                step = self.step(coordinate) * 0.6**turn
                 here = place[coordinate]
                 tried = {0.0: best}
                 for direction in (-step, step):

@@ -9,8 +9,9 @@ import numpy as np
 
 from archsim.config.hardware import Hardware
 from archsim.evaluation.closed_loop import AnalogLoop, Variant, measure
-from archsim.workload.adapted import is_adapted, load_adapted
-from archsim.workload.trace import Trace, trace_folder
+from archsim.notes import adapted_to
+from archsim.workload.adapted import load_adapted, trace_model
+from archsim.workload.trace import Trace
 
 FEWEST_TOKENS = 2
 
@@ -23,6 +24,7 @@ class InLoop(TypedDict):
     top1_agreement: float
     kl: float
     tokens: int
+    adapted_to_this_hardware: bool
 
 
 def trace_in_loop(name_or_path: str | Path, trace: Trace, hardware: Hardware) -> InLoop | None:
@@ -31,12 +33,12 @@ def trace_in_loop(name_or_path: str | Path, trace: Trace, hardware: Hardware) ->
     None where the question has no answer: no adapted model stands beside the trace, it is not the
     one recorded, layers were cut off, tokens have no id, or ages come from the simulated clock.
     """
-    folder = trace_folder(name_or_path).parent
+    folder = trace_model(name_or_path)
     cut, recorded = trace.content.cut, trace.content.model
     whole = cut is None or cut.stop_layer - cut.first_layer == trace.layers
     ids = trace.token_ids.astype(np.int64)
     if (
-        not is_adapted(folder)
+        folder is None
         or not whole
         or recorded is None
         or len(ids) < FEWEST_TOKENS
@@ -48,7 +50,7 @@ def trace_in_loop(name_or_path: str | Path, trace: Trace, hardware: Hardware) ->
     weights = adapted.manifest.files["model.safetensors"].sha256
     if weights != recorded.weights_sha256 or adapted.model.config.n_layer != trace.layers:
         return None
-    loop = AnalogLoop(hardware.config, adapted.scalers)
+    loop = AnalogLoop(hardware.config, adapted.scalers, voltages=adapted.voltages)
     software, analog = measure(
         Variant("software", adapted.software),
         [Variant("hardware", adapted.model, loop)],
@@ -60,4 +62,5 @@ def trace_in_loop(name_or_path: str | Path, trace: Trace, hardware: Hardware) ->
         "top1_agreement": analog.top1_agreement,
         "kl": analog.kl,
         "tokens": len(ids) - 1,
+        "adapted_to_this_hardware": adapted_to(folder, hardware, trace.head_dim).here,
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.evaluation.accuracy import Evaluation
 from archsim.evaluation.closed_loop import Row
 from archsim.report.charts import chart_tools
-from archsim.report.tables import note
+from archsim.report.tables import cautions, note
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +44,8 @@ def summary(evaluation: Evaluation) -> RenderableType:
     """What a person reads: origin, rows, loss by position, copies by distance."""
     from rich.console import Group
 
-    parts: list[RenderableType] = [_origin(evaluation), "", _rows(evaluation)]
+    parts: list[RenderableType] = [_origin(evaluation), *cautions(evaluation.notes)]
+    parts += ["", _rows(evaluation)]
     parts += [_explained(evaluation), "", _positions(evaluation.rows)]
     if evaluation.rows[0].probes:
         parts += ["", _probes(evaluation.rows), note(PROBE_WORDS)]
@@ -69,7 +70,7 @@ def sweep_summary(evaluation: Evaluation) -> RenderableType:
             f"{100 * row.top1_agreement:.1f}",
             f"{row.kl:.3f}",
         )
-    return Group(_origin(evaluation), "", table)
+    return Group(_origin(evaluation), *cautions(evaluation.notes), "", table)
 
 
 def _origin(evaluation: Evaluation) -> Table:

@@ -21,7 +21,7 @@ from archsim.baseline.token import kernels_besides_attention
 from archsim.baseline.transformer import ModelRow
 from archsim.config.digital import DigitalConfig
 from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
-from archsim.report.tables import note, number, percent
+from archsim.report.tables import cautions, note, number, percent
 
 NAME_WIDTH = 12
 
@@ -38,6 +38,7 @@ MODEL_HEAD = (
 def comparison_text(comparison: GpuComparison) -> Group:
     """Every protocol: its measured rows, then the modelled ones."""
     parts: list[RenderableType] = [
+        *cautions(comparison.notes),
         *_accelerators(comparison.accelerators.values()),
         note("Attention of one layer only: no projections, no MLP, no host."),
     ]
@@ -60,6 +61,7 @@ def model_text(comparison: WholeModelComparison) -> Group:
     found = comparison.comparison
     shape = found.shape
     parts: list[RenderableType] = [
+        *cautions(comparison.notes),
         *_accelerators([found.accelerator]),
         Text(""),
         Text(f"One token of {shape.name}", style="bold"),

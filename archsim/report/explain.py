@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from archsim.config.voltages import VoltageRange
 from archsim.datapath.attention import AttentionOutput, attend_layer
 from archsim.errors import ConfigError
 from archsim.report.files import visit_energy_pj
@@ -135,7 +136,9 @@ def _pulses(result: Result, token: int, layer: int, head: int) -> dict[str, Arra
     q, k, v = (x[head : head + 1, : token + 1] for x in trace.layer(layer))
     scalers = {
         name: (a[layer, head : head + 1], b[layer, head : head + 1])
-        for name, (a, b) in trace.scalers.items()
+        for name, (a, b) in trace.scalers_on(
+            VoltageRange.of(simulation.hardware.config.cell)
+        ).items()
     }
     output: AttentionOutput = attend_layer(q, k, v, blocks, scalers, details=True)
     assert output.pulse_widths is not None

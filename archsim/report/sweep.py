@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from archsim.report.sweep_front import (
     fronts,
     value_text,
 )
-from archsim.report.tables import note, number, percent
+from archsim.report.tables import cautions, note, number, percent
 from archsim.sweep.analysis import (
     Best,
     Effect,
@@ -34,7 +35,7 @@ from archsim.sweep.contest import Contest, contests, judging
 from archsim.sweep.definition import Sweep
 from archsim.sweep.exploration import Exploration, Point
 from archsim.sweep.expression import Value
-from archsim.sweep.figures import figure_names, unit_of_figure
+from archsim.sweep.figures import NOTES, figure_names, unit_of_figure
 from archsim.sweep.point import same_design
 
 SCHEMA_VERSION = 2
@@ -49,6 +50,7 @@ def is_paper(exploration: Exploration, point: Point) -> bool:
 def sweep_text(exploration: Exploration, store: str) -> Group:
     """All tables: counts, Pareto front, sensitivity, points without results."""
     parts: list[RenderableType] = [_head(exploration, store), Text(""), *fronts(exploration)]
+    parts += _cautions(exploration)
     effects = sensitivity(exploration)
     if effects:
         parts += [Text(""), *_effects(effects)]
@@ -119,6 +121,15 @@ def _effects(effects: Sequence[Effect]) -> Iterable[RenderableType]:
 def _mean(end: tuple[str, float]) -> str:
     level, mean = end
     return f"{number(mean)}, {'null' if level == 'None' else level}"
+
+
+def _cautions(exploration: Exploration) -> list[RenderableType]:
+    """What points' hardware was not fitted for, the most frequent first."""
+    found = Counter(str(text) for p in exploration.points if (text := p.figure(NOTES)))
+    lines = [f"{count:,} points: {text}" for text, count in found.most_common(SHOWN_REASONS)]
+    if len(found) > SHOWN_REASONS:
+        lines.append(f"{len(found) - SHOWN_REASONS:,} more such notes; see --json")
+    return cautions(lines)
 
 
 def _reasons(exploration: Exploration) -> list[RenderableType]:

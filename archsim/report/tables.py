@@ -6,7 +6,7 @@ Numbers are never wrapped or cut: only names and notes may fold.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -16,12 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.components.action import BUCKETS, Law
+from archsim.config.hardware import Hardware
 from archsim.evaluation.calibration import (
     PUBLISHED_ATTENTION_NS,
     PUBLISHED_HEAD_MM2,
     PUBLISHED_PJ,
 )
 from archsim.evaluation.trace_loop import InLoop
+from archsim.notes import AdaptedTo
 from archsim.result import GRADES, INSIDE, OUTSIDE, PER_PICO, Result, grade
 
 PUBLISHED_WINDOW = 1024
@@ -54,6 +56,7 @@ def summary(result: Result, loop: InLoop | None = None) -> Group:
     """Every table of a result, the boundary first."""
     parts: list[RenderableType] = [
         boundary(result),
+        *cautions(result.simulation.notes),
         headline(result),
         latency(result),
         throughput(result),
@@ -97,7 +100,7 @@ def boundary(result: Result) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    table.add_row("hardware", f"{simulation.hardware.name}, {simulation.hardware.sha256[:12]}")
+    table.add_row("hardware", hardware_text(simulation.hardware, simulation.adapted))
     table.add_row(
         "trace",
         f"{trace.name}: {trace.layers} layers x {trace.heads} heads x {trace.tokens:,} tokens x "
@@ -117,6 +120,20 @@ def boundary(result: Result) -> Table:
         f"y {bytes_['y_bytes']:,} out",
     )
     return table
+
+
+def hardware_text(hardware: Hardware, adapted: AdaptedTo | None) -> str:
+    """Name and hash of a hardware, and whether a model that it runs was made for it."""
+    text = f"{hardware.name}, {hardware.sha256[:12]}"
+    if adapted is None:
+        return text
+    return f"{text}; model {adapted.folder} was adapted to {'it' if adapted.here else 'another'}"
+
+
+def cautions(notes: Iterable[str]) -> list[RenderableType]:
+    """What was fitted for something else, before any figure."""
+    lines = [Text(f"{line}.", style="yellow") for line in notes]
+    return [Group(*lines)] if lines else []
 
 
 def headline(result: Result) -> Group:
@@ -336,9 +353,12 @@ def function(result: Result, loop: InLoop | None = None) -> Group:
 
 def _in_loop(loop: InLoop) -> Group:
     """What all layers together cost the model."""
-    table = _table(
-        "In the model's loop", ("software", 9), ("here", 9), ("top-1 same", 10), ("KL", 7)
+    title = (
+        "In the model's loop"
+        if loop["adapted_to_this_hardware"]
+        else "In a loop not adapted to this hardware"
     )
+    table = _table(title, ("software", 9), ("here", 9), ("top-1 same", 10), ("KL", 7))
     table.add_row(
         "loss, nats a token",
         f"{loop['software_loss']:.3f}",

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from archsim.config.hardware import HardwareConfig
 from archsim.config.loading import field_of, leaf_paths, suggestion
 from archsim.config.quantity import Quantity, parse_quantity, split_quantity
+from archsim.config.voltages import SuppliedVoltage, supply_share
 from archsim.errors import ConfigError, one_line
 from archsim.sweep.expression import Value
 
@@ -65,8 +66,11 @@ def check_key(key: str) -> None:
 def si_value(key: str, value: object) -> Value:
     """A value of a key as the config holds it: SI units, enumerations as text.
 
-    Raises ConfigError for what the key can never be; what depends on other keys is not checked.
+    A share of the supply stays text. Raises ConfigError for what the key can never be; what depends
+    on other keys is not checked.
     """
+    if supply_share(value) is not None and _may_follow(key):
+        return str(value)
     try:
         checked: Value = _adapter(key).validate_python(value)
     except ValidationError as error:
@@ -74,6 +78,13 @@ def si_value(key: str, value: object) -> Value:
         shown = "" if repr(value) in message else f" (got {one_line(value, 40)!r})"
         raise ConfigError(f"{key}: {one_line(message, 160)}{shown}") from None
     return checked
+
+
+def _may_follow(key: str) -> bool:
+    """Whether a key may be a share of the supply."""
+    return key not in RUN_KEYS and any(
+        isinstance(part, SuppliedVoltage) for part in field_of(HardwareConfig, key).metadata
+    )
 
 
 def config_value(key: str, value: Value) -> Value:

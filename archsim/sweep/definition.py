@@ -83,7 +83,10 @@ class SweepFile(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
     description: str = ""
-    hardware: str = Field(DEFAULT_HARDWARE, description="shipped name or YAML file to start from")
+    hardware: str = Field(
+        DEFAULT_HARDWARE,
+        description="shipped name or YAML file to start from; left out, that of an adapted trace",
+    )
     fixed: Annotated[dict[str, Any], _keyed(_SCALAR)] = Field(
         default={}, alias="set", description="keys set for every point"
     )
@@ -323,6 +326,8 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
     )
     if sweep.aggregate is not None:
         at("aggregate", check_aggregate, sweep)
+    if "hardware" not in file.model_fields_set:
+        sweep = replace(sweep, hardware=at("trace", _hardware_of_traces, sweep))
     for key in {"model", "text", "windows"} & file.model_fields_set:
         if not sweep.measures_loss:
             raise ConfigError(f"{place(key)}: {key} is of the loss, which is no objective here")
@@ -349,6 +354,23 @@ def check_aggregate(sweep: Sweep) -> None:
 def _hardware_beside(name: str, folder: Path) -> str:
     """A hardware file that lies beside the sweep file by its path; else the name as it is."""
     return str(folder / name) if (folder / name).is_file() else name
+
+
+def _hardware_of_traces(sweep: Sweep) -> str:
+    """The hardware that the models behind a sweep's traces were adapted to, else the default."""
+    listed = {axis.key: axis.values or () for axis in sweep.axes}
+    if "hardware" in listed:
+        return sweep.hardware
+    from archsim.workload.adapted import adapted_hardware, trace_model
+
+    traces = [str(name) for name in listed.get("trace", (sweep.trace,))]
+    folders = [trace_model(name) for name in traces]
+    found = {DEFAULT_HARDWARE if f is None else adapted_hardware(f) for f in folders}
+    if len(found) > 1:
+        raise ConfigError(
+            f"traces {', '.join(traces)} are of models for different hardware: say which hardware"
+        )
+    return found.pop()
 
 
 def _trace_beside(name: str, folder: Path) -> str:
@@ -405,7 +427,7 @@ def quick_sweep(axes: Sequence[Axis], **given: Any) -> Sweep:
     sweep = Sweep(axes=tuple(axes), **given)
     if sweep.aggregate is not None:
         check_aggregate(sweep)
-    return sweep
+    return sweep if "hardware" in given else replace(sweep, hardware=_hardware_of_traces(sweep))
 
 
 def base_hardware(sweep: Sweep, name: str | None = None) -> Hardware:

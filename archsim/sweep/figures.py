@@ -76,10 +76,13 @@ COMPUTED = {
 REFERENCE, UNREAD = "sqnr_reference", "unread_parameters"
 """What the error of a point is an error against; keys of its config that its run did not read."""
 
+NOTES = "notes"
+"""What a point's hardware was not fitted for (`archsim.notes`), in words; none where all fits."""
+
 AGAINST_IDEAL = frozenset({"sqnr_db", "max_abs_error"})
 """Figures that compare with *ideal* attention, and rank designs only where that is one function."""
 
-TEXTS = {"bottleneck", REFERENCE, UNREAD}
+TEXTS = {"bottleneck", REFERENCE, UNREAD, NOTES}
 
 _UNITS = {
     "tokens_per_s_per_mm2": "tokens/s/mm^2", "tokens_per_s": "tokens/s",
@@ -96,7 +99,7 @@ def unit_of_figure(name: str) -> str:
 
 def figure_names() -> list[str]:
     """Every figure of a point, in order."""
-    return [*PATHS, *COMPUTED, REFERENCE, UNREAD, LOSS]
+    return [*PATHS, *COMPUTED, REFERENCE, UNREAD, NOTES, LOSS]
 
 
 def simulated_figures(
@@ -128,6 +131,7 @@ def figures(result: Result) -> Figures:
     run = result.simulation
     found[REFERENCE] = ideal_law(run.head).on(run.trace.tokens).text
     found[UNREAD] = ", ".join(run.unread)
+    found[NOTES] = "; ".join(result.simulation.notes) or None
     return found
 
 

@@ -87,9 +87,10 @@ def _hashes(model: str, text: str) -> tuple[str, str]:
 
 
 def _model_sha256(model: str) -> str:
-    from archsim.workload.adapted import ADAPTATION_FILE, is_adapted
+    from archsim.workload.adapted import is_adapted
     from archsim.workload.huggingface import checkpoint_sha256
     from archsim.workload.tokenizer import tokenizer_files
+    from archsim.workload.trace import ADAPTATION_FILE
 
     folder = Path(model)
     if is_adapted(folder):  # it has the hash of every other file, compared when they are read

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pydantic import Field, ValidationError
 
-from archsim.config.hardware import DEFAULT_HARDWARE, available_hardware, load_hardware
+from archsim.config.hardware import (
+    DEFAULT_HARDWARE,
+    Hardware,
+    available_hardware,
+    load_hardware,
+)
+from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.files import atomic_path, data_folder, sha256_of_file, write_text
 from archsim.workload.gpt2 import Gpt2
@@ -36,9 +43,10 @@ from archsim.workload.huggingface import (
 from archsim.workload.manifest import Environment, FileRecord, Record, Scalar, Sha256, Text
 from archsim.workload.scalers import SCALED, Scaler
 from archsim.workload.tensor_file import Limits, open_tensors
+from archsim.workload.trace import ADAPTATION_FILE, model_of, trace_folder
 from archsim.workload.trace_checks import checked_scalers
 
-ADAPTATION_FILE, SCALERS_FILE = "adaptation.json", "scalers.safetensors"
+SCALERS_FILE = "scalers.safetensors"
 CURVES_FILE, HARDWARE_FILE = "curves.json", "hardware.yaml"
 STAGES_FOLDER = "stages"
 SCHEMA_VERSION = 1
@@ -98,6 +106,11 @@ class AdaptedModel:
     manifest: AdaptationManifest
     model: Gpt2
     scalers: dict[str, Scaler]
+
+    @cached_property
+    def voltages(self) -> VoltageRange:
+        """The cells that its scalers were made for."""
+        return VoltageRange.of(hardware_for(self.folder).config.cell)
 
     def stage(self, name: str) -> Stage | None:
         """The stage called `name`, or None if this adaptation had none.
@@ -273,6 +286,33 @@ def adapted_hardware(folder: str | Path) -> str:
     if shipped and load_hardware(manifest.hardware).sha256 == manifest.hardware_sha256:
         return manifest.hardware
     return str(path)
+
+
+def hardware_for(
+    folder: str | Path | None,
+    config: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Hardware:
+    """The hardware that a command runs: `config` if given, else what a folder was adapted to.
+
+    `folder` is a model or None; one that was never adapted runs on the default. Raises ConfigError
+    as `load_hardware` does.
+    """
+    if config is not None or folder is None:
+        return load_hardware(DEFAULT_HARDWARE if config is None else config, overrides)
+    name = adapted_hardware(folder)
+    found = load_hardware(name, overrides)
+    if name == str(Path(folder) / HARDWARE_FILE):  # every such file has the same name
+        found = replace(found, name=f"{Path(folder).resolve().name}-hardware")
+    return found
+
+
+def trace_model(name_or_path: str | Path) -> Path | None:
+    """The result of ``archsim adapt`` that a trace belongs to; None for any other trace.
+
+    Raises ConfigError if there is no such trace.
+    """
+    return model_of(trace_folder(name_or_path))
 
 
 def shipped_adapted() -> Path:

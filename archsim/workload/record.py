@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.workload.gpt2 import Array, Attention, Gpt2
 from archsim.workload.huggingface import checkpoint_sha256, load_gpt2
 from archsim.workload.manifest import Content, Dtype, Environment, ModelRecord, Shapes, printable
-from archsim.workload.scalers import Scaler
+from archsim.workload.scalers import DEFAULT_RANGE, Scaler
 from archsim.workload.tokenizer import load_tokenizer
 from archsim.workload.trace import Trace
 from archsim.workload.trace_checks import check_name
@@ -39,12 +40,14 @@ def record(
     attention: Attention | None = None,
     scalers: Mapping[str, Scaler] | None = None,
     attention_sha256: str | None = None,
+    voltages: VoltageRange = DEFAULT_RANGE,
 ) -> Trace:
     """The trace of `length` tokens of `text` or of `token_ids`, after the first `skip_tokens`.
 
     Without `length` the rest of the tokens is taken. Scalers are fitted to the recorded q, k, v
-    unless given. `attention` replaces the model's softmax attention (the closed loop: what the
-    hardware would be given), and `attention_sha256` then says which attention that was.
+    unless given, for cells of `voltages`. `attention` replaces the model's softmax attention (the
+    closed loop: what the hardware would be given), and `attention_sha256` then says which
+    attention that was.
     The same checkpoint and text give the same bytes on one machine and differ by at most two
     float16 steps on another, where matrix products may round differently.
 
@@ -104,6 +107,7 @@ def record(
         description=description,
         content=content,
         environment=Environment.here(command),
+        voltages=voltages,
     )
 
 

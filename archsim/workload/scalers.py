@@ -1,13 +1,18 @@
 """Per-head affine scalers ``a x + b`` that bring a model's q, k and v into the arrays' range.
 
 GPT-2's raw activations have arbitrary spread; the word-line pulses hold [0, 1] and the cells
-[0, 0.9] V (FACTS section 2, steps 2 and 3).
+0 to their supply, around mid-rail (FACTS section 2, steps 2 and 3). Scalers belong to the
+`VoltageRange` they were made for; on hardware with another one they are rescaled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
+
+from archsim.config.voltages import VoltageRange
 
 Scaler = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Gain a and offset b, each (layers, heads)."""
@@ -15,8 +20,11 @@ Scaler = tuple[NDArray[np.float64], NDArray[np.float64]]
 SCALED = ("q", "k", "v", "output")
 """The four places that have a scaler, in the order of the signal."""
 
-RANGE = {"q": 1.0, "k": 0.9, "v": 0.9}
-"""Upper end of each range that starts at 0: q in units of T_max, k and v in volts."""
+DEFAULT_RANGE = VoltageRange(supply=0.9, mid_rail=0.45)
+"""What scalers of a trace that names no range are for: part of the trace format."""
+
+STORED = ("k", "v")
+"""What is stored as a voltage; q is a share of T_max, and output what leaves the counters."""
 
 DEVIATIONS_IN_RANGE = 4.5
 """Target standard deviation = range / 4.5, so the range covers +-2.25 sigma.
@@ -27,13 +35,37 @@ wastes some of the 8 (k, v) or 16 (q) levels. The number is a choice of ours, no
 
 
 def identity_scalers(layers: int, heads: int) -> dict[str, Scaler]:
-    """a = 1, b = 0 everywhere: for arrays already in [0, 1] (q) and [0, 0.9] V (k, v)."""
+    """a = 1, b = 0 everywhere: for arrays already in [0, 1] (q) and in the cells' range (k, v)."""
     shape = (layers, heads)
     return {name: (np.ones(shape), np.zeros(shape)) for name in SCALED}
 
 
+def rescaled(
+    scalers: Mapping[str, Scaler], made_for: VoltageRange, here: VoltageRange
+) -> Mapping[str, Scaler]:
+    """Scalers made for one range on cells of another: the same share of the supply off mid-rail.
+
+    The very same object where the ranges are equal.
+    """
+    if made_for == here:
+        return scalers
+    gain, shift = made_for.affine_to(here)
+    return {
+        name: (gain * a, gain * b + shift) if name in STORED else (a, b)
+        for name, (a, b) in scalers.items()
+    }
+
+
+def full_range(name: str, voltages: VoltageRange) -> float:
+    """Upper end of the range of q, k or v, which starts at 0: in units of T_max, or in V."""
+    return voltages.supply if name in STORED else 1.0
+
+
 def fit_scalers(
-    q: NDArray[np.floating], k: NDArray[np.floating], v: NDArray[np.floating]
+    q: NDArray[np.floating],
+    k: NDArray[np.floating],
+    v: NDArray[np.floating],
+    voltages: VoltageRange = DEFAULT_RANGE,
 ) -> dict[str, Scaler]:
     """Scalers that centre each head in its range with the target spread; output is (1, 0).
 
@@ -43,12 +75,13 @@ def fit_scalers(
     """
     scalers = identity_scalers(q.shape[0], q.shape[1])
     for name, x in {"q": q, "k": k, "v": v}.items():
-        scalers[name] = _fit(x, RANGE[name])
+        centre = voltages.mid_rail if name in STORED else 0.5
+        scalers[name] = _fit(x, full_range(name, voltages), centre)
     return scalers
 
 
-def _fit(x: NDArray[np.floating], full_range: float) -> Scaler:
-    """The scaler of one tensor (layers, heads, tokens, head_dim) into [0, full_range]."""
+def _fit(x: NDArray[np.floating], span: float, centre: float) -> Scaler:
+    """The scaler of one tensor (layers, heads, tokens, head_dim) into [0, span]."""
     layers, heads = x.shape[:2]
     mean, deviation = np.empty((layers, heads)), np.empty((layers, heads))
     for layer in range(layers):  # one layer in float64 at a time
@@ -57,9 +90,9 @@ def _fit(x: NDArray[np.floating], full_range: float) -> Scaler:
         deviation[layer] = values.std(axis=(1, 2))
     # below float32's resolution the spread is rounding noise, which must not be amplified
     flat = deviation <= np.maximum(1e-6 * np.abs(mean), 1e-30)
-    target = full_range / DEVIATIONS_IN_RANGE
+    target = span / DEVIATIONS_IN_RANGE
     a = _as_float32(np.where(flat, 1.0, target / np.where(flat, 1.0, deviation)))
-    return a, _as_float32(full_range / 2 - a * mean)
+    return a, _as_float32(centre - a * mean)
 
 
 def _as_float32(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -67,11 +100,11 @@ def _as_float32(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return x.astype(np.float32).astype(np.float64)
 
 
-def saturation(x: NDArray[np.floating], scaler: Scaler, full_range: float) -> float:
+def saturation(x: NDArray[np.floating], scaler: Scaler, span: float) -> float:
     """Share of the values of `x` (layers, heads, tokens, head_dim) that fall outside the range."""
     a, b = scaler
     outside = 0
     for layer in range(x.shape[0]):
         scaled = x[layer] * a[layer, :, None, None] + b[layer, :, None, None]
-        outside += int(np.count_nonzero((scaled < 0.0) | (scaled > full_range)))
+        outside += int(np.count_nonzero((scaled < 0.0) | (scaled > span)))
     return outside / x.size

@@ -4,7 +4,9 @@ A trace is a folder with two files:
 
 * ``trace.safetensors``: ``layers.{l}.q``, ``.k``, ``.v`` (heads, tokens, head_dim), all float16,
   float32 or float64; ``scalers.q``, ``.k``, ``.v``, ``.output`` (layers, heads, 2) as (a, b);
-  ``tokens`` int32 (tokens,), -1 where a token has no id.
+  ``scalers.range`` float64 (2,), supply and mid-rail in V of the cells that the scalers were made
+  for, left out where they are 0.9 and 0.45 V; ``tokens`` int32 (tokens,), -1 where a token has no
+  id.
 * ``manifest.json``: see `archsim.workload.manifest`.
 
 q is the model's projection without the factor 1/sqrt(head_dim).
@@ -26,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from archsim.config.loading import suggestion
+from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.files import atomic_path, data_folder, sha256_of_file, write_text
 from archsim.workload.manifest import (
@@ -41,7 +44,7 @@ from archsim.workload.manifest import (
     Shapes,
     read_manifest,
 )
-from archsim.workload.scalers import SCALED, Scaler, fit_scalers
+from archsim.workload.scalers import DEFAULT_RANGE, SCALED, Scaler, fit_scalers, rescaled
 from archsim.workload.tensor_file import Limits, TensorFile, open_tensors
 from archsim.workload.trace_checks import (
     check_finite,
@@ -53,8 +56,11 @@ from archsim.workload.trace_checks import (
     real_array,
 )
 
+ADAPTATION_FILE = "adaptation.json"
 ADAPTED_TRACE = "trace"
 """Folder of the trace inside a result of ``archsim adapt``."""
+
+RANGE_TENSOR = "scalers.range"
 
 LIMITS = Limits(header_bytes=1 << 20, tensors=4096, data_bytes=16 << 30)
 
@@ -66,7 +72,8 @@ class Trace:
     """One recorded sequence. Arrays are read-only; build one with `from_arrays`.
 
     q, k, v: (layers, heads, tokens, head_dim) as stored; `layer` gives float64.
-    scalers: for each of ``q``, ``k``, ``v``, ``output`` the pair (a, b), each (layers, heads).
+    scalers: for each of ``q``, ``k``, ``v``, ``output`` the pair (a, b), each (layers, heads), made
+    for cells of `voltages`; `scalers_on` has them for others.
     token_ids: (tokens,) int32, -1 where a token has no id.
     """
 
@@ -79,6 +86,10 @@ class Trace:
     content: Content
     description: str = ""
     environment: Environment | None = None
+    voltages: VoltageRange = DEFAULT_RANGE
+    adapted_folder: Path | None = field(default=None, repr=False)
+    """The result of ``archsim adapt`` that this trace was loaded from; None for any other."""
+
     file: FileRecord | None = field(default=None, repr=False, init=False)
     """The data file this was loaded from; what is made of a trace with ``replace`` has none."""
 
@@ -98,12 +109,14 @@ class Trace:
         description: str = "",
         content: Content | None = None,
         environment: Environment | None = None,
+        voltages: VoltageRange = DEFAULT_RANGE,
     ) -> Trace:
         """A trace of arrays in memory, each (layers, heads, tokens, head_dim).
 
         float16, float32 and float64 are kept; other dtypes become float64. Without `scalers` they
         are fitted (`archsim.workload.scalers.fit_scalers`); `identity_scalers` fits arrays that
-        are already in [0, 1] and [0, 0.9] V. `content` is what a recorder knows of the origin.
+        are already in [0, 1] and in the cells' range. `voltages` is the range that the scalers are
+        for. `content` is what a recorder knows of the origin.
 
         Raises ConfigError for shapes that do not fit, CorruptInputError for a value not finite.
         """
@@ -135,14 +148,19 @@ class Trace:
             q=arrays["q"],
             k=arrays["k"],
             v=arrays["v"],
-            scalers=fit_scalers(**arrays)
+            scalers=fit_scalers(**arrays, voltages=voltages)
             if scalers is None
             else checked_scalers(scalers, (layers, heads), f"trace {name}"),
             token_ids=checked_ids(token_ids, tokens),
             content=content,
             description=description,
             environment=environment,
+            voltages=voltages,
         )
+
+    def scalers_on(self, voltages: VoltageRange) -> Mapping[str, Scaler]:
+        """The scalers on cells of some range, rescaled where they were made for another."""
+        return rescaled(self.scalers, self.voltages, voltages)
 
     @property
     def layers(self) -> int:
@@ -271,10 +289,29 @@ def load_trace(name_or_path: str | Path, verify: bool = True) -> Trace:
         content=manifest.content,
         description=manifest.description,
         environment=manifest.environment,
+        voltages=_read_voltages(data),
+        adapted_folder=model_of(folder),
     )
     if verify:
         object.__setattr__(trace, "file", record)
     return trace
+
+
+def _read_voltages(data: TensorFile) -> VoltageRange:
+    if RANGE_TENSOR not in data.tensors:
+        return DEFAULT_RANGE
+    supply, mid_rail = (float(volts) for volts in data.read(RANGE_TENSOR))
+    if not 0 < mid_rail < supply <= 1e3:
+        raise CorruptInputError(
+            f"{data.path}: {RANGE_TENSOR} is {supply}, {mid_rail}: not a supply and a mid-rail in V"
+        )
+    return VoltageRange(supply, mid_rail)
+
+
+def model_of(folder: Path) -> Path | None:
+    """The result of ``archsim adapt`` that a trace folder belongs to; None for any other."""
+    model = folder.resolve().parent
+    return model if (model / ADAPTATION_FILE).is_file() else None
 
 
 def save_trace(trace: Trace, folder: str | Path, force: bool = False) -> Manifest:
@@ -374,6 +411,8 @@ def _layout(shapes: Shapes) -> dict[str, tuple[int, ...]]:
 def _check_layout(data: TensorFile, manifest: Manifest) -> None:
     """Compare the header of the data file with the manifest."""
     layout = _layout(manifest.content.shapes)
+    if RANGE_TENSOR in data.tensors:
+        layout[RANGE_TENSOR] = (2,)
     missing = sorted(layout.keys() - data.tensors.keys())
     unknown = sorted(data.tensors.keys() - layout.keys())
     if missing:
@@ -418,5 +457,7 @@ def _serialise(trace: Trace) -> bytes:
     }
     tensors |= {f"scalers.{name}": np.stack(pair, axis=-1) for name, pair in trace.scalers.items()}
     tensors["tokens"] = np.ascontiguousarray(trace.token_ids)
+    if trace.voltages != DEFAULT_RANGE:
+        tensors[RANGE_TENSOR] = np.array([trace.voltages.supply, trace.voltages.mid_rail])
     data: bytes = save(tensors)
     return data

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.workload.scalers import RANGE, SCALED, saturation
+from archsim.workload.scalers import SCALED, full_range, saturation
 from archsim.workload.trace import Trace
 
 SCHEMA_VERSION = 1
@@ -18,12 +18,13 @@ def summarise(trace: Trace) -> dict[str, Any]:
 
     ``manifest`` is the manifest; ``tensors`` has for q, k and v the minimum, maximum, mean and
     standard deviation before the scalers and the share of values that saturate after them;
-    ``scalers`` has the smallest and largest a and b over layers and heads.
+    ``scalers`` has the smallest and largest a and b over layers and heads, ``voltages`` the cells
+    they were made for.
     """
     tensors = {}
     for name, x in (("q", trace.q), ("k", trace.k), ("v", trace.v)):
         tensors[name] = _statistics(x) | {
-            "saturated": saturation(x, trace.scalers[name], RANGE[name])
+            "saturated": saturation(x, trace.scalers[name], full_range(name, trace.voltages))
         }
     scalers = {}
     for name in SCALED:
@@ -39,6 +40,7 @@ def summarise(trace: Trace) -> dict[str, Any]:
         "manifest": trace.manifest.model_dump(mode="json"),
         "tensors": tensors,
         "scalers": scalers,
+        "voltages": {"supply_v": trace.voltages.supply, "mid_rail_v": trace.voltages.mid_rail},
     }
 
 

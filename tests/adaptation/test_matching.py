@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archsim.adaptation.matching import default_scalers, match_scalers, moments, rate
+from archsim.adaptation.matching import match_scalers, moments, rate, start_scalers
 from archsim.adaptation.recipe import Statistic
 from archsim.components.head import Head
 from archsim.config.hardware import Hardware
@@ -97,7 +97,7 @@ def test_the_first_pass_is_the_published_update(
     linear, polynomial = heads(tiny_hardware)
     scalers = search_scalers(model, linear, ids[:, :-1], rounds=0).scalers
     target, _ = moments(model, linear, scalers, ids)
-    start = default_scalers(2, 2)
+    start = start_scalers(polynomial, 2, 2)
     before, _ = moments(model, polynomial, start, ids)
     found = match_scalers(model, polynomial, target, ids, iterations=1)
     assert not found.converged
@@ -111,7 +111,7 @@ def test_a_pass_changes_a_gain_by_a_factor_of_ten_at_most(
 ) -> None:
     """A head whose output all but vanishes would else never come back."""
     head = heads(tiny_hardware)[1]
-    start = default_scalers(2, 2)
+    start = start_scalers(head, 2, 2)
     found, _ = moments(model, head, start, ids)
     target = {name: (mean, deviation * 1e9) for name, (mean, deviation) in found.items()}
     matched = match_scalers(model, head, target, ids, iterations=1)

@@ -11,7 +11,7 @@ from archsim.files import data_folder
 from archsim.workload.gpt2 import Gpt2
 from archsim.workload.huggingface import load_gpt2
 from archsim.workload.record import read_text, record
-from archsim.workload.scalers import RANGE, saturation
+from archsim.workload.scalers import DEFAULT_RANGE, full_range, saturation
 from archsim.workload.trace import Trace, load_trace, save_trace
 
 MODEL, TRACE = data_folder("traces") / "reference-model", data_folder("traces") / "reference"
@@ -56,7 +56,7 @@ def test_recording_twice_gives_the_same_bytes(again: Trace, tmp_path: Path) -> N
 def test_scalers_keep_all_but_the_tails_in_range() -> None:
     trace = load_trace("reference")
     for name in ("q", "k", "v"):
-        share = saturation(getattr(trace, name), trace.scalers[name], RANGE[name])
+        share = saturation(getattr(trace, name), trace.scalers[name], full_range(name, DEFAULT_RANGE))
         assert 0.001 < share < 0.05, name
 
 

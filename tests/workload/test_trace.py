@@ -17,7 +17,13 @@ from safetensors.numpy import save
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError
 from archsim.workload import trace as trace_module
 from archsim.workload.manifest import MAX_MANIFEST_BYTES, Content, Manifest
-from archsim.workload.scalers import RANGE, fit_scalers, identity_scalers, saturation
+from archsim.workload.scalers import (
+    DEFAULT_RANGE,
+    fit_scalers,
+    full_range,
+    identity_scalers,
+    saturation,
+)
 from archsim.workload.tensor_file import Limits
 from archsim.workload.trace import Trace, default_trace_name, load_trace, save_trace
 
@@ -209,9 +215,10 @@ def test_fitted_scalers_bring_mean_and_spread_into_range() -> None:
     for name, x in {"q": q, "k": k, "v": v}.items():
         a, b = scalers[name]
         scaled = a[..., None, None] * x + b[..., None, None]
-        np.testing.assert_allclose(scaled.mean((2, 3)), RANGE[name] / 2, atol=1e-5)
-        np.testing.assert_allclose(scaled.std((2, 3)), RANGE[name] / 4.5, rtol=1e-6)
-        assert 0.020 < saturation(x, scalers[name], RANGE[name]) < 0.029  # 2 (1 - Phi(2.25))
+        span = full_range(name, DEFAULT_RANGE)
+        np.testing.assert_allclose(scaled.mean((2, 3)), span / 2, atol=1e-5)
+        np.testing.assert_allclose(scaled.std((2, 3)), span / 4.5, rtol=1e-6)
+        assert 0.020 < saturation(x, scalers[name], span) < 0.029  # 2 (1 - Phi(2.25))
         np.testing.assert_array_equal(a, a.astype(np.float32))
         np.testing.assert_array_equal(b, b.astype(np.float32))
     np.testing.assert_array_equal(scalers["output"][0], np.ones((2, 3)))

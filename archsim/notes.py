@@ -1,0 +1,113 @@
+"""What a reader must know of a run before its figures: what was fitted for something else.
+
+One home for these lines: every command prints them, and every document has them under ``notes``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archsim.config.hardware import Hardware
+from archsim.config.loading import inactive_leaves
+from archsim.config.showing import leaf_text
+from archsim.config.voltages import VoltageRange
+from archsim.function import functional_values
+
+MOST_DIFFERENCES = 4
+
+
+@dataclass(frozen=True)
+class AdaptedTo:
+    """The hardware that a result of ``archsim adapt`` is for, beside the one it runs on.
+
+    `differences` are lines like ``levels.query 16 there, 8 here``, of what decides the function.
+    """
+
+    folder: str
+    hardware: str
+    config_sha256: str
+    differences: tuple[str, ...]
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs on what it was adapted to, as far as the function goes."""
+        return not self.differences
+
+    def note(self) -> str:
+        """One line where it is another hardware; empty where it is not."""
+        if self.here:
+            return ""
+        shown = "; ".join(self.differences[:MOST_DIFFERENCES])
+        more = len(self.differences) - MOST_DIFFERENCES
+        return (
+            f"Model {self.folder} was adapted to other hardware ({self.hardware}): {shown}"
+            f"{f'; {more} more' if more > 0 else ''}"
+        )
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "model": self.folder,
+            "hardware": self.hardware,
+            "config_sha256": self.config_sha256,
+            "differences": list(self.differences),
+        }
+
+
+def adapted_to(folder: Path, hardware: Hardware, head_dim: int) -> AdaptedTo:
+    """How the hardware that a result folder is for differs from `hardware`.
+
+    Raises ConfigError or CorruptInputError if the folder's files cannot be read.
+    """
+    from archsim.workload.adapted import read_adaptation
+
+    manifest = read_adaptation(folder)
+    differences: tuple[str, ...] = ()
+    if manifest.hardware_sha256 != hardware.sha256:
+        there = _folder_hardware(folder.resolve(), manifest.hardware_sha256)
+        differences = tuple(_differences(there, hardware, head_dim))
+    return AdaptedTo(
+        folder.resolve().name, manifest.hardware, manifest.hardware_sha256, differences
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _folder_hardware(folder: Path, config_sha256: str) -> Hardware:
+    """A folder's hardware, read once for all points of a sweep."""
+    from archsim.workload.adapted import hardware_for
+
+    return hardware_for(folder)
+
+
+def _differences(there: Hardware, here: Hardware, head_dim: int) -> Iterator[str]:
+    mine, theirs = (
+        dict(_flat(functional_values(hardware.config, head_dim))) for hardware in (here, there)
+    )
+    unused = {*inactive_leaves(here.config)} & {*inactive_leaves(there.config)}
+    for name in dict.fromkeys((*theirs, *mine)):
+        if name not in unused and theirs.get(name) != mine.get(name):
+            yield f"{name} {leaf_text(there, name)} there, {leaf_text(here, name)} here"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def run_notes(
+    hardware: Hardware, made_for: VoltageRange, adapted: AdaptedTo | None = None
+) -> list[str]:
+    """Lines for a run of scalers `made_for` some range, of a model `adapted` to some hardware."""
+    notes = list(hardware.notes)
+    here = VoltageRange.of(hardware.config.cell)
+    if made_for != here:
+        notes.append(f"Scalers were made for cells of {made_for} and are rescaled to {here}")
+    if adapted is not None and (line := adapted.note()):
+        notes.append(line)
+    return notes
