@@ -1,12 +1,15 @@
 """GPT-2 checkpoints in Hugging Face's folder layout: ``config.json`` and safetensors.
 
 Only safetensors are read: ``pytorch_model.bin`` is a pickle, which can run code.
+
+Other writers' checkpoints are read too: names that wrappers put parts into (``_orig_mod.`` of
+torch.compile, ``module.`` of data-parallel training), projections stored (outputs, inputs) as
+`torch.nn.Linear` does (nanoGPT), and models without biases, whose biases are exactly 0.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
@@ -27,7 +30,8 @@ from archsim.workload.gpt2 import (
     LayerNorm,
     Projection,
 )
-from archsim.workload.tensor_file import Limits, TensorFile, open_tensors
+from archsim.workload.tensor_file import Limits, StoredTensor, TensorFile, open_tensors
+from archsim.workload.text_file import read_json_object
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 INDEX_FILE, PICKLE_FILE = "model.safetensors.index.json", "pytorch_model.bin"
@@ -38,6 +42,13 @@ MAX_JSON_BYTES = 16 << 20
 # causal masks that old checkpoints store as buffers
 _BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _WEIGHT_DTYPES = ("F16", "BF16", "F32", "F64")
+
+_NORMS = ("ln_1", "ln_2", "ln_f")
+
+_WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""What torch.compile, data-parallel training and checkpointing put into names, anywhere."""
+
+_PROJECTION = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
 
 
 def load_gpt2(folder: str | Path, dtype: DTypeLike = np.float32) -> Gpt2:
@@ -50,8 +61,11 @@ def load_gpt2(folder: str | Path, dtype: DTypeLike = np.float32) -> Gpt2:
     config = read_config(folder)
     stored = _Checkpoint(folder, _weight_files(folder))
     expected = _expected_shapes(config)
-    stored.check(expected, tied=config.tie_word_embeddings)
-    weights = {name: stored.read(name, dtype) for name in expected}
+    absent = stored.check(expected, tied=config.tie_word_embeddings)
+    weights = {
+        name: np.zeros(shape, dtype) if name in absent else stored.read(name, dtype)
+        for name, shape in expected.items()
+    }
     wte = weights["wte.weight"]
     lm_head = wte
     if "lm_head.weight" in stored.places:
@@ -112,7 +126,7 @@ def read_config(folder: Path) -> Gpt2Config:
     path = folder / CONFIG_FILE
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; --model takes a Hugging Face GPT-2 folder")
-    data = _read_json(path)
+    data = read_json_object(path, MAX_JSON_BYTES)
     if data.get("model_type") != "gpt2":
         raise ConfigError(
             f"{path}: model_type {one_line(repr(data.get('model_type')), 60)} is not 'gpt2', "
@@ -157,7 +171,7 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS_FILE]
     index = folder / INDEX_FILE
     if index.is_file():
-        shards = _read_json(index).get("weight_map")
+        shards = read_json_object(index, MAX_JSON_BYTES).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise CorruptInputError(f"{index}: no weight_map; the index is damaged")
         names = set()
@@ -182,24 +196,34 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 class _Checkpoint:
-    """The tensors of all files under their names without the prefix ``transformer.``"""
+    """The tensors of all files under their plain names (see `_plain`)."""
 
     def __init__(self, folder: Path, files: Iterable[Path]) -> None:
         self.folder = folder
         self.places: dict[str, tuple[TensorFile, str]] = {}
+        self.transposed = False
+        """Whether projections are stored (outputs, inputs)."""
         for path in files:
             file = open_tensors(path, LIMITS)
             for stored_name in file.tensors:
-                name = stored_name.removeprefix("transformer.")
+                name = _plain(stored_name)
                 if name in self.places:
-                    raise ConfigError(f"{path}: tensor {one_line(name, 80)!r} occurs twice")
+                    before = one_line(self.places[name][1], 80)
+                    raise ConfigError(
+                        f"{path}: tensor {one_line(name, 80)!r} occurs twice, as {before!r} and as "
+                        f"{one_line(stored_name, 80)!r}"
+                    )
                 if not _BUFFER.fullmatch(name):
                     self.places[name] = (file, stored_name)
 
-    def check(self, expected: dict[str, tuple[int, ...]], tied: bool) -> None:
-        """Compare names, shapes and dtypes with what the config asks for."""
+    def check(self, expected: dict[str, tuple[int, ...]], tied: bool) -> set[str]:
+        """Compare names, shapes and dtypes with what the config asks for.
+
+        Returns the biases that the checkpoint does without.
+        """
+        absent = self._absent_biases(expected)
         expected = {**expected, "lm_head.weight": expected["wte.weight"]}
-        optional = {"lm_head.weight"} if tied else set()
+        optional = absent | ({"lm_head.weight"} if tied else set())
         missing = [name for name in expected if name not in self.places and name not in optional]
         unknown = [name for name in self.places if name not in expected]
         if missing:
@@ -213,21 +237,50 @@ class _Checkpoint:
                 f"{self.folder}: tensor {one_line(unknown[0], 80)!r} does not belong to the GPT-2 "
                 f"of {CONFIG_FILE}" + (f" (and {len(unknown) - 1} more)" if unknown[1:] else "")
             )
-        for name, (file, stored_name) in self.places.items():
-            entry = file.tensors[stored_name]
-            if entry.shape != expected[name]:
-                raise ConfigError(
-                    f"{file.path}: {name} has shape {entry.shape}, {CONFIG_FILE} asks for "
-                    f"{expected[name]}"
-                )
-            if entry.dtype not in _WEIGHT_DTYPES:
-                raise ConfigError(
-                    f"{file.path}: {name} has dtype {entry.dtype}; weights must be "
-                    f"{', '.join(_WEIGHT_DTYPES)}"
-                )
+        # an output projection is square: how it is stored shows at c_attn, which never is
+        first = "h.0.attn.c_attn.weight"
+        self.transposed = self._stored(first).shape == expected[first][::-1]
+        for name in self.places:
+            self._check_tensor(name, expected[name])
+        return absent
+
+    def _absent_biases(self, expected: Iterable[str]) -> set[str]:
+        """The biases of all LayerNorms, or of all projections, where the checkpoint has not one."""
+        absent: set[str] = set()
+        for of_norms in (True, False):
+            names = {
+                name
+                for name in expected
+                if name.endswith(".bias") and (name.split(".")[-2] in _NORMS) is of_norms
+            }
+            if names.isdisjoint(self.places):
+                absent |= names
+        return absent
+
+    def _check_tensor(self, name: str, expected: tuple[int, ...]) -> None:
+        entry, path = self._stored(name), self.places[name][0].path
+        asked = expected[::-1] if self._is_transposed(name) else expected
+        if entry.shape != asked:
+            how = "; projections are (outputs, inputs) here, as h.0.attn.c_attn.weight is"
+            raise ConfigError(
+                f"{path}: {name} has shape {entry.shape}, {CONFIG_FILE} asks for {asked}"
+                + (how if asked != expected else "")
+            )
+        if entry.dtype not in _WEIGHT_DTYPES:
+            raise ConfigError(
+                f"{path}: {name} has dtype {entry.dtype}; weights must be "
+                f"{', '.join(_WEIGHT_DTYPES)}"
+            )
+
+    def _stored(self, name: str) -> StoredTensor:
+        file, stored_name = self.places[name]
+        return file.tensors[stored_name]
+
+    def _is_transposed(self, name: str) -> bool:
+        return self.transposed and _PROJECTION.fullmatch(name) is not None
 
     def read(self, name: str, dtype: DTypeLike) -> Array:
-        """One tensor in `dtype`, checked to be finite."""
+        """One tensor in `dtype`, checked to be finite; projections are (inputs, outputs)."""
         file, stored_name = self.places[name]
         stored = file.read(stored_name)
         if not np.isfinite(stored).all():
@@ -235,7 +288,15 @@ class _Checkpoint:
             raise CorruptInputError(
                 f"{file.path}: {name}{list(place)} is {float(stored[place])}, not finite"
             )
+        if self._is_transposed(name):
+            stored = np.ascontiguousarray(stored.T)
         return stored.astype(dtype, copy=False)
+
+
+def _plain(stored_name: str) -> str:
+    """Hugging Face's name without ``transformer.``, whatever wrappers put into it."""
+    parts = [part for part in stored_name.split(".") if part not in _WRAPPERS]
+    return ".".join(parts[1:] if parts[:1] == ["transformer"] else parts)
 
 
 def _expected_shapes(config: Gpt2Config) -> dict[str, tuple[int, ...]]:
@@ -274,18 +335,3 @@ def _block(weights: Mapping[str, Array], prefix: str) -> Block:
         c_fc=Projection(*pair("mlp.c_fc")),
         mlp_c_proj=Projection(*pair("mlp.c_proj")),
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of at most 16 MiB."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CorruptInputError(f"{path}: larger than 16 MiB; not the JSON file of a model")
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise CorruptInputError(f"{path}: not valid JSON") from None
-    if not isinstance(data, dict):
-        raise CorruptInputError(f"{path}: not a JSON object")
-    return data

@@ -18,6 +18,7 @@ from archsim.workload.gpt2 import Array, Attention, Gpt2
 from archsim.workload.huggingface import checkpoint_sha256, load_gpt2
 from archsim.workload.manifest import Content, Dtype, Environment, ModelRecord, Shapes, printable
 from archsim.workload.scalers import DEFAULT_RANGE, Scaler
+from archsim.workload.text_file import read_bytes, read_utf8
 from archsim.workload.tokenizer import load_tokenizer
 from archsim.workload.trace import Trace
 from archsim.workload.trace_checks import check_name
@@ -132,12 +133,11 @@ def capture(
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text file of at most 256 MiB. Raises ConfigError if it cannot be read."""
-    raw = _read_bytes(path, MAX_TEXT_BYTES)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text") from None
+    """A UTF-8 text file of at most 256 MiB, exactly, but for a byte order mark at its beginning.
+
+    Raises ConfigError if it cannot be read or is not UTF-8.
+    """
+    return read_utf8(path, MAX_TEXT_BYTES)
 
 
 def read_texts(paths: Iterable[Path]) -> list[str]:
@@ -156,7 +156,7 @@ def read_texts(paths: Iterable[Path]) -> list[str]:
 
 def read_token_ids(path: Path) -> list[int]:
     """A JSON list of token ids, at most 64 MiB. Raises ConfigError for anything else."""
-    raw = _read_bytes(path, MAX_TOKENS_BYTES)
+    raw = read_bytes(path, MAX_TOKENS_BYTES)
     try:
         ids = json.loads(raw)
     except (ValueError, RecursionError):
@@ -168,17 +168,6 @@ def read_token_ids(path: Path) -> list[int]:
             shown = one_line(repr(value), 60)
             raise ConfigError(f"{path}: entry {place} is {shown}, not a token id (0, 1, 2, ...)")
     return ids
-
-
-def _read_bytes(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(limit + 1)  # a device or pipe may have no end
-        if len(raw) > limit:
-            raise ConfigError(f"{path}: larger than {limit >> 20} MiB")
-        return raw
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _window(ids: Sequence[int], skip: int, length: int | None, positions: int) -> list[int]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from archsim.errors import ConfigError, CorruptInputError, MissingExtraError, one_line
 from archsim.files import sha256_of_file
+from archsim.workload.added_tokens import (
+    CONFIG_FILE,
+    add_tokens,
+    files_of_added_tokens,
+    read_added_tokens,
+)
+from archsim.workload.text_file import read_json_object, read_utf8
 
 TOKENIZER_FILE, VOCABULARY_FILE, MERGES_FILE = "tokenizer.json", "vocab.json", "merges.txt"
+_OWN_FILES = (TOKENIZER_FILE, VOCABULARY_FILE, MERGES_FILE)
 END_OF_TEXT = "<|endoftext|>"
 MAX_FILE_BYTES = 64 << 20
 
@@ -37,20 +45,22 @@ class Tokenizer:
 def tokenizer_files(folder: str | Path) -> list[Path]:
     """The files a tokenizer would be read from, empty if the folder has none.
 
-    ``tokenizer.json`` goes before ``vocab.json`` with ``merges.txt``.
+    ``tokenizer.json`` goes before ``vocab.json`` with ``merges.txt``; then those that may add
+    tokens (`archsim.workload.added_tokens`).
     """
     folder = Path(folder)
-    if (folder / TOKENIZER_FILE).is_file():
-        return [folder / TOKENIZER_FILE]
     pair = [folder / MERGES_FILE, folder / VOCABULARY_FILE]
-    return pair if all(path.is_file() for path in pair) else []
+    if (folder / TOKENIZER_FILE).is_file():
+        return [folder / TOKENIZER_FILE, *files_of_added_tokens(folder)]
+    return [*pair, *files_of_added_tokens(folder)] if all(p.is_file() for p in pair) else []
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """The byte-level BPE tokenizer of a model folder.
+    """The byte-level BPE tokenizer of a model folder, with the tokens that the folder adds.
 
-    Raises ConfigError if there is none or it is of another kind, CorruptInputError if its files
-    are damaged, MissingExtraError without the package `tokenizers`.
+    Raises ConfigError if there is none, it is of another kind, or an added token cannot have its
+    id; CorruptInputError if its files are damaged; MissingExtraError without the package
+    `tokenizers`.
     """
     try:
         from tokenizers import pre_tokenizers
@@ -58,46 +68,97 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise MissingExtraError(
             "reading text needs the package tokenizers: pip install tokenizers, or give token ids"
         ) from None
-    files = tokenizer_files(folder)
+    folder = Path(folder)
+    files = [path for path in tokenizer_files(folder) if path.name in _OWN_FILES]
     if not files:
         raise ConfigError(
             f"{folder}: no {TOKENIZER_FILE} and no {VOCABULARY_FILE} with {MERGES_FILE}; "
             "give token ids with --tokens instead of text"
         )
-    for path in files:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise CorruptInputError(f"{path}: larger than 64 MiB; not the file of a tokenizer")
-    try:
-        library = _read(files)
-    except Exception as error:  # the library raises bare Exception for any fault in its files
-        raise CorruptInputError(f"{files[0]}: not a tokenizer ({one_line(error, 120)})") from None
+    added, prefix_space = read_added_tokens(folder)
+    if len(files) == 1:
+        library = _read_whole(files[0])
+        prefix_space = False  # tokenizer.json says so itself
+    else:
+        merges, vocabulary = files
+        library = _read_pair(merges, vocabulary, prefix_space)
     if type(library.model).__name__ != "BPE":
         raise ConfigError(f"{files[0]}: a {type(library.model).__name__} tokenizer, BPE is needed")
     absent = set(pre_tokenizers.ByteLevel.alphabet()) - library.get_vocab().keys()
     if absent:  # the library drops bytes it has no symbol for without a word
         raise ConfigError(
-            f"{files[0]}: not byte-level, {len(absent)} of 256 byte symbols are missing; "
+            f"{files[-1]}: not byte-level, {len(absent)} of 256 byte symbols are missing; "
             "give token ids with --tokens instead of text"
         )
-    return Tokenizer(_sha256(files), library)
+    more = set(add_tokens(library, added))
+    if prefix_space:
+        more.add(folder / CONFIG_FILE)
+    if library.token_to_id(END_OF_TEXT) is not None:
+        library.add_special_tokens([END_OF_TEXT])  # one token in a text, not seven pieces
+    return Tokenizer(_sha256(files + sorted(more)), library)
 
 
-def _read(files: list[Path]) -> Any:
+def _read_whole(path: Path) -> Any:
+    """The library's tokenizer of a ``tokenizer.json``."""
+    from tokenizers import Tokenizer as Library
+
+    try:
+        library = Library.from_str(_text(path))
+    except Exception as error:  # the library raises bare Exception for any fault in its files
+        raise CorruptInputError(f"{path}: not a tokenizer ({one_line(error, 120)})") from None
+    library.no_truncation()
+    library.no_padding()
+    return library
+
+
+def _read_pair(merges_path: Path, vocabulary_path: Path, prefix_space: bool) -> Any:
+    """The library's tokenizer of ``merges.txt`` and ``vocab.json``."""
     from tokenizers import Tokenizer as Library
     from tokenizers import decoders, models, pre_tokenizers
 
-    if len(files) == 1:
-        library = Library.from_file(str(files[0]))
-        library.no_truncation()
-        library.no_padding()
-        return library
-    merges, vocabulary = files
-    library = Library(models.BPE.from_file(str(vocabulary), str(merges)))
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    vocabulary = read_json_object(vocabulary_path, MAX_FILE_BYTES)
+    for token, number in vocabulary.items():
+        if type(number) is not int or not 0 <= number < 1 << 31:
+            shown = one_line(repr(token), 60), one_line(repr(number), 40)
+            raise CorruptInputError(f"{vocabulary_path}: {shown[0]}: {shown[1]} is not a token id")
+    merges = _read_merges(merges_path, vocabulary)
+    try:
+        model = models.BPE(vocab=vocabulary, merges=merges)
+    except Exception as error:
+        reason = one_line(error, 120)
+        raise CorruptInputError(f"{vocabulary_path}: not a vocabulary ({reason})") from None
+    library = Library(model)
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     library.decoder = decoders.ByteLevel()
-    if library.token_to_id(END_OF_TEXT) is not None:
-        library.add_special_tokens([END_OF_TEXT])  # one token in a text, not seven pieces
     return library
+
+
+def _read_merges(path: Path, vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The pairs of ``merges.txt`` in their order, each checked against the vocabulary."""
+    merges = []
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        pair = line.removesuffix("\r").split(" ")
+        if pair == [""] or pair[0].startswith("#version"):
+            continue
+        if len(pair) != 2 or not all(pair):
+            raise CorruptInputError(f"{path}:{number}: a merge is two symbols with a space between")
+        for symbol in (*pair, "".join(pair)):
+            if symbol not in vocabulary:
+                raise CorruptInputError(
+                    f"{path}:{number}: {one_line(repr(symbol), 60)} is not in {VOCABULARY_FILE}"
+                )
+        merges.append((pair[0], pair[1]))
+    return merges
+
+
+def _text(path: Path) -> str:
+    """A file of the tokenizer. Raises CorruptInputError if it is no text."""
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise CorruptInputError(f"{path}: larger than 64 MiB; not the file of a tokenizer")
+    try:
+        return read_utf8(path, MAX_FILE_BYTES)
+    except ConfigError as error:
+        raise CorruptInputError(str(error)) from None
 
 
 def _sha256(files: list[Path]) -> str:
