@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from archsim.evaluation.accuracy import Evaluation
     from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
     from archsim.evaluation.published import Validation
+    from archsim.workload.texts import Words
 
 __all__ = ["adapt", "attend", "compare", "compare_model", "evaluate", "simulate", "validate"]
 
@@ -170,17 +171,22 @@ def validate(hardware: Hardware) -> Validation:
 def evaluate(
     model: str | Path,
     hardware: Hardware,
-    text: str,
+    text: Words,
     *,
     every_stage: bool = False,
     windows: int | None = None,
-    probes: int = 4,
+    length: int | None = None,
+    probes: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """A model's losses, agreement and probes with the hardware's attention inside (closed loop).
 
-    `model`: a GPT-2 folder, or a result of `adapt`, of which `every_stage` shows all stages; `text`
-    should be unseen. `.rows` has one entry a kind of attention, `.document()` all of it as JSON.
+    `model`: a GPT-2 folder, or a result of `adapt`, of which `every_stage` shows all stages. `text`
+    should be unseen: a text, token ids, or a list of texts or of lists of ids. In a list each is a
+    document with a window of its own, never run into another. `windows`: how many (default: all),
+    of `length` tokens (default: all positions of the model); a shorter document is one window.
+    `probes`: sequences of each probe (default: 4, none for documents).
+    `.rows` has one entry a kind of attention, `.document()` all of it as JSON.
 
     Raises ConfigError if model, text and hardware do not fit, CorruptInputError for damaged files.
     """
@@ -190,10 +196,10 @@ def evaluate(
         Path(model),
         hardware,
         text,
-        "text",
         every_stage=every_stage,
         windows=windows,
-        probes=probes,
+        length=length,
+        probes=(4 if isinstance(text, str) else 0) if probes is None else probes,
         progress=progress,
     )
 

@@ -20,11 +20,13 @@ from archsim.components.head import Head
 from archsim.config.hardware import Hardware, load_hardware
 from archsim.config.loading import parse_assignments
 from archsim.errors import ConfigError
-from archsim.evaluation.accuracy import cut_windows, with_cell
+from archsim.evaluation.accuracy import with_cell
 from archsim.evaluation.closed_loop import AnalogLoop, Variant, measure
+from archsim.evaluation.material import cut_material
 from archsim.files import renew_marked
 from archsim.workload.adapted import Stage, load_adapted, shipped_adapted, shipped_text
 from archsim.workload.record import read_text, read_texts
+from archsim.workload.texts import Text, refuse_held_out
 
 OPENING, CLOSING = "<!-- made by: python -m archsim.adaptation.rematching -->", "<!-- end -->"
 
@@ -85,14 +87,10 @@ def main(words: list[str] | None = None) -> None:
     calibrations = [
         calibration_windows(ids, config.n_positions, 4, seed) for seed in range(arguments.seeds)
     ]
-    unseen = cut_windows(
-        arguments.model,
-        read_text(arguments.unseen),
-        arguments.unseen.name,
-        config,
-        arguments.windows,
-        None,
-    )
+    words = read_text(arguments.unseen)
+    refuse_held_out([words], "comparison of statistics")
+    texts = [Text(arguments.unseen.name, (words,))]
+    unseen = cut_material(arguments.model, texts, config, arguments.windows, None)
     lines = [
         "| statistic | nats above the linear cell, by seed | mean | passes |",
         "|---|---|---|---|",

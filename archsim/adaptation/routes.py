@@ -25,6 +25,7 @@ from archsim.evaluation.accuracy import evaluate_model
 from archsim.files import renew_marked
 from archsim.workload.adapted import shipped_text
 from archsim.workload.record import read_text, read_texts
+from archsim.workload.texts import refuse_held_out
 
 OPENING, CLOSING = "<!-- made by: python -m archsim.adaptation.routes -->", "<!-- end -->"
 
@@ -90,6 +91,7 @@ def main(words: list[str] | None = None) -> None:
     set_threads(arguments.threads)
     hardware = load_hardware(overrides=parse_assignments(arguments.set))
     text = "\n".join(read_texts([arguments.text]))
+    refuse_held_out([read_text(arguments.unseen)], "comparison of routes")
     found: dict[str, list[tuple[float, float]]] = {}
     steps: dict[str, int] = {}
     for seed in range(arguments.seeds):

@@ -172,7 +172,7 @@ def command(
     Interrupted, the same command goes on where it was, to the same result.
     """
     from archsim.adaptation.adapt import adapt_model
-    from archsim.cli.simulate import progress_bar
+    from archsim.cli.progress import progress_bar
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
     from archsim.workload.adapted import read_adaptation

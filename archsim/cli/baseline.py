@@ -115,6 +115,7 @@ def measure_command(
     from archsim.baseline.cuda import open_device
     from archsim.baseline.measure import matching_gpu, measure
     from archsim.baseline.measured_file import measured_yaml
+    from archsim.cli.progress import progress_bar
     from archsim.config.gpu import load_gpu
     from archsim.files import atomic_path
 
@@ -129,12 +130,10 @@ def measure_command(
     model = load_gpu(gpu if gpu is not None else name, measured=False)
     path = Path(output if output is not None else f"{name}-measured.yaml")
     with atomic_path(path) as temporary:  # refused before half an hour of work, not after
-        with click.progressbar(length=1000, label="measuring", file=sys.stderr) as bar:
-
-            def report(done: int, total: int) -> None:
-                bar.update(1000 * done // total - bar.pos)
-
-            measured = measure(found, plan, report, model)
+        with progress_bar() as progress:
+            measured = measure(
+                found, plan, lambda done, total: progress("measuring", done, total), model
+            )
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         temporary.write_text(measured_yaml(measured, name, today), encoding="utf-8")
     click.echo(f"wrote {path}: {len(measured.points)} points, {len(measured.left_out)} left out")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from archsim.cli import CONTEXT_SETTINGS
+
+if TYPE_CHECKING:
+    from archsim.workload.texts import Text
 
 
 @click.command("evaluate", context_settings=CONTEXT_SETTINGS)
@@ -25,14 +28,33 @@ from archsim.cli import CONTEXT_SETTINGS
 )
 @click.option(
     "--text",
+    "texts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="PATH",
+    help="Unseen UTF-8 text, or a folder of .txt; may be repeated (default: the shipped ones).",
+)
+@click.option(
+    "--documents",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Unseen UTF-8 text (default: the shipped one).",
+    help="UTF-8 text, every line a document that stands alone.",
 )
-@click.option("--windows", type=int, default=8, metavar="N", help="Windows of text (default: 8).")
+@click.option(
+    "--tokens",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON list of token ids, or a list of such lists: documents.",
+)
+@click.option(
+    "--windows", type=int, metavar="N", help="Windows of each text (default: 8; documents: all)."
+)
 @click.option("--length", type=int, metavar="N", help="Tokens a window (default: all positions).")
 @click.option(
-    "--probes", type=int, default=4, metavar="N", help="Sequences of each probe (default: 4)."
+    "--probes",
+    type=int,
+    metavar="N",
+    help="Sequences of each probe (default: 4; of documents and ids 0).",
 )
 @click.option("--all", "every_stage", is_flag=True, help="Every stage of an adaptation.")
 @click.option(
@@ -55,10 +77,12 @@ def command(
     model: Path | None,
     config: str | None,
     assignments: tuple[str, ...],
-    text: Path | None,
-    windows: int,
+    texts: tuple[Path, ...],
+    documents: Path | None,
+    tokens: Path | None,
+    windows: int | None,
     length: int | None,
-    probes: int,
+    probes: int | None,
     every_stage: bool,
     varied: tuple[str, ...],
     knee: bool,
@@ -72,9 +96,13 @@ def command(
     archsim evaluate
     archsim evaluate --all
     archsim evaluate --model path/to/gpt2 --text story.txt -c gaincell-osfet
+    archsim evaluate --model protein-gpt2 --documents proteins.txt --length 256
     archsim evaluate --vary window=1024,512,256 --plot window.svg
     archsim evaluate --knee --plot knee.svg
     archsim evaluate --curves --plot curves.svg
+
+    The shipped texts are reported apart; the one held out counts in no mean and
+    no sweep. A document, or a text of its own, is never run into another.
     """
     if every_stage and (varied or knee):
         raise click.UsageError("--all shows stages, --vary and --knee sweep one: choose")
@@ -86,28 +114,33 @@ def command(
         raise click.UsageError("--plot draws a sweep or --curves: give --vary, --knee or --curves")
     if plot is not None and plot.suffix.lower() not in {".svg", ".png"}:
         raise click.UsageError(f"--plot {plot.name}: write .svg or .png")
-    if probes < 0:
+    if sum((bool(texts), documents is not None, tokens is not None)) > 1:
+        raise click.UsageError("--text, --documents and --tokens: one of them")
+    if probes is not None and probes < 0:
         raise click.UsageError("--probes: a number of sequences, 0 for none")
 
-    from archsim.cli.simulate import progress_bar
+    from archsim.cli.progress import progress_bar
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.accuracy import KNEE, evaluate_model, evaluate_sweep
+    from archsim.files import check_writable
     from archsim.report.accuracy import save_chart, summary, sweep_chart, sweep_summary
     from archsim.report.charts import chart_tools
     from archsim.report.tables import show
-    from archsim.workload.adapted import hardware_for, shipped_adapted, shipped_text
-    from archsim.workload.record import read_text
+    from archsim.workload.adapted import hardware_for, shipped_adapted
 
     axes: dict[str, Sequence[Any]] = dict(KNEE) if knee else _axes(varied)
     if plot is not None:
         chart_tools()  # before the run, which takes longer
+        check_writable(plot)
     folder = shipped_adapted() if model is None else model
     if curves:
         _show_curves(folder, plot)
         return
     hardware = hardware_for(folder, config, parse_assignments(assignments))
-    path = shipped_text() if text is None else text
-    words = read_text(path)
+    words = _words(texts, documents, tokens, bool(axes))
+    running = documents is None and tokens is None
+    if windows is None and running:
+        windows = DEFAULT_WINDOWS
     with progress_bar() as progress:
         if axes:
             evaluation = evaluate_sweep(
@@ -115,7 +148,6 @@ def command(
                 hardware,
                 axes,
                 words,
-                path.name,
                 windows=windows,
                 length=length,
                 progress=progress,
@@ -125,11 +157,10 @@ def command(
                 folder,
                 hardware,
                 words,
-                path.name,
                 every_stage=every_stage,
                 windows=windows,
                 length=length,
-                probes=probes,
+                probes=(4 if running else 0) if probes is None else probes,
                 progress=progress,
             )
     if plot is not None:
@@ -137,9 +168,31 @@ def command(
     if as_json:
         click.echo(json.dumps(evaluation.document(), indent=2, allow_nan=False))
         return
-    show(sweep_summary(evaluation) if axes else summary(evaluation))
+    show(sweep_summary(evaluation) if axes else summary(evaluation, every_stage))
     if plot is not None:
         click.echo(f"\nwritten to {plot}")
+
+
+DEFAULT_WINDOWS = 8
+
+
+def _words(
+    texts: tuple[Path, ...], documents: Path | None, tokens: Path | None, choosing: bool
+) -> list[Text]:
+    """What to measure on; of the shipped texts the held-out one not for `choosing`."""
+    from archsim.workload.record import read_lines, read_text, read_token_documents, text_files
+    from archsim.workload.texts import Text, refuse_held_out, shipped_texts
+
+    if tokens is not None:
+        return [Text(tokens.name, tuple(read_token_documents(tokens)))]
+    if documents is not None:
+        return [Text(documents.name, tuple(read_lines(documents)))]
+    if texts:
+        found = [Text(path.name, (read_text(path),)) for path in text_files(texts)]
+        if choosing:
+            refuse_held_out([text.documents[0] for text in found], "sweep")  # type: ignore[misc]
+        return found
+    return shipped_texts(("recipe", "choices") if choosing else ("recipe", "choices", "held_out"))
 
 
 def _show_curves(folder: Path, plot: Path | None) -> None:

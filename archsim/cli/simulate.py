@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +14,6 @@ from archsim.errors import one_line
 
 if TYPE_CHECKING:
     from archsim.datapath.attention import Precision
-    from archsim.simulation import Progress
     from archsim.timing.engine import Detail, Engine
 
 
@@ -107,6 +103,7 @@ def command(
         loading = beside.submit(load_trace, name)
 
         from archsim.api import simulate
+        from archsim.cli.progress import progress_bar
         from archsim.config.loading import parse_assignments
         from archsim.evaluation.trace_loop import trace_in_loop
         from archsim.report.explain import check_place, explain
@@ -157,25 +154,6 @@ def command(
             show(explanation_table(explanation))
         if folder is not None:
             click.echo(f"\nwritten to {folder}")
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress | None]:
-    """A transient bar on standard error; None where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    # refreshed here and not by a thread of its own: beside a thread no process is forked
-    with Bar(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("loading", total=None)
-
-        def progress(step: str, done: int, total: int) -> None:
-            bar.update(task, description=step, completed=done, total=total, refresh=True)
-
-        yield progress
 
 
 def _layer_range(text: str | None) -> slice | None:

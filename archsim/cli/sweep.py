@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archsim.cli import CONTEXT_SETTINGS
+from archsim.cli.progress import Lines, duration
 
 if TYPE_CHECKING:
     from archsim.sweep.definition import Sweep
@@ -287,9 +287,6 @@ def _resume_command() -> str:
     return shlex.join(words)
 
 
-EVERY_S = 30.0
-
-
 @contextmanager
 def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
     """A live line on a terminal; elsewhere a line each tenth or half minute, on standard error."""
@@ -317,7 +314,7 @@ def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
             f"{tally.done:,} of {tally.total:,} {what}",
             f"{tally.failed:,} failed" if tally.failed else "",
             f"{tally.rate:.3g}/s" if tally.ran else "",
-            f"{_duration(left)} left" if left is not None and tally.done < tally.total else "",
+            f"{duration(left)} left" if left is not None and tally.done < tally.total else "",
             f"best {first.name} {best[0]:.4g}" if first is not None and best else "",
         ]
         return ", ".join(part for part in parts if part)
@@ -336,23 +333,16 @@ def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
 
             yield live
         return
-    state = {"share": -1, "time": time.monotonic()}
+    share, written = [-1], Lines()
 
     def lines(tally: Tally, new: Sequence[Outcome]) -> None:
         watch(new)
-        share = 10 * tally.done // max(tally.total, 1)
-        now = time.monotonic()
-        if share != state["share"] or now - state["time"] > EVERY_S:
-            state["share"], state["time"] = share, now
+        tenth = 10 * tally.done // max(tally.total, 1)
+        if written.is_due() or tenth != share[0]:
+            share[0] = tenth
             click.echo(text(tally), err=True)
 
     yield lines
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @command.command("list")

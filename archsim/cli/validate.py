@@ -38,7 +38,7 @@ def command(
         _validate_gpu(as_json)
         return
     from archsim.api import validate
-    from archsim.cli.simulate import progress_bar
+    from archsim.cli.progress import progress_bar
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.published import assumed_bounds
@@ -52,7 +52,7 @@ def command(
     spread: Bounds | None = None
     if bounds:
         with progress_bar() as report:
-            spread = assumed_bounds(hardware, report and partial(report, "bounds"))
+            spread = assumed_bounds(hardware, partial(report, "bounds"))
     if as_json:
         document = validation.document()
         if spread is not None:

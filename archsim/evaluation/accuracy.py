@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,28 @@ from archsim.components.head import Head
 from archsim.config.hardware import Hardware
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError
-from archsim.evaluation.closed_loop import AnalogLoop, Progress, Row, Variant, measure
+from archsim.evaluation.closed_loop import (
+    AnalogLoop,
+    Progress,
+    Row,
+    Variant,
+    check_retention,
+    difference,
+    measure,
+)
 from archsim.evaluation.direct_search import search_scalers
-from archsim.evaluation.probes import make_probes
+from archsim.evaluation.material import Material, cut_material
+from archsim.evaluation.probes import Probe, make_probes
+from archsim.evaluation.uncertainty import Estimate, estimate
+from archsim.function import functional_values
 from archsim.notes import adapted_to, run_notes
 from archsim.workload.adapted import AdaptedModel, Stage, is_adapted, load_adapted
-from archsim.workload.gpt2 import Gpt2
-from archsim.workload.huggingface import load_gpt2
+from archsim.workload.gpt2 import Gpt2, Gpt2Config
+from archsim.workload.huggingface import load_gpt2, read_config
 from archsim.workload.scalers import Scaler
-from archsim.workload.tokenizer import load_tokenizer
+from archsim.workload.texts import Text, Words, as_text
 
-SCHEMA_VERSION = 1
-CALIBRATION_WINDOWS = 2
+SCHEMA_VERSION = 2
 
 KNEE: dict[str, tuple[Any, ...]] = {
     "levels.query": (256, 16, 8, 4),
@@ -35,44 +45,98 @@ KNEE: dict[str, tuple[Any, ...]] = {
 """The quantisation knee, around the published one's axes (FACTS 5). 256 levels stand for full
 precision: null would take away the clamp too, which an adapted model leans on."""
 
+MadeFor = tuple[Gpt2, dict[str, Scaler], str]
+"""Weights and scalers for some hardware, and where they come from, in words."""
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A model under evaluation: its software form, and what runs on the hardware.
+    """A model under evaluation: its software form, and what runs on a hardware.
 
-    `linear` and `polynomial` are (weights, scalers) made for either cell law; `scalers_from` says
-    in words where the scalers come from, and `voltages` for which cells they were made.
+    An adapted model brings weights and scalers for the linear and for the polynomial cell. Any
+    other gets scalers by direct search on `calibration` ids (windows, tokens), anew for every
+    hardware.
     """
 
     name: str
     software: Gpt2
-    linear: tuple[Gpt2, dict[str, Scaler]]
-    polynomial: tuple[Gpt2, dict[str, Scaler]]
-    scalers_from: str
-    voltages: VoltageRange
     adapted: AdaptedModel | None = None
+    calibration: NDArray[np.int64] | None = None
+    progress: Progress | None = None
+    _searches: dict[str, MadeFor] = field(default_factory=dict)
+
+    @property
+    def voltages(self) -> VoltageRange | None:
+        """For which cells the scalers were made; None for those of the hardware they run on."""
+        return None if self.adapted is None else self.adapted.voltages
 
     def notes(self, hardware: Hardware) -> list[str]:
         """What was fitted for something else than `hardware`."""
         adapted = self.adapted
-        made_for = None
-        if adapted is not None:
-            made_for = adapted_to(adapted.folder, hardware, adapted.model.config.head_dim)
-        return run_notes(hardware, self.voltages, made_for)
-
-
-@dataclass(frozen=True, eq=False)
-class Material:
-    """Unseen text as windows of token ids (windows, tokens + 1), and all of its ids."""
-
-    name: str
-    windows: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    characters: int | None
+        if adapted is None:
+            return list(hardware.notes)
+        made_for = adapted_to(adapted.folder, hardware, adapted.model.config.head_dim)
+        return run_notes(hardware, adapted.voltages, made_for)
 
     @property
-    def tokens(self) -> int:
-        return int(self.windows[:, 1:].size)
+    def scalers_from(self) -> str:
+        if self.calibration is None:
+            return "adapted"
+        return (
+            f"not adapted: direct search on {self.calibration.size} tokens of the text that are "
+            "not measured"
+        )
+
+    def made_for(self, hardware: Hardware) -> MadeFor:
+        """Weights and scalers for the cell of `hardware`, whatever else it changes.
+
+        An adapted model's are those of its linear stage for the linear cell and the final ones for
+        the polynomial cell; of one without a linear stage the final ones for both.
+        """
+        if self.adapted is not None:
+            return self._stored(hardware.config.cell.model)
+        key = repr(functional_values(hardware.config, self.software.config.head_dim))
+        if key not in self._searches:
+            self._searches[key] = self._searched(hardware)
+        return self._searches[key]
+
+    def _stored(self, cell: str) -> MadeFor:
+        assert self.adapted is not None
+        stage = self.adapted.stage("linear") if cell == "linear" else None
+        if stage is None or stage.scalers is None:
+            return self.adapted.model, self.adapted.scalers, "final"
+        return stage.model, stage.scalers, "linear stage"
+
+    def _searched(self, hardware: Hardware) -> MadeFor:
+        assert self.calibration is not None
+        head = Head(hardware.config, self.software.config.head_dim)
+        found = search_scalers(self.software, head, self.calibration, progress=self.progress)
+        return self.software, found.scalers, "searched"
+
+
+@dataclass(frozen=True)
+class ByText:
+    """One row on one text: loss in nats a token, and its distance from other rows."""
+
+    text: Text
+    windows: int
+    loss: Estimate
+    above_software: Estimate
+    above_control: Estimate | None
+
+    def document(self) -> dict[str, Any]:
+        control = self.above_control
+        return {
+            "text": self.text.name,
+            "use": self.text.use,
+            "windows": self.windows,
+            "loss": self.loss.mean,
+            "loss_standard_error": self.loss.error,
+            "above_software": self.above_software.mean,
+            "above_software_standard_error": self.above_software.error,
+            "above_control": None if control is None else control.mean,
+            "above_control_standard_error": None if control is None else control.error,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,89 +149,79 @@ class Evaluation:
     rows: list[Row]
     notes: tuple[str, ...] = ()
 
+    @property
+    def control(self) -> Row | None:
+        return next((row for row in self.rows if row.name == "control"), None)
+
+    def by_text(self, row: Row) -> list[ByText]:
+        """`row` on each text apart, the held-out one too, each with its standard errors."""
+        software, control, found = self.rows[0], self.control, []
+        for place, text in enumerate(self.material.texts):
+            picked = self.material.text_of == place
+            if not picked.any():
+                continue
+            losses = row.token_losses
+            counts = self.material.lengths[picked]
+            found.append(
+                ByText(
+                    text,
+                    int(picked.sum()),
+                    estimate(np.nansum(losses[picked], axis=1), counts),
+                    difference(losses, software.token_losses, picked),
+                    None if control is None else difference(losses, control.token_losses, picked),
+                )
+            )
+        return found
+
+    def above_control(self, row: Row) -> Estimate | None:
+        """`row` minus the control over all counted windows."""
+        if self.control is None:
+            return None
+        return difference(row.token_losses, self.control.token_losses, row.counted)
+
     def document(self) -> dict[str, Any]:
+        material = self.material
         return {
             "schema_version": SCHEMA_VERSION,
             "model": self.subject.name,
             "hardware": self.hardware.name,
             "hardware_sha256": self.hardware.sha256,
-            "text": self.material.name,
-            "windows": len(self.material.windows),
-            "tokens": self.material.tokens,
+            "text": material.name,
+            "windows": int(material.counted.sum()),
+            "tokens": material.tokens,
+            "held_out": [text.name for text in material.texts if text.use == "held_out"],
             "scalers": self.subject.scalers_from,
             "notes": list(self.notes),
-            "rows": [row.document() for row in self.rows],
+            "rows": [self._row_document(row) for row in self.rows],
+        }
+
+    def _row_document(self, row: Row) -> dict[str, Any]:
+        above = self.above_control(row)
+        return {
+            **row.document(),
+            "above_control": None if above is None else above.mean,
+            "above_control_standard_error": None if above is None else above.error,
+            "by_text": [part.document() for part in self.by_text(row)],
         }
 
 
-def cut_windows(
-    folder: Path, text: str, name: str, config: Any, count: int | None, length: int | None
-) -> Material:
-    """Windows of `length` tokens (default: all positions of the model), evenly over the text.
-
-    Raises ConfigError if the text is shorter than one window.
-    """
-    tokens = config.n_positions if length is None else length
-    if not 2 <= tokens <= config.n_positions:
-        raise ConfigError(f"length {tokens}: the model takes 2 to {config.n_positions} tokens")
-    if count is not None and count < 1:
-        raise ConfigError(f"windows {count}: must be at least 1")
-    tokenizer = load_tokenizer(folder)
-    ids = np.asarray(tokenizer.encode(text), np.int64)
-    available = (len(ids) - 1) // tokens
-    if available < 1:
-        raise ConfigError(
-            f"text {name}: {len(ids)} tokens, one window takes {tokens + 1}; give a longer text or "
-            "a smaller --length"
-        )
-    if ids.max() >= config.vocab_size:
-        raise ConfigError(
-            f"{folder}: the tokenizer has ids up to {int(ids.max())}, the model only "
-            f"{config.vocab_size}; they do not belong together"
-        )
-    picked = np.linspace(0, available - 1, min(available, count or available)).round().astype(int)
-    windows = np.stack([ids[i * tokens : (i + 1) * tokens + 1] for i in picked])
-    characters = sum(len(tokenizer.decode(w[1:].tolist())) for w in windows)
-    return Material(name, windows, ids, characters)
-
-
 def load_subject(
-    folder: Path, hardware: Hardware, calibration: NDArray[np.int64], progress: Progress | None
+    folder: Path, calibration: NDArray[np.int64], progress: Progress | None
 ) -> Subject:
     """A result of ``archsim adapt``, or any GPT-2 with scalers searched on `calibration` ids.
 
     Raises ConfigError or CorruptInputError as the readers of such folders do.
     """
-    if not is_adapted(folder):
-        model = load_gpt2(folder)
-        found = {
-            cell: search_scalers(
-                model,
-                Head(with_cell(hardware, cell).config, model.config.head_dim),
-                calibration,
-                progress=progress,
-            ).scalers
-            for cell in ("linear", "polynomial")
-        }
-        return Subject(
-            folder.resolve().name,
-            model,
-            (model, found["linear"]),
-            (model, found["polynomial"]),
-            f"direct search on the first {calibration.size} tokens of the text (not adapted)",
-            VoltageRange.of(hardware.config.cell),
-        )
-    return adapted_subject(folder)
+    if is_adapted(folder):
+        return adapted_subject(folder)
+    name = folder.resolve().name
+    return Subject(name, load_gpt2(folder), None, calibration, progress)
 
 
 def adapted_subject(folder: Path) -> Subject:
     """A result of ``archsim adapt``. Raises ConfigError or CorruptInputError as its readers do."""
     adapted = load_adapted(folder)
-    stage = adapted.stage("linear")
-    final = (adapted.model, adapted.scalers)
-    linear = final if stage is None or stage.scalers is None else (stage.model, stage.scalers)
-    name = folder.resolve().name
-    return Subject(name, adapted.software, linear, final, "adapted", adapted.voltages, adapted)
+    return Subject(folder.resolve().name, adapted.software, adapted)
 
 
 def with_cell(hardware: Hardware, cell: str) -> Hardware:
@@ -175,28 +229,37 @@ def with_cell(hardware: Hardware, cell: str) -> Hardware:
 
 
 def ladder(subject: Subject, hardware: Hardware) -> list[Variant]:
-    """Ideal, linear, polynomial and the hardware as configured; see `Subject` for the weights."""
-    linear_model, linear_scalers = subject.linear
-    final_model, final_scalers = subject.polynomial
-
-    def loop(cell: str, scalers: dict[str, Scaler], ideal: bool = False) -> AnalogLoop:
-        return AnalogLoop(with_cell(hardware, cell).config, scalers, ideal, subject.voltages)
-
+    """The control if there is one, then linear cells without and with clamps and levels,
+    polynomial ones, and the hardware as configured."""
+    linear = with_cell(hardware, "linear")
+    unclipped = configured(subject, linear, "linear_unclipped", unclipped=True)
+    rows = [configured(subject, with_cell(hardware, cell), cell) for cell in CELLS]
+    last = configured(subject, hardware, "hardware")
+    same = hardware.config.cell.model  # computed once: it is this very hardware
+    attention = next(row.attention for row in rows if row.name == same)
     return [
-        Variant("ideal", linear_model, loop("linear", linear_scalers, ideal=True)),
-        Variant("linear", linear_model, loop("linear", linear_scalers)),
-        Variant("polynomial", final_model, loop("polynomial", final_scalers)),
-        configured(subject, hardware),
+        *_control(subject),
+        unclipped,
+        *rows,
+        Variant(last.name, last.model, attention, last.scalers),
     ]
 
 
-def configured(subject: Subject, hardware: Hardware) -> Variant:
-    """The hardware as configured, with the weights made for its cell."""
-    model, scalers = (
-        subject.linear if hardware.config.cell.model == "linear" else subject.polynomial
-    )
-    loop = AnalogLoop(hardware.config, scalers, voltages=subject.voltages)
-    return Variant("hardware", model, loop)
+CELLS = ("linear", "polynomial")
+
+
+def configured(
+    subject: Subject, hardware: Hardware, name: str = "hardware", unclipped: bool = False
+) -> Variant:
+    """The hardware as configured, with the weights and scalers made for its cell."""
+    model, scalers, words = subject.made_for(hardware)
+    loop = AnalogLoop(hardware.config, scalers, unclipped, subject.voltages)
+    return Variant(name, model, loop, words)
+
+
+def _control(subject: Subject) -> list[Variant]:
+    stage = None if subject.adapted is None else subject.adapted.stage("control")
+    return [] if stage is None else [Variant("control", stage.model)]
 
 
 def stages(adapted: AdaptedModel, hardware: Hardware) -> list[Variant]:
@@ -207,8 +270,8 @@ def stages(adapted: AdaptedModel, hardware: Hardware) -> list[Variant]:
             continue
         stage = adapted.stage(record.name)
         assert stage is not None
-        attention = _stage_attention(stage, hardware, adapted.voltages)
-        variants.append(Variant(record.name, stage.model, attention))
+        loop = _stage_attention(stage, hardware, adapted.voltages)
+        variants.append(Variant(record.name, stage.model, loop, "" if loop is None else "its own"))
     return variants
 
 
@@ -222,8 +285,8 @@ def _stage_attention(stage: Stage, hardware: Hardware, voltages: VoltageRange) -
 def evaluate_model(
     folder: Path,
     hardware: Hardware,
-    text: str,
-    text_name: str,
+    text: Words | Sequence[Text],
+    text_name: str = "text",
     *,
     every_stage: bool = False,
     windows: int | None = None,
@@ -233,54 +296,90 @@ def evaluate_model(
 ) -> Evaluation:
     """The closed loop of a model folder on unseen text; see `ladder` and `stages` for the rows.
 
-    `probes`: sequences of each probe, 0 for none.
-    Raises ConfigError for what does not fit together, CorruptInputError for damaged files.
+    `text`: in any form of `Words`, or several texts, each reported apart. `windows` of each text,
+    of `length` tokens. `probes`: sequences of each probe, 0 for none.
+    Raises ConfigError for what does not fit together, CorruptInputError for damaged files; all of
+    it before the first long step.
     """
-    material, subject = _prepare(folder, hardware, text, text_name, windows, length, progress)
-    made = []
+    config = _checked(folder, hardware)
+    if every_stage and not is_adapted(folder):
+        raise ConfigError(f"{folder}: not a result of archsim adapt: it has no stages")
+    texts = _texts(text, text_name)
+    material = cut_material(folder, texts, config, windows, length, not is_adapted(folder))
+    made: Sequence[Probe] = []
     if probes:
         reach = min(hardware.config.window, material.windows.shape[1] - 1)
-        made = make_probes(material.ids, subject.software.config.vocab_size, reach, probes)
+        if not len(material.ids):
+            raise ConfigError("probes need running text, here are documents; use --probes 0")
+        made = make_probes(material.ids, config.vocab_size, reach, probes)
+    subject = load_subject(folder, material.calibration, progress)
     if every_stage:
-        if subject.adapted is None:
-            raise ConfigError(f"{folder}: not a result of archsim adapt: it has no stages")
+        assert subject.adapted is not None
         variants = stages(subject.adapted, hardware)
     else:
         variants = ladder(subject, hardware)
-    software = Variant("software", subject.software)
-    rows = measure(
-        software, variants, material.windows, made, material.characters, progress=progress
+    return _measured(
+        subject, material, hardware, variants, made, progress, subject.notes(hardware)
     )
-    return Evaluation(subject, material, hardware, rows, tuple(subject.notes(hardware)))
 
 
 def evaluate_sweep(
     folder: Path,
     hardware: Hardware,
     axes: Mapping[str, Sequence[Any]],
-    text: str,
-    text_name: str,
+    text: Words | Sequence[Text],
+    text_name: str = "text",
     *,
     windows: int | None = None,
     length: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """The loss at every combination of `axes` (dotted config key to values), scalers unchanged.
+    """The loss at every combination of `axes` (dotted config key to values).
 
-    Rows are named ``key=value, key=value``. Raises ConfigError as `evaluate_model` does.
+    Every row is what `evaluate_model` gives as its row ``hardware`` on that hardware: with the
+    weights and scalers made for its cell. Rows are named ``key=value, key=value``.
+    Raises ConfigError as `evaluate_model` does, and for a held-out text.
     """
-    material, subject = _prepare(folder, hardware, text, text_name, windows, length, progress)
-    model, scalers = subject.polynomial
-    variants, notes = [], dict.fromkeys(subject.notes(hardware))
+    texts = _texts(text, text_name)
+    for each in texts:
+        if each.use == "held_out":
+            raise ConfigError(
+                f"text {each.name}: is held out, no hardware is chosen by it; sweep over others"
+            )
+    points = []
     for values in itertools.product(*axes.values()):
         overrides = dict(zip(axes, values, strict=True))
         name = ", ".join(f"{key}={show_value(value)}" for key, value in overrides.items())
-        changed = hardware.changed(_functional(overrides))
-        notes |= {f"{name}: {line}": None for line in changed.notes if line not in notes}
-        loop = AnalogLoop(changed.config, scalers, voltages=subject.voltages)
-        variants.append(Variant(name, model, loop))
+        points.append((name, hardware.changed(_functional(overrides))))
+    for _, point in points:
+        config = _checked(folder, point)
+    material = cut_material(folder, texts, config, windows, length, not is_adapted(folder))
+    subject = load_subject(folder, material.calibration, progress)
+    variants = [configured(subject, point, name) for name, point in points]
+    notes = dict.fromkeys(subject.notes(hardware))
+    for name, point in points:
+        notes |= {f"{name}: {line}": None for line in point.notes if line not in notes}
+    return _measured(subject, material, hardware, variants, (), progress, list(notes))
+
+
+def _measured(
+    subject: Subject,
+    material: Material,
+    hardware: Hardware,
+    variants: Sequence[Variant],
+    probes: Sequence[Probe],
+    progress: Progress | None,
+    notes: Sequence[str],
+) -> Evaluation:
     rows = measure(
-        Variant("software", subject.software), variants, material.windows, (), None, progress
+        Variant("software", subject.software),
+        variants,
+        material.windows,
+        probes,
+        material.characters,
+        progress,
+        lengths=material.lengths,
+        counted=material.counted,
     )
     return Evaluation(subject, material, hardware, rows, tuple(notes))
 
@@ -296,18 +395,15 @@ def _functional(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {"pulse_generator.t_max": "auto", **overrides}
 
 
-def _prepare(
-    folder: Path,
-    hardware: Hardware,
-    text: str,
-    text_name: str,
-    windows: int | None,
-    length: int | None,
-    progress: Progress | None,
-) -> tuple[Material, Subject]:
-    from archsim.workload.huggingface import read_config
+def _texts(given: Words | Sequence[Text], name: str) -> list[Text]:
+    if not isinstance(given, str) and all(isinstance(part, Text) for part in given) and len(given):
+        return list(given)  # type: ignore[arg-type]
+    return [as_text(given, name)]  # type: ignore[arg-type]
 
+
+def _checked(folder: Path, hardware: Hardware) -> Gpt2Config:
+    """The model's config. Raises ConfigError where `hardware` cannot be in its loop."""
     config = read_config(folder)
-    material = cut_windows(folder, text, text_name, config, windows, length)
-    subject = load_subject(folder, hardware, material.windows[:CALIBRATION_WINDOWS, :-1], progress)
-    return material, subject
+    check_retention(hardware.config)
+    Head(hardware.config, config.head_dim)
+    return config

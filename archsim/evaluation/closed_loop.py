@@ -20,6 +20,7 @@ from archsim.datapath.attention import attend_layer
 from archsim.datapath.ideal import ideal_attention
 from archsim.errors import ConfigError, InvariantError
 from archsim.evaluation.probes import Probe, score
+from archsim.evaluation.uncertainty import Estimate, estimate
 from archsim.workload.adapted import SCALERS_FILE, hardware_for, load_adapted
 from archsim.workload.gpt2 import Array, Attention, Gpt2
 from archsim.workload.scalers import Scaler, rescaled
@@ -77,16 +78,30 @@ class AnalogLoop:
 
 @dataclass(frozen=True)
 class Variant:
-    """A row to be: a name, a model, and what computes its attention (None: its own softmax)."""
+    """A row to be: a name, a model, and what computes its attention (None: its own softmax).
+
+    `scalers`: where weights and scalers come from, in words.
+    """
 
     name: str
     model: Gpt2
     attention: Attention | None = None
+    scalers: str = ""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What is computed: rows of the same model and attention are computed once."""
+        return id(self.model), id(self.attention)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one variant costs: losses in nats a token, agreement and KL against the software."""
+    """What one variant costs: losses in nats a token, agreement and KL against the software.
+
+    `token_losses` (windows, tokens) holds nan behind the end of shorter windows, `counted`
+    (windows,) marks the windows that all means are of. `loss_error` and `above_error` are standard
+    errors over windows, of the loss and of its distance from the software's (`above`).
+    """
 
     name: str
     loss: float
@@ -96,22 +111,55 @@ class Row:
     loss_by_position: dict[str, float]
     probes: dict[str, float]
     token_losses: NDArray[np.float64] = field(repr=False, compare=False)
+    counted: NDArray[np.bool_] = field(repr=False, compare=False)
+    loss_error: float | None = None
+    above: float = 0.0
+    above_error: float | None = None
+    probe_hits: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    scalers: str = ""
 
     @property
     def perplexity(self) -> float:
         return math.exp(self.loss)
 
+    def probe_above(self, other: Row, probe: str) -> Estimate:
+        """By how many points this row is above `other` on a probe; over sequences."""
+        (hits, asked), (others, _) = self.probe_hits[probe], other.probe_hits[probe]
+        return estimate(100 * (hits - others), asked)
+
+    def probe_errors(self) -> dict[str, float | None]:
+        """Standard error over sequences of the share of right answers, in points, a probe."""
+        return {name: estimate(100 * h, n).error for name, (h, n) in self.probe_hits.items()}
+
     def document(self) -> dict[str, object]:
         return {
             "name": self.name,
+            "scalers": self.scalers,
             "loss": self.loss,
+            "loss_standard_error": self.loss_error,
+            "above_software": self.above,
+            "above_software_standard_error": self.above_error,
             "perplexity": self.perplexity,
             "bits_per_char": self.bits_per_char,
             "top1_agreement": self.top1_agreement,
             "kl": self.kl,
             "loss_by_position": self.loss_by_position,
             "probes": self.probes,
+            "probes_standard_error": self.probe_errors(),
         }
+
+
+def difference(
+    losses: NDArray[np.float64], other: NDArray[np.float64], picked: NDArray[np.bool_]
+) -> Estimate:
+    """Mean of the one minus the other over `picked` windows, paired window by window.
+
+    losses, other: (windows, tokens), nan behind the end of a window.
+    """
+    apart = losses[picked] - other[picked]
+    return estimate(np.nansum(apart, axis=1), (~np.isnan(apart)).sum(axis=1))
 
 
 def log_probabilities(logits: Array) -> NDArray[np.float64]:
@@ -128,13 +176,13 @@ def _target_losses(logp: NDArray[np.float64], targets: NDArray[np.int64]) -> NDA
 
 
 class _Sums:
-    """What accumulates for one variant over batches of windows."""
+    """What accumulates for one variant: per window of text, and per probe."""
 
-    def __init__(self) -> None:
-        self.losses: list[NDArray[np.float64]] = []
-        self.agreement: list[float] = []
-        self.kl: list[float] = []
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.losses = np.full(shape, np.nan)
+        self.same, self.divergence = np.zeros(shape[0]), np.zeros(shape[0])
         self.probes: dict[str, float] = {}
+        self.probe_hits: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
 
 def measure(
@@ -144,27 +192,39 @@ def measure(
     probes: Sequence[Probe] = (),
     characters: int | None = None,
     progress: Progress | None = None,
+    *,
+    lengths: NDArray[np.int64] | None = None,
+    counted: NDArray[np.bool_] | None = None,
 ) -> list[Row]:
     """Rows of `reference` (the software model) and of every variant.
 
-    windows: token ids (windows, tokens + 1); `characters`: how many the targets spell. Variants
-    that are the same object under another name are computed once.
+    windows: token ids (windows, tokens + 1), of which the first `lengths` (windows,) targets exist
+    (default: all); `counted` (windows,) marks those that means are of (default: all);
+    `characters`: how many the counted targets spell. Variants that share model and attention are
+    computed once.
     """
     report = progress or (lambda step, done, total: None)
     everything = [reference, *variants]
-    sums = {id(v): _Sums() for v in everything}
-    vocabulary = reference.model.config.vocab_size
-    jobs = [("text", windows, None), *((p.name, p.ids, p) for p in probes)]
-    size = max(1, LOGITS_AT_ONCE // ((windows.shape[1] - 1) * vocabulary))
-    total = sum(len(ids) for _, ids, _ in jobs) * len(everything)
+    tokens = windows.shape[1] - 1
+    sums = {v.key: _Sums((len(windows), tokens)) for v in everything}
+    once = {v.key: v for v in reversed(everything)}
+    distinct = [v for v in everything if once[v.key] is v]
+    whole = np.full(len(windows), tokens) if lengths is None else lengths
+    jobs = [("text", windows, whole, None)]
+    jobs += [(p.name, p.ids, np.full(len(p.ids), p.ids.shape[1] - 1), p) for p in probes]
+    size = max(1, LOGITS_AT_ONCE // (tokens * reference.model.config.vocab_size))
+    total = sum(len(ids) for _, ids, _, _ in jobs) * len(distinct)
     done = 0
-    for step, ids, probe in jobs:
-        found: dict[int, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = {}
+    for step, ids, ends, probe in jobs:
+        found: dict[tuple[int, int], list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = {}
         for start in range(0, len(ids), size):
-            batch = ids[start : start + size]
+            rows = slice(start, start + size)
+            longest = int(ends[rows].max())
+            batch = ids[rows, : longest + 1]
             inputs, targets = batch[:, :-1], batch[:, 1:]
+            there = np.arange(longest) < ends[rows, None]
             wanted: NDArray[np.float64] | None = None
-            for variant in everything:
+            for variant in distinct:
                 report(f"{step}: {variant.name}", done, total)
                 logp = log_probabilities(variant.model.logits(inputs, variant.attention))
                 if wanted is None:
@@ -172,44 +232,70 @@ def measure(
                 losses = _target_losses(logp, targets)
                 best = logp.argmax(axis=-1)
                 if probe is None:
-                    same = best == wanted.argmax(axis=-1)
-                    sums[id(variant)].losses.append(losses)
-                    sums[id(variant)].agreement.append(float(same.mean()) * len(batch))
+                    kept = sums[variant.key]
+                    kept.losses[rows, :longest] = np.where(there, losses, np.nan)
+                    kept.same[rows] = ((best == wanted.argmax(axis=-1)) & there).sum(axis=1)
                     divergence = (np.exp(wanted) * (wanted - logp)).sum(axis=-1)
-                    sums[id(variant)].kl.append(float(divergence.mean()) * len(batch))
-                found.setdefault(id(variant), []).append((losses, best == targets))
+                    kept.divergence[rows] = np.where(there, divergence, 0.0).sum(axis=1)
+                else:
+                    found.setdefault(variant.key, []).append((losses, best == targets))
                 done += len(batch)
         if probe is not None:
             for key, parts in found.items():
                 losses, hits = (np.concatenate(x) for x in zip(*parts, strict=True))
                 sums[key].probes |= score(probe, losses, hits)
-    return [_row(v.name, sums[id(v)], len(windows), characters) for v in everything]
+                sums[key].probe_hits[probe.name] = (
+                    (hits & probe.asked).sum(axis=1).astype(np.float64),
+                    probe.asked.sum(axis=1).astype(np.float64),
+                )
+    picked = np.ones(len(windows), bool) if counted is None else counted
+    software = sums[reference.key].losses
+    return [_row(v, sums[v.key], whole, picked, software, characters) for v in everything]
 
 
-def _row(name: str, sums: _Sums, windows: int, characters: int | None) -> Row:
-    losses = np.concatenate(sums.losses)  # (windows, tokens)
-    loss = float(losses.mean())
-    if not math.isfinite(loss):
-        raise InvariantError(f"{name}: the loss is not finite")
-    tokens = losses.shape[1]
+def _row(
+    variant: Variant,
+    sums: _Sums,
+    lengths: NDArray[np.int64],
+    counted: NDArray[np.bool_],
+    software: NDArray[np.float64],
+    characters: int | None,
+) -> Row:
+    losses = sums.losses[counted]  # (windows, tokens)
+    if not np.isfinite(losses[~np.isnan(losses)]).all() or _holes(sums.losses, lengths):
+        raise InvariantError(f"{variant.name}: the loss is not finite")
+    targets = lengths[counted]
+    loss = estimate(np.nansum(losses, axis=1), targets)
+    above = difference(sums.losses, software, counted)
     bins = {}
     for low, high in itertools.pairwise(POSITION_EDGES):
-        if low < tokens:
-            last = min(high, tokens) - 1
-            bins[f"{low}-{last}"] = float(losses[:, low : last + 1].mean())
+        last = min(high, int(targets.max())) - 1
+        if low <= last:
+            bins[f"{low}-{last}"] = float(np.nanmean(losses[:, low : last + 1]))
     bits = None
     if characters:
-        bits = float(losses.sum()) / (math.log(2) * characters)
+        bits = float(np.nansum(losses)) / (math.log(2) * characters)
     return Row(
-        name,
-        loss,
+        variant.name,
+        loss.mean,
         bits,
-        sum(sums.agreement) / windows,
-        sum(sums.kl) / windows,
+        float(sums.same[counted].sum()) / int(targets.sum()),
+        float(sums.divergence[counted].sum()) / int(targets.sum()),
         bins,
         sums.probes,
-        losses,
+        sums.losses,
+        counted,
+        loss.error,
+        above.mean,
+        above.error,
+        sums.probe_hits,
+        variant.scalers,
     )
+
+
+def _holes(losses: NDArray[np.float64], lengths: NDArray[np.int64]) -> bool:
+    """Whether a loss that should be there is not a number."""
+    return bool((np.isnan(losses) & (np.arange(losses.shape[1]) < lengths[:, None])).any())
 
 
 class ClosedLoop(TypedDict):

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsim.evaluation.accuracy import Evaluation
+from archsim.evaluation.accuracy import ByText, Evaluation
 from archsim.evaluation.closed_loop import Row
 from archsim.report.charts import chart_tools
 from archsim.report.tables import cautions, note
+from archsim.workload.texts import MEANING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,33 +23,38 @@ PROBES = {
 }
 """Probe to its heading in the table."""
 
-WORDS = "Losses in nats a token. +software, top-1 and KL: against the software model."
+WORDS = (
+    "Losses in nats a token; +- is a standard error over {unit}s. +software, top-1 and KL: against "
+    "the software model, {unit} by {unit}."
+)
 
 PROBE_WORDS = (
     "copy: random tokens that came before, at all distances and at each (in tokens); text: real "
     "text that came before, and by how many nats its second copy is cheaper than the first; "
-    "recall: values asked by key."
+    "recall: values asked by key. +- is a standard error over sequences."
 )
 
 NOTES = {
     "software": "the software model, softmax attention",
     "control": "the software model given the same further training",
-    "ideal": "sliding-window HardSigmoid, nothing quantised or clipped",
+    "linear_unclipped": "linear cell, sliding-window HardSigmoid; no levels, no clamps, no decay",
     "linear": "linear cell; levels, clamps, saturation and decay of the hardware",
     "polynomial": "the same with the cell's cubic current law",
     "hardware": "the hardware exactly as configured",
 }
 
 
-def summary(evaluation: Evaluation) -> RenderableType:
-    """What a person reads: origin, rows, loss by position, copies by distance."""
+def summary(evaluation: Evaluation, every_stage: bool = False) -> RenderableType:
+    """What a person reads: origin, rows, texts apart, loss by position, probes."""
     from rich.console import Group
 
     parts: list[RenderableType] = [_origin(evaluation), *cautions(evaluation.notes)]
     parts += ["", _rows(evaluation)]
-    parts += [_explained(evaluation), "", _positions(evaluation.rows)]
+    parts += [_explained(evaluation), "", *_by_text(evaluation, every_stage)]
+    parts += ["", _positions(evaluation.rows)]
     if evaluation.rows[0].probes:
-        parts += ["", _probes(evaluation.rows), note(PROBE_WORDS)]
+        parts += ["", _probes(evaluation.rows), "", _distances(evaluation.rows), note(PROBE_WORDS)]
+        parts += _recall_claims(evaluation)
     return Group(*parts)
 
 
@@ -59,18 +65,34 @@ def sweep_summary(evaluation: Evaluation) -> RenderableType:
 
     software, *rows = evaluation.rows
     table = Table(box=None, pad_edge=False)
-    table.add_column("setting", overflow="fold", max_width=44)
-    for heading in ("loss", "+software", "top-1 %", "KL"):
+    table.add_column("setting", overflow="fold", max_width=36)
+    for heading in ("loss", "+software", "+-", "KL"):
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("scalers", no_wrap=True)
     for row in (software, *rows):
         table.add_row(
             row.name,
             f"{row.loss:.3f}",
-            f"{row.loss - software.loss:+.3f}",
-            f"{100 * row.top1_agreement:.1f}",
+            f"{row.above:+.3f}",
+            _error(row.above_error),
             f"{row.kl:.3f}",
+            row.scalers,
         )
-    return Group(_origin(evaluation), *cautions(evaluation.notes), "", table)
+    return Group(
+        _origin(evaluation), *cautions(evaluation.notes), "", table, note(SWEEP_WORDS)
+    )
+
+
+SWEEP_WORDS = (
+    "Each row has the loss that --set of the same value gives. scalers: what they and the weights "
+    "were made for: the final ones for the polynomial cell, those of the linear stage for the "
+    "linear cell, unchanged by any other key; of a model that was not adapted, searched for each "
+    "row's own hardware. +- is a standard error of +software over windows."
+)
+
+
+def _error(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _origin(evaluation: Evaluation) -> Table:
@@ -80,11 +102,15 @@ def _origin(evaluation: Evaluation) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    length = material.windows.shape[1] - 1
+    count, longest = int(material.counted.sum()), int(material.lengths.max())
+    same = bool((material.lengths == longest).all())
+    counted = [text.name for text in material.texts if text.use != "held_out"]
+    shown = ", ".join(counted or [material.name])
+    size = f"{count:,} windows of {'' if same else 'up to '}{longest:,} tokens"
     for label, value in (
         ("model", evaluation.subject.name),
         ("hardware", f"{evaluation.hardware.name}, {evaluation.hardware.sha256[:12]}"),
-        ("text", f"{material.name}: {len(material.windows)} windows of {length:,} tokens"),
+        ("text", f"{shown}: {size}"),
         ("scalers", evaluation.subject.scalers_from),
     ):
         table.add_row(label, value)
@@ -94,16 +120,16 @@ def _origin(evaluation: Evaluation) -> Table:
 def _rows(evaluation: Evaluation) -> Table:
     from rich.table import Table
 
-    software = evaluation.rows[0]
     table = Table(box=None, pad_edge=False)
     table.add_column("row", no_wrap=True, min_width=12)
-    for heading in ("loss", "+software", "ppl", "bits/char", "top-1 %", "KL"):
+    for heading in ("loss", "+software", "+-", "ppl", "bits/char", "top-1 %", "KL"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in evaluation.rows:
         table.add_row(
             row.name,
             f"{row.loss:.3f}",
-            f"{row.loss - software.loss:+.3f}",
+            f"{row.above:+.3f}",
+            _error(row.above_error),
             f"{row.perplexity:.1f}" if row.perplexity < 1e5 else ">1e5",
             "-" if row.bits_per_char is None else f"{row.bits_per_char:.3f}",
             f"{100 * row.top1_agreement:.1f}",
@@ -117,10 +143,70 @@ def _explained(evaluation: Evaluation) -> RenderableType:
 
     adapted = evaluation.subject.adapted
     titles = {} if adapted is None else {s.name: s.title for s in adapted.manifest.stages}
-    lines = [
-        f"{row.name}: {titles.get(row.name) or NOTES.get(row.name, '')}" for row in evaluation.rows
-    ]
-    return Group(*(note(line) for line in lines), note(WORDS))
+    lines = []
+    for row in evaluation.rows:
+        words = NOTES.get(row.name, "") if row.name in NOTES else titles.get(row.name, "")
+        scalers = f"; scalers: {row.scalers}" if row.name in NOTES and row.scalers else ""
+        lines.append(f"{row.name}: {words}{scalers}")
+    words = WORDS.format(unit=evaluation.material.unit)
+    return Group(*(note(line) for line in lines), note(words))
+
+
+SHOWN_TEXTS = 16
+
+
+def _by_text(evaluation: Evaluation, every_stage: bool) -> list[RenderableType]:
+    """One line a text: the last row, or with `every_stage` each that is no software model."""
+    from rich.table import Table
+
+    chosen = [row for row in evaluation.rows if row.scalers] if every_stage else []
+    table = Table(box=None, pad_edge=False)
+    table.add_column("by text", no_wrap=True)
+    for heading in ("windows", "loss", "+software", "+-", "+control", "+-"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    left = 0
+    for row in chosen or evaluation.rows[-1:]:
+        if every_stage:
+            table.add_row(f"[bold]{row.name}[/bold]")
+        parts = evaluation.by_text(row)
+        left = len(parts) - SHOWN_TEXTS
+        for part in parts[:SHOWN_TEXTS]:
+            table.add_row(*_text_cells(part.text.name, part), MEANING[part.text.use])
+        table.add_row(*_mean_cells(evaluation, row))
+    words = f"Row {evaluation.rows[-1].name}. " if not every_stage else ""
+    if any(text.use == "recipe" for text in evaluation.material.texts):
+        words += "The mean is over all windows but held-out text. "
+    if left > 0:
+        words += f"{left:,} more texts: --json."
+    return [table, *([note(words.strip())] if words else [])]
+
+
+def _text_cells(name: str, part: ByText) -> tuple[str, ...]:
+    control = part.above_control
+    return (
+        f"  {name}",
+        f"{part.windows:,}",
+        f"{part.loss.mean:.3f}",
+        f"{part.above_software.mean:+.3f}",
+        _error(part.above_software.error),
+        "-" if control is None else f"{control.mean:+.3f}",
+        "-" if control is None else _error(control.error),
+    )
+
+
+def _mean_cells(evaluation: Evaluation, row: Row) -> tuple[str, ...]:
+    control = evaluation.above_control(row)
+    return (
+        "  mean",
+        f"{int(row.counted.sum()):,}",
+        f"{row.loss:.3f}",
+        f"{row.above:+.3f}",
+        _error(row.above_error),
+        "-" if control is None else f"{control.mean:+.3f}",
+        "-" if control is None else _error(control.error),
+        "",
+    )
 
 
 def _positions(rows: Sequence[Row]) -> Table:
@@ -138,6 +224,23 @@ def _positions(rows: Sequence[Row]) -> Table:
 def _probes(rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
+    table = Table(box=None, pad_edge=False)
+    table.add_column("probes, % right", no_wrap=True)
+    for heading in PROBES.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("+-", justify="right", no_wrap=True)
+    table.add_column("text gain", justify="right", no_wrap=True)
+    for row in rows:
+        errors = row.probe_errors()
+        cells = [(f"{row.probes[name]:.1f}", _error(errors[name], 1)) for name in PROBES]
+        gain = f"{row.probes['copy_text_gain']:.2f}"
+        table.add_row(row.name, *(cell for pair in cells for cell in pair), gain)
+    return table
+
+
+def _distances(rows: Sequence[Row]) -> Table:
+    from rich.table import Table
+
     prefix = "copy_random_"
     distances = [
         name.removeprefix(prefix)
@@ -145,17 +248,26 @@ def _probes(rows: Sequence[Row]) -> Table:
         if name.startswith(prefix) and name.removeprefix(prefix).isdigit()
     ]
     table = Table(box=None, pad_edge=False)
-    table.add_column("probes, % right", no_wrap=True)
-    for heading in (*PROBES.values(), *(f"at {distance}" for distance in distances), "text gain"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("copy, % right", no_wrap=True)
+    for distance in distances:
+        table.add_column(f"at {distance}", justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(
-            row.name,
-            *(f"{row.probes[name]:.1f}" for name in PROBES),
-            *(f"{row.probes[prefix + distance]:.1f}" for distance in distances),
-            f"{row.probes['copy_text_gain']:.2f}",
-        )
+        table.add_row(row.name, *(f"{row.probes[prefix + d]:.1f}" for d in distances))
     return table
+
+
+def _recall_claims(evaluation: Evaluation) -> list[RenderableType]:
+    """The last row's probes against the control's (else the software's), where they differ."""
+    other = evaluation.control or evaluation.rows[0]
+    row, parts = evaluation.rows[-1], []
+    for name, heading in PROBES.items():
+        apart = row.probe_above(other, name)
+        shown = f"{heading} {apart.mean:+.1f} +- {_error(apart.error, 1)}"
+        if not apart.is_clear:
+            shown += ", no claim"
+        parts.append(shown)
+    words = "no claim: within two standard errors, or one sequence alone"
+    return [note(f"{row.name} minus {other.name}, points: {'; '.join(parts)} ({words}).")]
 
 
 def sweep_chart(evaluation: Evaluation, axes: dict[str, Sequence[Any]]) -> Any:

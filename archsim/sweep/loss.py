@@ -20,7 +20,8 @@ from archsim.files import sha256_of_file
 from archsim.function import functional_values
 
 if TYPE_CHECKING:
-    from archsim.evaluation.accuracy import Material, Subject
+    from archsim.evaluation.accuracy import Subject
+    from archsim.evaluation.material import Material
     from archsim.sweep.definition import Sweep
 
 DEFAULT_WINDOWS = 4
@@ -76,9 +77,9 @@ def measure_loss(loop: Loop, hardware: Hardware) -> float:
     check_retention(hardware.config)
     if _hashes(loop.model, loop.text) != (loop.model_sha256, loop.text_sha256):
         raise CorruptInputError("model or text file changed while the sweep ran")
-    windows = _material(loop.model, loop.text, loop.windows).windows
-    variant = configured(_subject(loop, hardware), hardware)
-    return measure(variant, [], windows)[0].loss
+    material = _material(loop.model, loop.text, loop.windows)
+    variant = configured(_subject(loop), hardware)
+    return measure(variant, [], material.windows, lengths=material.lengths)[0].loss
 
 
 @functools.lru_cache(maxsize=4)
@@ -102,27 +103,25 @@ def _model_sha256(model: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _material(model: str, text: str, windows: int) -> Material:
-    from archsim.evaluation.accuracy import cut_windows
+    from archsim.evaluation.material import cut_material
+    from archsim.workload.adapted import is_adapted
     from archsim.workload.huggingface import read_config
     from archsim.workload.record import read_text
+    from archsim.workload.texts import Text, refuse_held_out
 
     folder, path = Path(model), Path(text)
     words = read_text(path)
-    return cut_windows(folder, words, path.name, read_config(folder), windows, None)
-
-
-def _subject(loop: Loop, hardware: Hardware) -> Subject:
-    from archsim.evaluation.accuracy import CALIBRATION_WINDOWS, load_subject
-    from archsim.workload.adapted import is_adapted
-
-    if is_adapted(loop.model):
-        return _adapted(loop.model)
-    windows = _material(loop.model, loop.text, loop.windows).windows
-    return load_subject(Path(loop.model), hardware, windows[:CALIBRATION_WINDOWS, :-1], None)
+    refuse_held_out([words], "sweep")
+    texts = [Text(path.name, (words,))]
+    return cut_material(folder, texts, read_config(folder), windows, None, not is_adapted(folder))
 
 
 @functools.lru_cache(maxsize=2)
-def _adapted(model: str) -> Subject:
-    from archsim.evaluation.accuracy import adapted_subject
+def _of_model(model: str, text: str, windows: int) -> Subject:
+    from archsim.evaluation.accuracy import load_subject
 
-    return adapted_subject(Path(model))
+    return load_subject(Path(model), _material(model, text, windows).calibration, None)
+
+
+def _subject(loop: Loop) -> Subject:
+    return _of_model(loop.model, loop.text, loop.windows)

@@ -145,17 +145,42 @@ def read_texts(paths: Iterable[Path]) -> list[str]:
 
     Raises ConfigError for a folder without any, and as `read_text` does.
     """
+    return [read_text(path) for path in text_files(paths)]
+
+
+def text_files(paths: Iterable[Path]) -> list[Path]:
+    """The files themselves, and all .txt of folders. Raises ConfigError for a folder without."""
     files: list[Path] = []
     for path in paths:
         found = sorted(path.glob("*.txt")) if path.is_dir() else [path]
         if not found:
             raise ConfigError(f"{path}: no .txt file in this folder")
         files += found
-    return [read_text(path) for path in files]
+    return files
 
 
 def read_token_ids(path: Path) -> list[int]:
     """A JSON list of token ids, at most 64 MiB. Raises ConfigError for anything else."""
+    return _checked_ids(_json_list(path), f"{path}: entry")
+
+
+def read_token_documents(path: Path) -> list[list[int]]:
+    """Documents of token ids: a JSON list of ids is one, a list of such lists several.
+
+    Raises ConfigError for anything else, and for more than 64 MiB.
+    """
+    found = _json_list(path)
+    if not found or not isinstance(found[0], list):
+        return [_checked_ids(found, f"{path}: entry")]
+    documents = []
+    for place, ids in enumerate(found):
+        if not isinstance(ids, list):
+            raise ConfigError(f"{path}: document {place} is no list of token ids")
+        documents.append(_checked_ids(ids, f"{path}: document {place}, entry"))
+    return documents
+
+
+def _json_list(path: Path) -> list[Any]:
     raw = read_bytes(path, MAX_TOKENS_BYTES)
     try:
         ids = json.loads(raw)
@@ -163,11 +188,24 @@ def read_token_ids(path: Path) -> list[int]:
         raise ConfigError(f"{path}: not JSON; write token ids as [15496, 11, 995]") from None
     if not isinstance(ids, list):
         raise ConfigError(f"{path}: not a JSON list; write token ids as [15496, 11, 995]")
+    return ids
+
+
+def _checked_ids(ids: list[Any], where: str) -> list[int]:
     for place, value in enumerate(ids):
         if type(value) is not int or not 0 <= value < 1 << 31:
             shown = one_line(repr(value), 60)
-            raise ConfigError(f"{path}: entry {place} is {shown}, not a token id (0, 1, 2, ...)")
+            raise ConfigError(f"{where} {place} is {shown}, not a token id (0, 1, 2, ...)")
     return ids
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text that are not empty. Raises ConfigError if there is none."""
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    found = [line for line in lines if line]
+    if not found:
+        raise ConfigError(f"{path}: no line with text")
+    return found
 
 
 def _window(ids: Sequence[int], skip: int, length: int | None, positions: int) -> list[int]:
