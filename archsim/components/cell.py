@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.action import Action
-from archsim.config.hardware import HardwareConfig
+from archsim.config.hardware import HardwareConfig, RetentionConfig
+from archsim.errors import InvariantError
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,15 @@ class CurrentTable:
         return current
 
 
+def _token_period(retention: RetentionConfig) -> float:
+    """Seconds that a token adds; raises InvariantError for auto, which callers work out."""
+    if retention.token_period == "auto":
+        raise InvariantError(
+            "retention.token_period auto reached a cell: use archsim.retention.with_token_period"
+        )
+    return retention.token_period
+
+
 class Cell:
     """Current law, retention and energies of one gain cell."""
 
@@ -65,7 +75,7 @@ class Cell:
         self.decay_per_token = {
             "off": lambda: 0.0,
             "per_token": lambda: retention.decay_per_token,
-            "nominal": lambda: retention.token_period / retention.tau,
+            "nominal": lambda: _token_period(retention) / retention.tau,
             "simulated": lambda: 0.0,
         }[retention.model]()
         """What a token's time costs a deviation; with ``simulated`` ages come with the times."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from archsim.errors import ConfigError
 from archsim.evaluation.closed_loop import AnalogLoop, Progress, Row, Variant, measure
 from archsim.evaluation.direct_search import search_scalers
 from archsim.evaluation.probes import make_probes
+from archsim.retention import Retention, retention_of, with_token_period
 from archsim.workload.adapted import AdaptedModel, Stage, is_adapted, load_adapted
 from archsim.workload.gpt2 import Gpt2
 from archsim.workload.huggingface import load_gpt2
@@ -73,6 +75,11 @@ class Evaluation:
     hardware: Hardware
     rows: list[Row]
 
+    @cached_property
+    def retention(self) -> Retention:
+        """The decay of the hardware's rows beside that of a whole token's time."""
+        return retention_of(self.hardware)
+
     def document(self) -> dict[str, Any]:
         return {
             "schema_version": SCHEMA_VERSION,
@@ -83,6 +90,7 @@ class Evaluation:
             "windows": len(self.material.windows),
             "tokens": self.material.tokens,
             "scalers": self.subject.scalers_from,
+            "retention": self.retention.document(),
             "rows": [row.document() for row in self.rows],
         }
 
@@ -157,7 +165,8 @@ def adapted_subject(folder: Path) -> Subject:
 
 
 def with_cell(hardware: Hardware, cell: str) -> Hardware:
-    return hardware.changed({"cell.model": cell})
+    """The same hardware, its token's time included, with another cell law."""
+    return with_token_period(hardware).changed({"cell.model": cell})
 
 
 def ladder(subject: Subject, hardware: Hardware) -> list[Variant]:
@@ -181,7 +190,7 @@ def configured(subject: Subject, hardware: Hardware) -> Variant:
     model, scalers = (
         subject.linear if hardware.config.cell.model == "linear" else subject.polynomial
     )
-    loop = AnalogLoop(hardware.config, scalers)
+    loop = AnalogLoop(with_token_period(hardware).config, scalers)
     return Variant("hardware", model, loop)
 
 
@@ -259,7 +268,7 @@ def evaluate_sweep(
     for values in itertools.product(*axes.values()):
         overrides = dict(zip(axes, values, strict=True))
         name = ", ".join(f"{key}={show_value(value)}" for key, value in overrides.items())
-        config = hardware.changed(_functional(overrides)).config
+        config = with_token_period(hardware.changed(_functional(overrides))).config
         variants.append(Variant(name, model, AnalogLoop(config, scalers)))
     rows = measure(
         Variant("software", subject.software), variants, material.windows, (), None, progress

@@ -19,6 +19,7 @@ from archsim.datapath.attention import attend_layer
 from archsim.datapath.ideal import ideal_attention
 from archsim.errors import ConfigError, InvariantError
 from archsim.evaluation.probes import Probe, score
+from archsim.retention import with_token_period
 from archsim.workload.adapted import SCALERS_FILE, adapted_hardware, load_adapted
 from archsim.workload.gpt2 import Array, Attention, Gpt2
 from archsim.workload.scalers import Scaler
@@ -225,7 +226,7 @@ def closed_loop(folder: Path) -> ClosedLoop:
     scalers_sha256 = adapted.manifest.files[SCALERS_FILE].sha256
     text = f"{hardware.sha256} {scalers_sha256}"
     return {
-        "attention": AnalogLoop(hardware.config, adapted.scalers),
+        "attention": AnalogLoop(with_token_period(hardware).config, adapted.scalers),
         "scalers": adapted.scalers,
         "attention_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }

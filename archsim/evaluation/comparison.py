@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow, Request, compare
@@ -13,6 +14,7 @@ from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError
 from archsim.evaluation.calibration import HEADS, Calibration, calibrate, representative_heads
 from archsim.result import Result
+from archsim.retention import Retention, retention_of
 
 SCHEMA_VERSION = 3
 
@@ -43,6 +45,11 @@ class GpuComparison:
         """The accelerator's figures by the workload that rows name."""
         return {p.accelerator.workload: p.accelerator for p in self.parts if p.rows}
 
+    @cached_property
+    def retention(self) -> Retention:
+        """What the hardware forgets; nothing of it is in these rows' time and energy."""
+        return retention_of(self.hardware)
+
     @property
     def omitted(self) -> tuple[str, ...]:
         """What was left out, each with its reason."""
@@ -54,6 +61,7 @@ class GpuComparison:
             "schema_version": SCHEMA_VERSION,
             "scope": "attention",
             "accelerators": {name: asdict(found) for name, found in self.accelerators.items()},
+            "retention": self.retention.document(),
             "rows": [asdict(row) for row in self.rows],
             "omitted": list(self.omitted),
         }
@@ -63,8 +71,14 @@ class GpuComparison:
 class WholeModelComparison:
     """A whole token of GPT-2 beside GPUs; the rest of the token is computed as assumed."""
 
+    hardware: Hardware
     comparison: ModelComparison
     request: Request
+
+    @cached_property
+    def retention(self) -> Retention:
+        """What the hardware forgets while it takes this comparison's own time for a token."""
+        return retention_of(self.hardware)
 
     @property
     def rows(self) -> tuple[ModelRow, ...]:
@@ -86,6 +100,7 @@ class WholeModelComparison:
                 **asdict(found.accelerator),
                 "digital": found.digital.model_dump(),
             },
+            "retention": self.retention.document(),
             "rows": [asdict(row) for row in found.rows],
             "omitted": list(found.omitted),
         }
@@ -217,10 +232,10 @@ def compare_whole_model(
     """
     if window is not None:
         hardware = hardware.changed({"window": window})
-    figures = calibration_figures(calibrate(hardware))
+    figures = calibration_figures(calibrate(hardware, features=GPT2_SMALL.head_dim))
     request = request or Request()
     found = compare_models(figures, hardware.config.digital, gpus, request)
-    return WholeModelComparison(found, request)
+    return WholeModelComparison(hardware, found, request)
 
 
 def measured_figures(

@@ -9,6 +9,7 @@ import numpy as np
 
 from archsim.config.hardware import Hardware
 from archsim.evaluation.closed_loop import AnalogLoop, Variant, measure
+from archsim.retention import with_token_period
 from archsim.workload.adapted import is_adapted, load_adapted
 from archsim.workload.trace import Trace, trace_folder
 
@@ -48,7 +49,7 @@ def trace_in_loop(name_or_path: str | Path, trace: Trace, hardware: Hardware) ->
     weights = adapted.manifest.files["model.safetensors"].sha256
     if weights != recorded.weights_sha256 or adapted.model.config.n_layer != trace.layers:
         return None
-    loop = AnalogLoop(hardware.config, adapted.scalers)
+    loop = AnalogLoop(with_token_period(hardware).config, adapted.scalers)
     software, analog = measure(
         Variant("software", adapted.software),
         [Variant("hardware", adapted.model, loop)],

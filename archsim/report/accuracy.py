@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.evaluation.accuracy import Evaluation
 from archsim.evaluation.closed_loop import Row
 from archsim.report.charts import chart_tools
+from archsim.report.retention import retention_table
 from archsim.report.tables import note
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def summary(evaluation: Evaluation) -> RenderableType:
     parts += [_explained(evaluation), "", _positions(evaluation.rows)]
     if evaluation.rows[0].probes:
         parts += ["", _probes(evaluation.rows), note(PROBE_WORDS)]
-    return Group(*parts)
+    return Group(*parts, "", retention_table(evaluation.retention))
 
 
 def sweep_summary(evaluation: Evaluation) -> RenderableType:
@@ -69,7 +70,8 @@ def sweep_summary(evaluation: Evaluation) -> RenderableType:
             f"{100 * row.top1_agreement:.1f}",
             f"{row.kl:.3f}",
         )
-    return Group(_origin(evaluation), "", table)
+    kept = retention_table(evaluation.retention, "before a key varies")
+    return Group(_origin(evaluation), "", table, "", kept)
 
 
 def _origin(evaluation: Evaluation) -> Table:

@@ -16,6 +16,7 @@ from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, hardware_path, l
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError, one_line
 from archsim.function import function_key
 from archsim.result import Result
+from archsim.retention import with_token_period
 from archsim.simulation import known_tokens, simulate_trace
 from archsim.sweep.definition import Sweep
 from archsim.sweep.design import Parameters, overrides
@@ -33,11 +34,11 @@ LASTING: tuple[Status, ...] = ("ok", "invalid")
 _SHARED = ("config", "components", "datapath", "workload")
 _MODEL = (*_SHARED, "timing")
 _MODEL_FILES = (
-    *("compiled.py", "function.py", "ledger.py", "simulation.py", "result.py"),
+    *("compiled.py", "function.py", "ledger.py", "retention.py", "simulation.py", "result.py"),
     *("sweep/figures.py", "sweep/point.py"),
 )
 _LOSS = (*_SHARED, "evaluation")
-_LOSS_FILES = ("compiled.py", "function.py", "sweep/loss.py")
+_LOSS_FILES = ("compiled.py", "function.py", "retention.py", "sweep/loss.py")
 """Folders and files of code that decide a result or a loss, rather too many than too few."""
 
 
@@ -182,6 +183,7 @@ class Preparation:
         reason = ""
         try:
             hardware = self._hardware(name).changed(changes)
+            aged = with_token_period(hardware)
             trace = open_trace(workload.trace, workload.tokens, workload.layers)
             known = known_tokens(trace, workload.order, workload.prompt)
         except ConfigError as error:
@@ -189,8 +191,8 @@ class Preparation:
         if hardware is None or trace is None or reason:
             key = _content_key(["invalid", base, fixed, changes, vars(workload)])
             return Job(key, parameters, base, fixed, changes, workload, None, "", "", reason)
-        key = _content_key([hardware.sha256, trace.sha256, known])
-        group = function_key(trace, hardware.config)
+        key = _content_key([aged.sha256, trace.sha256, known])
+        group = function_key(trace, aged.config)
         loss = (
             "" if self.loop is None else _content_key(self.loop.key_parts(hardware), loss_version())
         )
