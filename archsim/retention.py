@@ -161,7 +161,7 @@ class Retention:
             f"{whole.over_window:,.3g} tau"
         )
         if used is not None and used.decay_per_token >= whole.decay_per_token * (1 - 1e-9):
-            return f"{start}: the oldest tokens are forgotten, and this run's figures show it"
+            return f"{start}: its oldest tokens are forgotten"
         return (
             f"{start}: its oldest tokens are forgotten, and no loss or error shown here has that in "
             "it (archsim retention: what cells must hold)"

@@ -17,8 +17,8 @@ def retention_table(retention: Retention, whose: str = "this run") -> Group:
     """
     tau = retention.tau
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column(f"Retention, window {retention.window:,}", min_width=30)
-    for heading in ("us a token", "a token / tau", "window / tau", "oldest keeps"):
+    table.add_column(f"Retention, window {retention.window:,}", min_width=28)
+    for heading in ("us/token", "token/tau", "window/tau", "oldest keeps"):
         table.add_column(heading, justify="right", no_wrap=True)
     name = f"{whose} ({retention.model})"
     if retention.used is None:
