@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archsim.config.hardware import Hardware, load_hardware
+from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.errors import ConfigError
 from archsim.evaluation.accuracy import (
     CALIBRATION_WINDOWS,
@@ -82,13 +82,21 @@ class Tolerances:
     positions: int
     retention: Retention
     trained: float
-    """The decay a token that the model was adapted to: rises are above the loss there."""
+    """The decay a token that the model was adapted to (the default hardware's, if it was not):
+    rises are above the loss there."""
     losses: Mapping[float, float]
     """Every loss measured, by the decay a token."""
     used: float | None
     """Loss at the hardware's own decay; None where its ages come from the simulated clock."""
     tolerances: tuple[Tolerance, ...]
     cells: tuple[CellTime, ...]
+
+    @property
+    def reference(self) -> str:
+        """Whose decay `trained` is, in words."""
+        if self.subject.adapted is None:
+            return f"the decay of {DEFAULT_HARDWARE}"
+        return "the decay that the model was adapted to"
 
     @property
     def base(self) -> float:
@@ -122,7 +130,7 @@ class Tolerances:
             "retention": self.retention.document(),
             "loss_used": self.used,
             "against": {
-                "what": "the decay that the model was adapted to",
+                "what": self.reference,
                 "decay_per_token": self.trained,
                 "loss": self.base,
             },

@@ -19,10 +19,10 @@ def tolerance_text(found: Tolerances) -> Group:
         Text(""),
         _tolerances(found),
         note(
-            f"Rise of the loss above that at {found.trained:.3g} a token, the decay that the model "
-            "was adapted to, in nats; decay: of a deviation, a token, with the last one measured "
-            f"that holds and the first that does not. Slowest token: at tau {duration(tau)}; tau "
-            "needed: at a whole token's time."
+            f"Rise of the loss above that at {found.trained:.3g} a token, {found.reference}, in "
+            "nats; decay: of a deviation, a token, with the last one measured that holds and the "
+            f"first that does not. Slowest token: at tau {duration(tau)}; tau needed: at a whole "
+            "token's time."
         ),
         Text(""),
         _cells(found),
@@ -55,8 +55,8 @@ def _origin(found: Tolerances) -> Group:
                 style="yellow",
             ),
         )
-    used = "" if found.used is None else f"; at the hardware's own {found.used:.3f}"
-    table.add_row("loss", f"at the decay the model was adapted to {found.base:.3f}{used}")
+    used = "" if found.used is None else f"; as the hardware is set {found.used:.3f}"
+    table.add_row("loss", f"{found.base:.3f} at {found.trained:.3g} a token{used}")
     return Group(table)
 
 
