@@ -14,6 +14,7 @@ from archsim.config.hardware import Hardware
 from archsim.datapath.attention import AttentionOutput, Precision, Scalers, attend_layer
 from archsim.errors import ConfigError
 from archsim.result import Result
+from archsim.retention import with_token_period
 from archsim.simulation import Progress, simulate_trace
 from archsim.timing.engine import Detail, Engine
 from archsim.workload.trace import Trace
@@ -65,7 +66,10 @@ def attend(
         q,
         k,
         v,
-        Head(hardware.config, q.shape[2] if q.ndim == 3 and q.shape[2] else None),
+        Head(
+            with_token_period(hardware).config,
+            q.shape[2] if q.ndim == 3 and q.shape[2] else None,
+        ),
         scalers,
         details,
         precision=precision,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from archsim.components.action import Law, rests_on
 from archsim.config.hardware import Hardware
 from archsim.function import LayerFunction
+from archsim.retention import Retention, retention_of
 from archsim.simulation import Simulation, holding
 from archsim.timing.analysis import (
     ENTRY,
@@ -240,6 +241,12 @@ class Result:
         }
 
     @cached_property
+    def retention(self) -> Retention:
+        """The decay of this run beside that of a whole token's time."""
+        interval = self.throughput["initiation_interval_ns"] * 1e-9
+        return retention_of(self.simulation.hardware, interval)
+
+    @cached_property
     def interface(self) -> dict[str, int]:
         """Bytes that cross the boundary a token, all layers and heads: codes in, 16-bit y out."""
         trace, levels = self.simulation.trace, self.simulation.hardware.config.levels
@@ -296,6 +303,7 @@ class Result:
             "array_use": self.array_use,
             "function": self.function,
             "foundation": self.foundation,
+            "retention": self.retention.document(),
             "unread_parameters": simulation.unread,
             "events": simulation.ledger.events,
         }

@@ -36,6 +36,7 @@ from archsim.errors import ConfigError, InvariantError
 from archsim.function import Functions, run_function
 from archsim.ledger import Ledger
 from archsim.notes import AdaptedTo, adapted_to, run_notes
+from archsim.retention import with_token_period
 from archsim.timing.analysis import unloaded_latency, utilisation
 from archsim.timing.engine import Detail, Engine, run
 from archsim.timing.model import FIRST, LAST, Declaration, Schedule, declare
@@ -112,7 +113,8 @@ def simulate_trace(
         if trace.adapted_folder is not None:
             adapted = adapted_to(trace.adapted_folder, hardware, trace.head_dim)
         notes = run_notes(hardware, trace.voltages, adapted)
-        head = Head(hardware.config, trace.head_dim)
+        aged = with_token_period(hardware)
+        head = Head(aged.config, trace.head_dim)
         footprints = head.footprints(trace.heads)
         why = ""
 
@@ -131,14 +133,14 @@ def simulate_trace(
             return run_function(
                 trace,
                 head,
-                hardware.config,
+                aged.config,
                 precision=precision,
                 ages=ages,
                 progress=lambda layer: report("function", layer, trace.layers),
             )
 
         functions, declaration, schedule, passes = settle(
-            trace, hardware, head, known, schedule_of, function_of
+            trace, aged, head, known, schedule_of, function_of
         )
         ledger = Ledger()
         post_energy(ledger, head, functions, schedule)
@@ -155,13 +157,25 @@ def simulate_trace(
         why,
         utilisation(declaration, schedule),
         ledger,
-        [*hardware.unused_overrides, *unread_leaves(hardware.config, reads)],
+        [*hardware.unused_overrides, *unread_parameters(hardware, aged, reads)],
         notes,
         adapted,
         time.perf_counter() - began,
     )
     check(simulation, sum(block.area for block in footprints))
     return simulation
+
+
+def unread_parameters(hardware: Hardware, aged: Hardware, reads: set[tuple[int, str]]) -> list[str]:
+    """Leaves of `aged`, the config that ran, which nothing read.
+
+    Where `hardware` takes a token's time from its digital section, what was set of that one too.
+    """
+    unread = unread_leaves(aged.config, reads)
+    if aged is not hardware:
+        digital = unread_leaves(hardware.config.digital, reads, "digital.")
+        unread += [key for key in digital if key in hardware.overridden]
+    return unread
 
 
 def settle(

@@ -21,6 +21,7 @@ from archsim.config.showing import show_config
 from archsim.errors import ConfigError, MissingExtraError
 from archsim.evaluation.closed_loop import closed_loop
 from archsim.files import write_text
+from archsim.retention import with_token_period
 from archsim.workload.adapted import (
     CURVES_FILE,
     HARDWARE_FILE,
@@ -88,7 +89,7 @@ def adapt_model(
     if set(plan.stages) & set(TRAINING):
         from archsim.adaptation.attention import check_trainable
 
-        check_trainable(hardware.config, positions)
+        check_trainable(with_token_period(hardware).config, positions)
     recipes = {n: replace(r, tokens=min(r.tokens, positions)) for n, r in plan.recipes.items()}
     plan = replace(plan, recipes=recipes)
     ids, text_sha256 = encode_texts(folder, texts, base.config.n_positions)

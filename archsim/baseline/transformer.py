@@ -115,12 +115,10 @@ def accelerator_token(
             f"{shape.name} has {shape.heads} heads x {shape.head_dim}; the accelerator has "
             f"{figures.heads} x {figures.head_dim}"
         )
-    macs = batch * shape.macs
-    compute, energy = macs / digital.rate, macs * digital.energy_per_mac
+    compute = digital.step_s(shape, batch)
+    energy = batch * shape.macs * digital.energy_per_mac
     if digital.weights == "streamed":
-        traffic = shape.weights * digital.weight_bits / 8
-        compute = max(compute, traffic / digital.weight_bandwidth)
-        energy += traffic * digital.energy_per_weight_byte
+        energy += digital.weight_bytes(shape) * digital.energy_per_weight_byte
     attention = shape.layers * figures.attention_latency_s
     arrays = _arrays_j(figures, batch * shape.layers, attention + compute)
     return TokenCost(attention, compute, arrays, energy)

@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "The accelerator beside GPUs, by measurements and a model.",
     "baseline": "Measure the GPU side on a GPU of your own.",
     "evaluate": "A model with the hardware's attention inside: loss, agreement, probes.",
+    "retention": "How slow a token may be, and how long cells must hold.",
     "adapt": "Bring a GPT-2 onto the hardware: the initialization algorithm.",
     "validate": "Every published figure beside ours.",
     "trace": "Record and inspect token traces.",

@@ -175,6 +175,9 @@ def command(
     from archsim.cli.progress import progress_bar
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
+    from archsim.report.retention import retention_table
+    from archsim.report.tables import show
+    from archsim.retention import retention_of
     from archsim.workload.adapted import read_adaptation
     from archsim.workload.record import read_texts
 
@@ -215,13 +218,16 @@ def command(
             progress=progress,
         )
     manifest = read_adaptation(output)
+    retention = retention_of(hardware)
     if as_json:
-        click.echo(json.dumps(manifest.model_dump(mode="json"), indent=2))
+        document = {**manifest.model_dump(mode="json"), "retention": retention.document()}
+        click.echo(json.dumps(document, indent=2))
         return
     for stage in manifest.stages:
         took = "" if stage.minutes is None else f", {stage.minutes:.1f} min"
         steps = f", {stage.steps} steps" if stage.steps else ""
         click.echo(f"{stage.name}: {stage.title}{steps}{took}")
+    show(retention_table(retention, "adapted to"))
     click.echo(f"written to {output}; next: archsim evaluate --all --model {output}")
 
 

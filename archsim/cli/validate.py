@@ -42,6 +42,7 @@ def command(
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.published import assumed_bounds
+    from archsim.report.retention import retention_table
     from archsim.report.tables import show
     from archsim.report.validation import bounds_table, fits_table, validation_table
 
@@ -61,6 +62,8 @@ def command(
     else:
         show(validation_table(validation))
         show(fits_table(validation))
+        click.echo()
+        show(retention_table(validation.retention, "the hardware"))
         if spread is not None:
             show(bounds_table(spread))
     if not validation.passes:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from archsim.components.action import Action, Law
 from archsim.components.pulses import longest_converted, longest_query
-from archsim.config.hardware import HardwareConfig
+from archsim.config.hardware import HardwareConfig, RetentionConfig
 from archsim.config.quantity import PICOSECOND
+from archsim.errors import InvariantError
 
 Array = NDArray[np.float64]
 
@@ -39,7 +40,7 @@ def decay_per_token(config: HardwareConfig) -> float:
     if model == "per_token":
         return retention.decay_per_token
     if model == "nominal":
-        return retention.token_period / retention.tau
+        return _token_period(retention) / retention.tau
     return 0.0
 
 
@@ -89,6 +90,15 @@ class CurrentTable:
         """Signed current in uA of cells at a deviation (V), any shape."""
         current: Array = np.interp(deviation, self.deviations, self.currents)
         return current
+
+
+def _token_period(retention: RetentionConfig) -> float:
+    """Seconds that a token adds; raises InvariantError for auto, which callers work out."""
+    if retention.token_period == "auto":
+        raise InvariantError(
+            "retention.token_period auto reached a cell: use archsim.retention.with_token_period"
+        )
+    return retention.token_period
 
 
 class Cell:

@@ -1,6 +1,7 @@
-"""What computes the rest of a token: projections, MLP, LayerNorm. Read by ``compare`` alone.
+"""What computes the rest of a token: projections, MLP, LayerNorm.
 
-The paper describes attention only, so nothing here is its; every value is assumed.
+Read by ``compare --scope model`` and wherever retention is set against a whole token. The paper
+describes attention only, so nothing here is its; every value is assumed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from archsim.config.loading import Section
 from archsim.config.quantity import Quantity
+from archsim.config.transformer import TransformerShape
 
 
 class DigitalConfig(Section):
@@ -32,3 +34,17 @@ class DigitalConfig(Section):
     def inactive(self) -> frozenset[str]:
         traffic = {"weight_bits", "weight_bandwidth", "energy_per_weight_byte"}
         return frozenset(traffic if self.weights == "resident" else ())
+
+    def step_s(self, shape: TransformerShape, batch: int = 1) -> float:
+        """Seconds of one step of `batch` sequences outside attention.
+
+        The engine computes while it streams its weights, once a step: the longer of the two.
+        """
+        seconds = batch * shape.macs / self.rate
+        if self.weights == "streamed":
+            seconds = max(seconds, self.weight_bytes(shape) / self.weight_bandwidth)
+        return seconds
+
+    def weight_bytes(self, shape: TransformerShape) -> float:
+        """Bytes of all weights that a token needs."""
+        return shape.weights * self.weight_bits / 8

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,18 +55,29 @@ Sharing = Annotated[int, Field(ge=1, le=4096)]
 Arbitration = Literal["static", "fifo"]
 
 
-def _seconds_or_auto(value: object) -> float | str:
-    if value == "auto":
-        return "auto"
-    if not isinstance(value, str):
-        raise ValueError(f"give a time with a unit, like '15 ns', or auto (got {value!r})")
-    seconds = parse_quantity(value, "s")
-    if not ONE_PICOSECOND <= seconds <= LONGEST_PHASE:
-        raise ValueError("must be between 1 ps and 1 ms")
-    return seconds
+def _seconds_or_auto(low: float, high: float, words: str) -> Callable[[object], float | str]:
+    """Reads a time from `low` to `high` seconds, which `words` spell out, or ``auto``."""
+
+    def read(value: object) -> float | str:
+        if value == "auto":
+            return "auto"
+        if not isinstance(value, str):
+            raise ValueError(f"give a time with a unit, like '15 ns', or auto (got {value!r})")
+        seconds = parse_quantity(value, "s")
+        if not low <= seconds <= high:
+            raise ValueError(f"must be between {words}")
+        return seconds
+
+    return read
 
 
-SecondsOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_seconds_or_auto)]
+PhaseOrAuto = Annotated[
+    float | Literal["auto"],
+    BeforeValidator(_seconds_or_auto(ONE_PICOSECOND, LONGEST_PHASE, "1 ps and 1 ms")),
+]
+PeriodOrAuto = Annotated[
+    float | Literal["auto"], BeforeValidator(_seconds_or_auto(0, 1e3, "0 and 1,000 s"))
+]
 
 
 class Polynomial(Section):
@@ -155,9 +166,16 @@ class RetentionConfig(Section):
         description="per_token: a deviation fades by exp(-decay_per_token) a token"
     )
     tau: Retention = Field(description="nominal, simulated: fades by exp(-age / tau)")
-    token_period: Annotated[float, Quantity("s", ge=0, le=1e3)] = Field(
-        default=0.8e-6, description="nominal: the age that a token adds"
+    token_period: PeriodOrAuto = Field(
+        default=0.8e-6,
+        description="nominal: the age that a token adds; auto = a whole token of GPT-2 small, "
+        "with what the digital section takes for the rest",
     )
+
+    @property
+    def takes_whole_token(self) -> bool:
+        """Whether cells age by a whole token's time, which `archsim.retention` works out."""
+        return self.model == "nominal" and self.token_period == "auto"
 
     def inactive(self) -> frozenset[str]:
         used = {
@@ -193,7 +211,7 @@ class WritePathConfig(Section):
 class PulseGeneratorConfig(Section):
     """Query pulses on the word lines of the K arrays."""
 
-    t_max: SecondsOrAuto = Field(description="longest pulse; auto = (levels - 1) clock periods")
+    t_max: PhaseOrAuto = Field(description="longest pulse; auto = (levels - 1) clock periods")
     heads_per_generator: Sharing = 1
     arbitration: Arbitration = "static"
     energy_per_pulse: Joules
@@ -295,7 +313,10 @@ class HardwareConfig(Section):
     digital: DigitalConfig
 
     def inactive(self) -> frozenset[str]:
-        return frozenset({"description", "digital"})  # digital: outside what is simulated
+        outside = {"description"}
+        if not self.retention.takes_whole_token:
+            outside.add("digital")  # outside what is simulated
+        return frozenset(outside)
 
     def splits_digitally(self, head_dim: int) -> bool:
         """Whether dot products of `head_dim` features are put together from digital partial sums.
@@ -361,8 +382,12 @@ class Hardware:
     @property
     def unused_overrides(self) -> list[str]:
         """Keys set by override that the selected variants do not use."""
-        given = {key for key, found in self.provenance.items() if found.place == f"--set {key}"}
-        return sorted(given & set(inactive_leaves(self.config)))
+        return sorted(self.overridden & set(inactive_leaves(self.config)))
+
+    @property
+    def overridden(self) -> set[str]:
+        """Keys set by override."""
+        return {key for key, found in self.provenance.items() if found.place == f"--set {key}"}
 
     def changed(self, overrides: Mapping[str, Any]) -> Hardware:
         """The same hardware with dotted keys set; raises ConfigError as `load_hardware` does."""
@@ -465,13 +490,16 @@ def _check_bounds(key: str, found: Provenance, config: HardwareConfig) -> None:
     """Raises ConfigError unless low <= value <= high, in units that fit the value."""
     if found.low is None and found.high is None:
         return
-    quantity = next(
-        (q for q in field_of(HardwareConfig, key).metadata if isinstance(q, Quantity)), None
-    )
+    info = field_of(HardwareConfig, key)
+    quantity = next((q for q in info.metadata if isinstance(q, Quantity)), None)
+    if info.annotation == float | Literal["auto"]:
+        quantity = Quantity("s")
     value: Any = config
     for name in key.split("."):
         value = value.__dict__[name]
     low, high = value, value
+    if value == "auto":
+        raise ConfigError(f"{found.place}: {key}: auto goes without low and high")
     try:
         if found.low is not None:
             low = _bound(found.low, quantity, config)

@@ -102,7 +102,7 @@ def field_unit(info: FieldInfo) -> str | None:
     for item in info.metadata:
         if isinstance(item, Quantity):
             return item.unit
-    return "s" if info.annotation == float | Literal["auto"] else None  # SecondsOrAuto
+    return "s" if info.annotation == float | Literal["auto"] else None  # PhaseOrAuto, PeriodOrAuto
 
 
 def _digits(value: Decimal) -> str:

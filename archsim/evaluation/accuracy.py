@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from archsim.evaluation.probes import Probe, make_probes
 from archsim.evaluation.uncertainty import Estimate, estimate
 from archsim.function import functional_values
 from archsim.notes import adapted_to, run_notes
+from archsim.retention import Retention, retention_of, with_token_period
 from archsim.workload.adapted import AdaptedModel, Stage, is_adapted, load_adapted
 from archsim.workload.gpt2 import Gpt2, Gpt2Config
 from archsim.workload.huggingface import load_gpt2, read_config
@@ -179,6 +181,11 @@ class Evaluation:
             return None
         return difference(row.token_losses, self.control.token_losses, row.counted)
 
+    @cached_property
+    def retention(self) -> Retention:
+        """The decay of the hardware's rows beside that of a whole token's time."""
+        return retention_of(self.hardware)
+
     def document(self) -> dict[str, Any]:
         material = self.material
         return {
@@ -192,6 +199,7 @@ class Evaluation:
             "held_out": [text.name for text in material.texts if text.use == "held_out"],
             "scalers": self.subject.scalers_from,
             "notes": list(self.notes),
+            "retention": self.retention.document(),
             "rows": [self._row_document(row) for row in self.rows],
         }
 
@@ -225,7 +233,8 @@ def adapted_subject(folder: Path) -> Subject:
 
 
 def with_cell(hardware: Hardware, cell: str) -> Hardware:
-    return hardware.changed({"cell.model": cell})
+    """The same hardware, its token's time included, with another cell law."""
+    return with_token_period(hardware).changed({"cell.model": cell})
 
 
 def ladder(subject: Subject, hardware: Hardware) -> list[Variant]:
@@ -253,7 +262,8 @@ def configured(
 ) -> Variant:
     """The hardware as configured, with the weights and scalers made for its cell."""
     model, scalers, words = subject.made_for(hardware)
-    loop = AnalogLoop(hardware.config, scalers, unclipped, subject.voltages)
+    config = with_token_period(hardware).config
+    loop = AnalogLoop(config, scalers, unclipped, subject.voltages)
     return Variant(name, model, loop, words)
 
 
@@ -318,9 +328,7 @@ def evaluate_model(
         variants = stages(subject.adapted, hardware)
     else:
         variants = ladder(subject, hardware)
-    return _measured(
-        subject, material, hardware, variants, made, progress, subject.notes(hardware)
-    )
+    return _measured(subject, material, hardware, variants, made, progress, subject.notes(hardware))
 
 
 def evaluate_sweep(

@@ -10,23 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from archsim.components.action import Action
 from archsim.components.converter import CONVERT_OUTPUT, CONVERT_SCORE
 from archsim.components.head import Head
 from archsim.components.write_path import CONVERT_KEYS, CONVERT_VALUES
 from archsim.config.hardware import Hardware
-from archsim.config.voltages import VoltageRange
-from archsim.errors import ConfigError
 from archsim.simulation import Simulation, simulate_trace
-from archsim.timing.analysis import layer_latency
+from archsim.timing.analysis import slowest_ns
 from archsim.timing.model import structure
-from archsim.workload.trace import Trace
-
-MAX_WINDOW = 16_384
-LAYERS, HEADS, QUERIES, SEED = 12, 12, 256, 2025
-"""GPT-2 small's layers and heads (FACTS 1); one layer is simulated."""
+from archsim.workload.calibration import HEADS, LAYERS, calibration_trace
 
 PUBLISHED_PJ = {"qk": 1120.0, "sv": 700.0, "digital": 4000.0, "dac": 330.0}
 """Energy per token and head (FACTS 3)."""
@@ -92,8 +84,7 @@ class Calibration:
     @property
     def attention_ns(self) -> float:
         """Latency of the layer in ns, from ready to latched, of the slowest full-window token."""
-        took = layer_latency(self.simulation.schedule)
-        return float(took[self.first :].max() * 1e-3)
+        return slowest_ns(self.simulation.schedule, self.first)
 
     def fits(self) -> list[Fit]:
         """The coefficients that would meet the published totals, from this run.
@@ -151,39 +142,17 @@ class Calibration:
         ]
 
 
-def calibration_trace(hardware: Hardware, heads: int = HEADS) -> Trace:
-    """One layer of uniform values: a window to fill, then `QUERIES` tokens with it full."""
-    config = hardware.config
-    rng = np.random.default_rng(SEED)
-    shape = (1, heads, config.window - 1 + QUERIES, config.array.rows)
-    ones, zeros = np.ones((1, heads)), np.zeros((1, heads))
-    identity = (ones, zeros)
-    return Trace.from_arrays(
-        rng.uniform(0, 1, shape),
-        rng.uniform(0, config.cell.supply, shape),
-        rng.uniform(0, config.cell.supply, shape),
-        scalers={"q": identity, "k": identity, "v": identity, "output": identity},
-        name="calibration",
-        voltages=VoltageRange.of(config.cell),
-    )
-
-
 def representative_heads(hardware: Hardware, fewest: int) -> int:
     """How many heads stand for `HEADS`: `fewest` if none shares a block with another, else all."""
-    _, resources = structure(Head(hardware.config), HEADS)
+    _, resources = structure(Head(hardware.changed({"retention.model": "off"}).config), HEADS)
     return HEADS if any(resource.heads > 1 for resource in resources) else fewest
 
 
-def calibrate(hardware: Hardware, heads: int = HEADS) -> Calibration:
-    """Run a hardware, decay off, on its calibration workload.
+def calibrate(hardware: Hardware, heads: int = HEADS, features: int | None = None) -> Calibration:
+    """Run a hardware, decay off, on its calibration workload; see `calibration_trace`.
 
     Raises ConfigError for a window that would take too long to fill.
     """
-    if hardware.config.window > MAX_WINDOW:
-        raise ConfigError(
-            f"window {hardware.config.window:,}: the calibration workload fills it; "
-            f"at most {MAX_WINDOW:,}"
-        )
     steady = hardware.changed({"retention.model": "off"})
-    trace = calibration_trace(steady, heads)
+    trace = calibration_trace(steady.config, heads, features)
     return Calibration(simulate_trace(trace, steady), steady.config.window - 1)

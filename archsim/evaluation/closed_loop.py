@@ -21,6 +21,7 @@ from archsim.datapath.ideal import ideal_attention
 from archsim.errors import ConfigError, InvariantError
 from archsim.evaluation.probes import Probe, score
 from archsim.evaluation.uncertainty import Estimate, estimate
+from archsim.retention import with_token_period
 from archsim.workload.adapted import SCALERS_FILE, hardware_for, load_adapted
 from archsim.workload.gpt2 import Array, Attention, Gpt2
 from archsim.workload.scalers import Scaler, rescaled
@@ -317,7 +318,7 @@ def closed_loop(folder: Path) -> ClosedLoop:
     scalers_sha256 = adapted.manifest.files[SCALERS_FILE].sha256
     text = f"{hardware.sha256} {scalers_sha256}"
     return {
-        "attention": AnalogLoop(hardware.config, adapted.scalers),
+        "attention": AnalogLoop(with_token_period(hardware).config, adapted.scalers),
         "scalers": adapted.scalers,
         "attention_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "voltages": VoltageRange.of(hardware.config.cell),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow, Request, compare
@@ -11,8 +12,10 @@ from archsim.baseline.transformer import GPT2_SMALL, ModelComparison, ModelRow, 
 from archsim.config.gpu import Gpu
 from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError
-from archsim.evaluation.calibration import HEADS, Calibration, calibrate, representative_heads
+from archsim.evaluation.calibration import Calibration, calibrate, representative_heads
 from archsim.result import Result
+from archsim.retention import Retention, retention_of
+from archsim.workload.calibration import HEADS
 
 SCHEMA_VERSION = 3
 
@@ -45,6 +48,11 @@ class GpuComparison:
         """The accelerator's figures by the workload that rows name."""
         return {p.accelerator.workload: p.accelerator for p in self.parts if p.rows}
 
+    @cached_property
+    def retention(self) -> Retention:
+        """What the hardware forgets; nothing of it is in these rows' time and energy."""
+        return retention_of(self.hardware)
+
     @property
     def omitted(self) -> tuple[str, ...]:
         """What was left out, each with its reason."""
@@ -57,6 +65,7 @@ class GpuComparison:
             "scope": "attention",
             "notes": list(self.notes),
             "accelerators": {name: asdict(found) for name, found in self.accelerators.items()},
+            "retention": self.retention.document(),
             "rows": [asdict(row) for row in self.rows],
             "omitted": list(self.omitted),
         }
@@ -66,9 +75,15 @@ class GpuComparison:
 class WholeModelComparison:
     """A whole token of GPT-2 beside GPUs; the rest of the token is computed as assumed."""
 
+    hardware: Hardware
     comparison: ModelComparison
     request: Request
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def retention(self) -> Retention:
+        """What the hardware forgets while it takes this comparison's own time for a token."""
+        return retention_of(self.hardware)
 
     @property
     def rows(self) -> tuple[ModelRow, ...]:
@@ -91,6 +106,7 @@ class WholeModelComparison:
                 **asdict(found.accelerator),
                 "digital": found.digital.model_dump(),
             },
+            "retention": self.retention.document(),
             "rows": [asdict(row) for row in found.rows],
             "omitted": list(found.omitted),
         }
@@ -235,10 +251,10 @@ def compare_whole_model(
     """
     if window is not None:
         hardware = hardware.changed({"window": window})
-    figures = calibration_figures(calibrate(hardware))
+    figures = calibration_figures(calibrate(hardware, features=GPT2_SMALL.head_dim))
     request = request or Request()
     found = compare_models(figures, hardware.config.digital, gpus, request)
-    return WholeModelComparison(found, request, hardware.notes)
+    return WholeModelComparison(hardware, found, request, hardware.notes)
 
 
 def measured_figures(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from archsim.baseline import Request, compare
@@ -22,6 +23,7 @@ from archsim.evaluation.calibration import (
     representative_heads,
 )
 from archsim.evaluation.comparison import calibration_figures
+from archsim.retention import Retention, retention_of, with_token_period
 
 SCHEMA_VERSION = 1
 
@@ -79,6 +81,11 @@ class Validation:
     figures: list[Figure]
     fits: list[Fit]
 
+    @cached_property
+    def retention(self) -> Retention:
+        """The decay that the published figures assume beside that of a whole token's time."""
+        return retention_of(self.hardware)
+
     @property
     def passes(self) -> bool:
         """Whether every figure that decides is within its tolerance.
@@ -98,6 +105,7 @@ class Validation:
                 for f in self.figures
             ],
             "fits": [asdict(fit) for fit in self.fits],
+            "retention": self.retention.document(),
             "passes": self.passes,
         }
 
@@ -107,7 +115,8 @@ def validate_hardware(hardware: Hardware) -> Validation:
     calibration = calibrate(hardware)
     figures = [
         *_headline(hardware, calibration),
-        *_cell(hardware, Head(hardware.config)),  # with its decay, unlike the calibration run
+        # with its decay, unlike the calibration run
+        *_cell(hardware, Head(with_token_period(hardware).config)),
         *_ratios(hardware, calibration),
     ]
     if not hardware.is_published:  # the paper says nothing about it

@@ -10,6 +10,7 @@ import numpy as np
 from archsim.config.hardware import Hardware
 from archsim.evaluation.closed_loop import AnalogLoop, Variant, measure
 from archsim.notes import adapted_to
+from archsim.retention import with_token_period
 from archsim.workload.adapted import load_adapted, trace_model
 from archsim.workload.trace import Trace
 
@@ -50,7 +51,8 @@ def trace_in_loop(name_or_path: str | Path, trace: Trace, hardware: Hardware) ->
     weights = adapted.manifest.files["model.safetensors"].sha256
     if weights != recorded.weights_sha256 or adapted.model.config.n_layer != trace.layers:
         return None
-    loop = AnalogLoop(hardware.config, adapted.scalers, voltages=adapted.voltages)
+    config = with_token_period(hardware).config
+    loop = AnalogLoop(config, adapted.scalers, voltages=adapted.voltages)
     software, analog = measure(
         Variant("software", adapted.software),
         [Variant("hardware", adapted.model, loop)],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.evaluation.accuracy import ByText, Evaluation
 from archsim.evaluation.closed_loop import Row
 from archsim.report.charts import chart_tools
+from archsim.report.retention import retention_table
 from archsim.report.tables import cautions, note
 from archsim.workload.texts import MEANING
 
@@ -55,7 +56,7 @@ def summary(evaluation: Evaluation, every_stage: bool = False) -> RenderableType
     if evaluation.rows[0].probes:
         parts += ["", _probes(evaluation.rows), "", _distances(evaluation.rows), note(PROBE_WORDS)]
         parts += _recall_claims(evaluation)
-    return Group(*parts)
+    return Group(*parts, "", retention_table(evaluation.retention))
 
 
 def sweep_summary(evaluation: Evaluation) -> RenderableType:
@@ -78,8 +79,15 @@ def sweep_summary(evaluation: Evaluation) -> RenderableType:
             f"{row.kl:.3f}",
             row.scalers,
         )
+    kept = retention_table(evaluation.retention, "before a key varies")
     return Group(
-        _origin(evaluation), *cautions(evaluation.notes), "", table, note(SWEEP_WORDS)
+        _origin(evaluation),
+        *cautions(evaluation.notes),
+        "",
+        table,
+        note(SWEEP_WORDS),
+        "",
+        kept,
     )
 
 

@@ -21,6 +21,7 @@ from archsim.baseline.token import kernels_besides_attention
 from archsim.baseline.transformer import ModelRow
 from archsim.config.digital import DigitalConfig
 from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
+from archsim.report.retention import retention_table
 from archsim.report.tables import cautions, note, number, percent
 
 NAME_WIDTH = 12
@@ -53,6 +54,7 @@ def comparison_text(comparison: GpuComparison) -> Group:
         for row in rows:
             parts += _attention_row(row)
         parts += _notes(rows)
+    parts += [Text(""), retention_table(comparison.retention, "the hardware")]
     return Group(*parts, *_left_out(comparison.omitted))
 
 
@@ -94,6 +96,7 @@ def model_text(comparison: WholeModelComparison) -> Group:
             "K, V over the link and fetches y, two transfers, the GPU idle meanwhile."
         )
     )
+    parts += [Text(""), retention_table(comparison.retention, "the hardware")]
     return Group(*parts, *_left_out(found.omitted))
 
 

@@ -11,6 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from archsim.config.hardware import load_hardware
+from archsim.report.retention import retention_table
 from archsim.report.sweep_front import (
     axis_labels,
     contest_title,
@@ -20,6 +22,7 @@ from archsim.report.sweep_front import (
     value_text,
 )
 from archsim.report.tables import cautions, note, number, percent
+from archsim.retention import Retention, retention_of
 from archsim.sweep.analysis import (
     Best,
     Effect,
@@ -54,10 +57,17 @@ def sweep_text(exploration: Exploration, store: str) -> Group:
     effects = sensitivity(exploration)
     if effects:
         parts += [Text(""), *_effects(effects)]
+    if exploration.sweep.measures_loss:
+        parts += [Text(""), retention_table(_retention(exploration.sweep), "before axes vary")]
     reasons = _reasons(exploration)
     if reasons:
         parts += [Text(""), *reasons]
     return Group(*parts)
+
+
+def _retention(sweep: Sweep) -> Retention:
+    """What the hardware forgets that a sweep starts from."""
+    return retention_of(load_hardware(sweep.hardware, dict(sweep.fixed)))
 
 
 def _head(exploration: Exploration, store: str) -> Table:

@@ -54,6 +54,8 @@ _GRADE_STYLES = {"published": "green", "calibrated": "cyan", "assumed": "yellow"
 
 def summary(result: Result, loop: InLoop | None = None) -> Group:
     """Every table of a result, the boundary first."""
+    from archsim.report.retention import retention_table  # which takes its formats from here
+
     parts: list[RenderableType] = [
         boundary(result),
         *cautions(result.simulation.notes),
@@ -64,6 +66,7 @@ def summary(result: Result, loop: InLoop | None = None) -> Group:
         energy(result),
         Group(_beside(area(result), utilisation(result)), array_use(result)),
         function(result, loop),
+        retention_table(result.retention),
         foundation(result),
     ]
     if result.simulation.unread:

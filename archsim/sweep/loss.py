@@ -18,6 +18,7 @@ from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError, CorruptInputError
 from archsim.files import sha256_of_file
 from archsim.function import functional_values
+from archsim.retention import with_token_period
 
 if TYPE_CHECKING:
     from archsim.evaluation.accuracy import Subject
@@ -42,7 +43,8 @@ class Loop:
     def key_parts(self, hardware: Hardware) -> list[object]:
         """What a loss on some hardware depends on, apart from the code."""
         parts = [self.model_sha256, self.text_sha256, self.windows]
-        return ["loss", *parts, functional_values(hardware.config, self.head_dim)]
+        config = with_token_period(hardware).config
+        return ["loss", *parts, functional_values(config, self.head_dim)]
 
 
 def loop_of(sweep: Sweep) -> Loop:

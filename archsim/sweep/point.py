@@ -24,6 +24,7 @@ from archsim.config.loading import leaf_paths
 from archsim.datapath.ideal import ideal_law
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError, one_line
 from archsim.function import function_key
+from archsim.retention import with_token_period
 from archsim.simulation import known_tokens
 from archsim.sweep.axes import WORKLOAD_KEYS, workload_of
 from archsim.sweep.code import code_sha256
@@ -194,16 +195,17 @@ class Preparation:
         reason = ""
         try:
             hardware = _base(name, json.dumps(fixed)).changed(changes)
+            aged = with_token_period(hardware)
             trace = open_trace(workload.trace, workload.tokens, workload.layers)
             known = known_tokens(trace, workload.order, workload.prompt)
-            reference = ideal_law(Head(hardware.config, trace.head_dim)).on(trace.tokens).text
+            reference = ideal_law(Head(aged.config, trace.head_dim)).on(trace.tokens).text
         except ConfigError as error:
             reason = one_line(str(error).removeprefix("--set "))
         if hardware is None or trace is None or reason:
             key = _content_key(["invalid", base, fixed, changes, vars(workload), reason])
             return Job(key, parameters, base, fixed, changes, workload, None, "", "", reason)
         sources = sources_sha256(hardware)
-        key = _content_key([hardware.sha256, trace.sha256, known])
+        key = _content_key([aged.sha256, trace.sha256, known])
         loop = self.loop
         return Job(
             key=key[:DESIGN_DIGITS] + _content_key([key, sources])[DESIGN_DIGITS:],
@@ -214,7 +216,7 @@ class Preparation:
             workload=workload,
             hardware=hardware.sha256,
             trace=trace.sha256,
-            group=function_key(trace, hardware.config),
+            group=function_key(trace, aged.config),
             sources=sources,
             loss="" if loop is None else _content_key(loop.key_parts(hardware), loss_version()),
             reference=reference,

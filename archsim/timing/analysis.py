@@ -252,6 +252,11 @@ def layer_latency(schedule: Schedule) -> Picoseconds:
     return latency
 
 
+def slowest_ns(schedule: Schedule, first: int) -> float:
+    """The longest `layer_latency` of the tokens from `first` on, in ns."""
+    return float(layer_latency(schedule)[first:].max() * 1e-3)
+
+
 def attention_latency(schedule: Schedule) -> Picoseconds:
     """From the start of a head's write to its y latched, the slowest head, (tokens, layers).
 

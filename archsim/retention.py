@@ -1,0 +1,217 @@
+"""How long cells must hold: retention against the time that a whole token takes.
+
+A model's own decay a token is one assumption, the time of a token another. The published decay
+takes everything but attention to be free; the hardware's ``digital`` section says what the rest of
+a token takes. Here the two are set beside each other, and ``retention.token_period: auto`` is
+worked out.
+"""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from archsim.components.head import Head
+from archsim.config.digital import DigitalConfig
+from archsim.config.hardware import Hardware
+from archsim.config.transformer import GPT2_SMALL, TransformerShape
+from archsim.datapath.activity import Activity
+from archsim.errors import ConfigError
+from archsim.function import run_function
+from archsim.timing.analysis import slowest_ns
+from archsim.timing.engine import run
+from archsim.timing.model import declare
+from archsim.workload.calibration import calibration_trace
+
+FORGOTTEN = 1.0
+"""Window x token time / tau above which the oldest tokens keep less than 1/e of their deviation."""
+
+
+@dataclass(frozen=True)
+class TokenTime:
+    """One token of a whole model, one sequence, in s: all layers' attention, then the rest."""
+
+    shape: TransformerShape
+    digital: DigitalConfig
+    attention_s: float
+    rest_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Of the whole token."""
+        return self.attention_s + self.rest_s
+
+    @property
+    def words(self) -> str:
+        """Whose token, and what its time is made of."""
+        digital = self.digital
+        streamed = digital.weights == "streamed"
+        engine = f"{digital.rate * 1e-12:,.4g} TMAC/s" + (
+            f" and {digital.weight_bandwidth * 1e-9:,.4g} GB/s, weights streamed"
+            if streamed
+            else ", weights resident"
+        )
+        return (
+            f"a whole token of {self.shape.name}: {self.attention_s * 1e6:,.4g} us of attention "
+            f"and {self.rest_s * 1e6:,.4g} us of the rest at {engine} (assumed)"
+        )
+
+
+def token_time(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> TokenTime:
+    """The time of a whole token, as `archsim compare --scope model` has it at batch 1.
+
+    Attention is the calibration workload's slowest token with a full window. Raises ConfigError for
+    a window that would take too long to fill where its values decide the time.
+    """
+    # one attention of the calibration workload, in the very arithmetic of the comparison
+    attention = shape.layers * (attention_ns(hardware, shape) * 1e-9)
+    digital = hardware.config.digital
+    return TokenTime(shape, digital, attention, digital.step_s(shape))
+
+
+def attention_ns(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> float:
+    """`archsim.evaluation.calibration.Calibration.attention_ns`, without its energy.
+
+    Where phases do not end with their pulses no value decides it, and two tokens tell it all.
+    """
+    config = hardware.changed({"retention.model": "off"}).config
+    head = Head(config, shape.head_dim)
+    if config.controller.phases == "worst_case":
+        activities, first = [Activity.busiest(shape.heads, 2)], 1
+    else:
+        trace = calibration_trace(config, shape.heads, shape.head_dim)
+        activities = [layer.activity for layer in run_function(trace, head, config)]
+        first = config.window - 1
+    schedule, _ = run(declare(head, activities, 1), "auto", "contested")
+    return slowest_ns(schedule, first)
+
+
+def with_token_period(hardware: Hardware) -> Hardware:
+    """The same hardware with ``retention.token_period: auto`` worked out, where it is read.
+
+    Whoever makes a head of a config takes it from here. Raises ConfigError as `token_time` does.
+    """
+    if not hardware.config.retention.takes_whole_token:
+        return hardware
+    key = "retention.token_period"
+    try:
+        seconds = token_time(hardware).total_s
+    except ConfigError as error:
+        raise ConfigError(f"{key} auto: {error}") from None
+    provenance = deepcopy(dict(hardware.provenance))
+    resolved = hardware.changed({key: f"{seconds!r} s"})
+    document = replace(resolved.document, provenance=provenance)
+    return Hardware(resolved.name, resolved.config, provenance, document)
+
+
+@dataclass(frozen=True)
+class Fading:
+    """What a decay a token (1.6e-4, say) does to a window of tokens."""
+
+    decay_per_token: float
+    window: int
+
+    @property
+    def over_window(self) -> float:
+        """Window x token time / tau: 1 where a window lasts as long as tau."""
+        return self.window * self.decay_per_token
+
+    @property
+    def oldest(self) -> float:
+        """Share of its deviation that the oldest token of the window still has."""
+        return math.exp(-self.decay_per_token * (self.window - 1))
+
+    def document(self) -> dict[str, float]:
+        """With units in the keys, where they have any."""
+        return {
+            "decay_per_token": self.decay_per_token,
+            "window_times_token_time_over_tau": self.over_window,
+            "oldest_token_survives": self.oldest,
+        }
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The decay that a run used (None: as the simulated clock had it), and a whole token's.
+
+    `token` is None where its time is not known, for the reason `unknown`.
+    """
+
+    model: str
+    window: int
+    tau: float
+    used: Fading | None
+    token: TokenTime | None
+    unknown: str = ""
+
+    @property
+    def whole(self) -> Fading | None:
+        """What the time of a whole token does at `tau`."""
+        return None if self.token is None else Fading(self.token.total_s / self.tau, self.window)
+
+    @property
+    def warning(self) -> str | None:
+        """What a reader must know where a window outlasts the cells; else None."""
+        whole, used = self.whole, self.used
+        if whole is None or self.token is None or whole.over_window <= FORGOTTEN:
+            return None
+        start = (
+            f"at {self.token.total_s * 1e6:,.4g} us a token the window lasts "
+            f"{whole.over_window:,.3g} tau"
+        )
+        if used is not None and used.decay_per_token >= whole.decay_per_token * (1 - 1e-9):
+            return f"{start}: its oldest tokens are forgotten"
+        return (
+            f"{start}: its oldest tokens are forgotten, and no loss or error shown here has that "
+            "in it (archsim retention: what cells must hold)"
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The value of ``retention`` in every JSON document."""
+        used = None
+        if self.used is not None:
+            used = {
+                "token_time_us": self.used.decay_per_token * self.tau * 1e6,
+                **self.used.document(),
+            }
+        whole: dict[str, Any] | None = None
+        if self.token is not None and self.whole is not None:
+            whole = {
+                "token_time_us": self.token.total_s * 1e6,
+                "attention_us": self.token.attention_s * 1e6,
+                "rest_us": self.token.rest_s * 1e6,
+                **self.whole.document(),
+                "of": self.token.words,
+            }
+        return {
+            "model": self.model,
+            "window": self.window,
+            "tau_ms": self.tau * 1e3,
+            "used": used,
+            "whole_token": whole,
+            "whole_token_unknown": self.unknown or None,
+            "warning": self.warning,
+        }
+
+
+def retention_of(hardware: Hardware, period: float | None = None) -> Retention:
+    """What `hardware` forgets in a run, and would at a whole token's time.
+
+    `period`: seconds between tokens of a run whose ages come from the simulated clock, where known.
+    """
+    config = hardware.config
+    tau, window = config.retention.tau, config.window
+    token, unknown = None, ""
+    try:
+        token = token_time(hardware)
+    except ConfigError as error:
+        unknown = str(error)
+    if config.retention.model != "simulated":
+        used: Fading | None = Fading(
+            Head(with_token_period(hardware).config).cell.decay_per_token, window
+        )
+    else:
+        used = None if period is None else Fading(period / tau, window)
+    return Retention(config.retention.model, window, tau, used, token, unknown)
