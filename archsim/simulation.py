@@ -157,9 +157,7 @@ def simulate_trace(
     return simulation
 
 
-def unread_parameters(
-    hardware: Hardware, aged: Hardware, reads: set[tuple[int, str]]
-) -> list[str]:
+def unread_parameters(hardware: Hardware, aged: Hardware, reads: set[tuple[int, str]]) -> list[str]:
     """Leaves of `aged`, the config that ran, which nothing read.
 
     Where `hardware` takes a token's time from its digital section, what was set of that one too.

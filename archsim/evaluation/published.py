@@ -115,7 +115,9 @@ def validate_hardware(hardware: Hardware) -> Validation:
     calibration = calibrate(hardware)
     figures = [
         *_headline(hardware, calibration),
-        *_cell(hardware, Head(with_token_period(hardware).config)),  # with its decay, unlike the calibration run
+        *_cell(
+            hardware, Head(with_token_period(hardware).config)
+        ),  # with its decay, unlike the calibration run
         *_ratios(hardware, calibration),
     ]
     if not hardware.is_published:  # the paper says nothing about it

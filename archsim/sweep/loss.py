@@ -42,7 +42,11 @@ class Loop:
     def key_parts(self, hardware: Hardware) -> list[object]:
         """What a loss on some hardware depends on, apart from the code."""
         parts = [self.model_sha256, self.text_sha256, self.windows]
-        return ["loss", *parts, functional_values(with_token_period(hardware).config, self.head_dim)]
+        return [
+            "loss",
+            *parts,
+            functional_values(with_token_period(hardware).config, self.head_dim),
+        ]
 
 
 def loop_of(sweep: Sweep) -> Loop:
