@@ -21,7 +21,12 @@ from archsim.evaluation.calibration import calibrate
 from archsim.evaluation.comparison import compare_whole_model
 from archsim.function import function_key
 from archsim.retention import attention_ns, retention_of, token_time, with_token_period
-from archsim.workload.trace import Trace
+from archsim.sweep.axes import axis_from_text
+from archsim.sweep.definition import quick_sweep
+from archsim.sweep.design import design
+from archsim.sweep.point import Job, Preparation, run_job
+from archsim.workload.synthetic import synthesise
+from archsim.workload.trace import Trace, save_trace
 
 AUTO = {"retention.model": "nominal", "retention.token_period": "auto"}
 SMALL = {"window": 64}
@@ -217,3 +222,30 @@ def test_commands_do_not_warn_of_cells_that_hold(words: dict[str, list[str]]) ->
     text = run(*words["compare model"], "-c", "gaincell-osfet").output
     assert "Warning" not in text
     assert "a whole token (assumed)" in text
+
+
+def test_sweep_keys_follow_the_resolved_period(tmp_path: Path) -> None:
+    """A sweep over tau or the engine keeps apart what differs, and shares what does not."""
+    save_trace(synthesise(1, 2, 12, name="tiny"), tmp_path / "trace")
+
+    def jobs(*axes: str, **fixed: Any) -> list[Job]:
+        sweep = quick_sweep(
+            [axis_from_text(axis) for axis in axes], fixed={"window": 32, **fixed},
+            trace=str(tmp_path / "trace"),
+        )  # fmt: skip
+        preparation = Preparation(sweep)
+        return [preparation.job(parameters) for parameters in design(sweep)]
+
+    taus = jobs("retention.tau=1 ms,10 ms,1 s", **AUTO)
+    assert len({job.key for job in taus}) == len({job.group for job in taus}) == 3
+    assert [job.reason for job in taus] == ["", "", ""]
+    mixed = {**AUTO, "retention.tau": "2 ms"}
+    engines = jobs("digital.weights=streamed,resident", **mixed)
+    assert len({job.group for job in engines}) == 2
+    period = token_time(load_hardware(overrides={**mixed, "window": 32})).total_s
+    given = jobs("digital.weights=streamed", **{**mixed, "retention.token_period": f"{period!r} s"})
+    assert (given[0].key, given[0].group) == (engines[0].key, engines[0].group)
+    fixed = jobs("retention.token_period=auto,1 us", **{"retention.model": "nominal"})
+    assert len({job.group for job in fixed}) == 2
+    outcomes = [run_job(job) for job in engines]
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok"]

@@ -225,7 +225,7 @@ def measure_tolerances(
     texts = [as_text(text, text_name)]
     material = cut_material(folder, texts, config, windows, length, not is_adapted(folder))
     subject = load_subject(folder, material.calibration, progress)
-    loss_at = _Measured(subject, hardware, material, progress)
+    loss_at = MeasuredLosses(subject, hardware, material, progress)
     adapted_to = retention_of(load_hardware(adapted_hardware(folder))).used
     trained = 0.0 if adapted_to is None else adapted_to.decay_per_token
     found = find_tolerances(loss_at, trained, hardware.config.window, rises)
@@ -267,13 +267,18 @@ def _cell_time(
     return CellTime(name, source.name, tau, slowest, decay, loss)
 
 
-class _Measured:
+class MeasuredLosses:
     """Closed-loop losses by decay a token, each measured once."""
 
     def __init__(
-        self, subject: Subject, hardware: Hardware, material: Material, progress: Progress | None
+        self,
+        subject: Subject,
+        hardware: Hardware,
+        material: Material,
+        progress: Progress | None,
+        known: Mapping[float, float] | None = None,
     ) -> None:
-        self.losses: dict[float, float] = {}
+        self.losses = dict(known or {})
         self._subject, self._hardware, self._material = subject, hardware, material
         self._report = progress or (lambda step, done, total: None)
 
