@@ -65,17 +65,17 @@ class Calibration:
                 sums[posting.action.bucket] += self.energy_pj(posting.action)
         return sums
 
-    def static_pj(self) -> float:
+    def static_pj(self, layers: int = LAYERS) -> float:
         """pJ that a head leaks per token: while it works, and while the other layers do.
 
-        A token passes `LAYERS` layers one after another; what else it needs takes no time here.
+        A token passes `layers` layers one after another; what else it needs takes no time here.
         """
         watts = self.simulation.head.controller.static_power
-        return watts * LAYERS * self.attention_ns * 1e3
+        return watts * layers * self.attention_ns * 1e3
 
-    def total_pj(self) -> float:
-        """pJ per token and head, static power included."""
-        return sum(self.buckets_pj().values()) + self.static_pj()
+    def total_pj(self, layers: int = LAYERS) -> float:
+        """pJ per token and head of a model of `layers` layers, static power included."""
+        return sum(self.buckets_pj().values()) + self.static_pj(layers)
 
     def area_mm2(self) -> float:
         """Area of one head."""
