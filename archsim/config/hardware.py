@@ -29,6 +29,7 @@ from archsim.config.loading import (
     read_document,
     validate_document,
 )
+from archsim.config.published import PUBLISHED_FILE
 from archsim.config.quantity import Quantity, parse_quantity, picoseconds
 from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
@@ -368,7 +369,8 @@ class Hardware:
 
 def available_hardware() -> list[str]:
     """Names of the shipped configs."""
-    return sorted(path.stem for path in data_folder("hwconfigs").glob("*.yaml"))
+    found = data_folder("hwconfigs").glob("*.yaml")
+    return sorted(path.stem for path in found if path.name != PUBLISHED_FILE)
 
 
 def hardware_path(name_or_path: str | Path) -> Path:
@@ -384,9 +386,8 @@ def hardware_path(name_or_path: str | Path) -> Path:
         if not path.is_file():
             raise ConfigError(f"{text}: no such config file")
         return path
-    shipped = data_folder("hwconfigs") / f"{text}.yaml"
-    if not shipped.is_file():
-        known = available_hardware()
+    shipped, known = data_folder("hwconfigs") / f"{text}.yaml", available_hardware()
+    if text not in known:
         close = difflib.get_close_matches(text, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"shipped: {', '.join(known)}"
         raise ConfigError(f"{text}: no such config; {hint}")

@@ -355,7 +355,8 @@ def _first_fault(error: ValidationError, document: Document, model: type[BaseMod
     fault = error.errors(include_url=False)[0]
     parts = [str(part) for part in fault["loc"] if not str(part).startswith("function-")]
     dotted = ".".join(parts)
-    named = [key for key in document.places if key in fault["msg"]]
+    found_in = [key for key in document.places if key in fault["msg"]]
+    named = [k for k in found_in if not any(other.startswith(f"{k}.") for other in found_in)]
     named.sort(key=lambda key: not document.places[key].startswith("--set"))
     place = document.places[named[0]] if named and not parts else str(document.path)
     for count in range(len(parts), 0, -1):
