@@ -26,10 +26,20 @@ if TYPE_CHECKING:
     from archsim.config.gpu import Cache, Gpu, Protocol
     from archsim.config.gpu import Precision as GpuPrecision
     from archsim.evaluation.accuracy import Evaluation
+    from archsim.evaluation.claims import Claims
     from archsim.evaluation.comparison import GpuComparison, Shape, WholeModelComparison
     from archsim.evaluation.published import Validation
 
-__all__ = ["adapt", "attend", "compare", "compare_model", "evaluate", "simulate", "validate"]
+__all__ = [
+    "adapt",
+    "attend",
+    "compare",
+    "compare_model",
+    "evaluate",
+    "judge_claims",
+    "simulate",
+    "validate",
+]
 
 
 def attend(
@@ -168,6 +178,17 @@ def _request(
 
     names = [p.name for p in known()] if protocols is None else list(protocols)
     return Request(tuple(names), batch, precision, cache)
+
+
+def judge_claims(hardware: Hardware) -> Claims:
+    """What the paper claims, each with what archsim gets for `hardware` and a verdict.
+
+    `.claims` has one entry a claim, `.document()` all of it as JSON. Raises ConfigError for a
+    window that the calibration workload cannot fill.
+    """
+    from archsim.evaluation.claims import judge_claims as judged
+
+    return judged(hardware)
 
 
 def validate(hardware: Hardware) -> Validation:
