@@ -13,7 +13,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archsim.api import adapt, attend, compare, compare_model, evaluate, simulate, validate
+    from archsim.api import (
+        adapt,
+        attend,
+        compare,
+        compare_model,
+        evaluate,
+        judge_claims,
+        simulate,
+        validate,
+    )
     from archsim.config.gpu import load_gpu
     from archsim.config.hardware import load_hardware
     from archsim.errors import ArchsimError
@@ -30,6 +39,7 @@ __all__ = [
     "compare_model",
     "evaluate",
     "explore",
+    "judge_claims",
     "load_gpu",
     "load_hardware",
     "load_sweep",
@@ -46,6 +56,7 @@ _HOMES = {
     "compare": "archsim.api",
     "compare_model": "archsim.api",
     "evaluate": "archsim.api",
+    "judge_claims": "archsim.api",
     "load_gpu": "archsim.config.gpu",
     "explore": "archsim.sweep.exploration",
     "load_hardware": "archsim.config.hardware",

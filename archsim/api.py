@@ -27,11 +27,21 @@ if TYPE_CHECKING:
     from archsim.config.gpu import Cache, Gpu, Protocol
     from archsim.config.gpu import Precision as GpuPrecision
     from archsim.evaluation.accuracy import Evaluation
-    from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
+    from archsim.evaluation.claims import Claims
+    from archsim.evaluation.comparison import GpuComparison, Shape, WholeModelComparison
     from archsim.evaluation.published import Validation
     from archsim.workload.texts import Words
 
-__all__ = ["adapt", "attend", "compare", "compare_model", "evaluate", "simulate", "validate"]
+__all__ = [
+    "adapt",
+    "attend",
+    "compare",
+    "compare_model",
+    "evaluate",
+    "judge_claims",
+    "simulate",
+    "validate",
+]
 
 
 def attend(
@@ -113,24 +123,34 @@ def simulate(
 
 
 def compare(
-    result: Result,
+    design: Result | Hardware,
     gpus: list[Gpu],
     *,
+    shape: Shape = "paper",
     protocols: Iterable[Protocol] | None = None,
     batch: int | None = None,
     window: int | None = None,
     precision: GpuPrecision | None = None,
     cache: Cache = "warm",
 ) -> GpuComparison:
-    """Attention of a simulated accelerator beside GPUs.
+    """Attention of an accelerator beside GPUs, of one layer and in one shape on both sides.
 
-    Protocol ``paper`` uses its own workload and setting. `batch`, `precision` and `cache` are of
-    the GPU; None leaves them to the protocol. `window` compares a full window of that size on both
-    sides instead of the trace. Raises ConfigError for what no protocol can do.
+    `shape` ``paper`` is 12 heads x 64 at the hardware's window, on the calibration workload;
+    ``trace`` that of the trace that a simulated `design` ran. Protocol ``paper`` is of the first in
+    any case. `batch`, `precision` and `cache` are of the GPU; None leaves them to the protocol.
+    `window` compares a full window of that size on both sides. Raises ConfigError for what no
+    protocol can do, and for the shape of a trace that was not simulated.
     """
     from archsim.evaluation.comparison import compare_with_gpus
 
-    return compare_with_gpus(result, gpus, _request(protocols, batch, precision, cache), window)
+    hardware = design.simulation.hardware if isinstance(design, Result) else design
+    result = design if shape == "trace" and isinstance(design, Result) else None
+    if shape not in {"paper", "trace"}:
+        raise ConfigError(f"shape {shape!r}: paper or trace")
+    if shape == "trace" and result is None:
+        raise ConfigError("shape trace: give the result of a simulation, not the hardware alone")
+    request = _request(protocols, batch, precision, cache)
+    return compare_with_gpus(hardware, gpus, request, window, result)
 
 
 def compare_model(
@@ -163,6 +183,17 @@ def _request(
 
     names = [p.name for p in known()] if protocols is None else list(protocols)
     return Request(tuple(names), batch, precision, cache)
+
+
+def judge_claims(hardware: Hardware) -> Claims:
+    """What the paper claims, each with what archsim gets for `hardware` and a verdict.
+
+    `.claims` has one entry a claim, `.document()` all of it as JSON. Raises ConfigError for a
+    window that the calibration workload cannot fill.
+    """
+    from archsim.evaluation.claims import judge_claims as judged
+
+    return judged(hardware)
 
 
 def validate(hardware: Hardware) -> Validation:

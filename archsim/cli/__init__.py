@@ -16,6 +16,7 @@ COMMANDS = {
     "simulate": "Replay a token trace on the hardware: time, energy, area, function.",
     "sweep": "Explore a design space: many hardwares, Pareto front, sensitivity.",
     "compare": "The accelerator beside GPUs, by measurements and a model.",
+    "claims": "The paper's claims, each with a verdict by stated rules.",
     "baseline": "Measure the GPU side on a GPU of your own.",
     "evaluate": "A model with the hardware's attention inside: loss, agreement, probes.",
     "retention": "How slow a token may be, and how long cells must hold.",

@@ -13,7 +13,9 @@ from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
     from archsim.config.gpu import Cache, Gpu, Precision, Protocol
-    from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
+    from archsim.config.hardware import Hardware
+    from archsim.evaluation.comparison import GpuComparison, Shape, WholeModelComparison
+    from archsim.result import Result
 
 PROTOCOLS = ["paper", "latency", "throughput", "eager"]
 """As `archsim.baseline.protocols` has them: not imported, so that help comes at once."""
@@ -21,7 +23,14 @@ PROTOCOLS = ["paper", "latency", "throughput", "eager"]
 
 @click.command("compare", context_settings=CONTEXT_SETTINGS)
 @click.option("-c", "--config", metavar="HWCONFIG", help="Hardware: a shipped name or a YAML file.")
-@click.option("-t", "--trace", metavar="TRACE", help="Token trace: a shipped name or a folder.")
+@click.option(
+    "--shape",
+    type=click.Choice(["paper", "trace"]),
+    help="Of all rows: 12 heads x 64 (default), or a trace's.",
+)
+@click.option(
+    "-t", "--trace", metavar="TRACE", help="Take the shape of this trace: a name or a folder."
+)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set window=256, ..."
 )
@@ -76,6 +85,7 @@ PROTOCOLS = ["paper", "latency", "throughput", "eager"]
 @click.option("--list-gpus", is_flag=True, help="List the GPUs that come with archsim and exit.")
 def command(
     config: str | None,
+    shape: Shape | None,
     trace: str | None,
     assignments: tuple[str, ...],
     names: tuple[str, ...],
@@ -97,26 +107,33 @@ def command(
     \b
     archsim compare --gpu rtx-4090 --protocol paper
     archsim compare --protocol throughput --batch 64 --window 1024
+    archsim compare --shape trace
     archsim compare --scope model --gpu h100-sxm
     """
-    from archsim.api import compare, compare_model, simulate
+    from archsim.api import compare, compare_model
     from archsim.config.gpu import available_gpus
     from archsim.config.loading import parse_assignments
     from archsim.workload.adapted import hardware_for, trace_model
-    from archsim.workload.trace import default_trace_name, load_trace
+    from archsim.workload.trace import default_trace_name
 
     if list_gpus:
         _list_gpus(as_json)
         return
     if fail_below is not None and not 0 < fail_below < float("inf"):  # nan is below nothing
         raise click.UsageError("--fail-below needs a ratio above 0")
-    if scope == "model" and (cache == "cold" or trace is not None or plot is not None):
-        raise click.UsageError("--scope model goes without --cache, --trace and --plot")
+    if shape == "paper" and trace is not None:
+        raise click.UsageError("--shape paper reads no trace: leave out --trace")
+    traced = shape == "trace" or trace is not None
+    if scope == "model" and (cache == "cold" or traced or plot is not None):
+        raise click.UsageError("--scope model goes without --cache, --shape, --trace and --plot")
+    if plot is not None and traced:
+        raise click.UsageError("--plot draws 12 heads x 64: leave out --shape and --trace")
     if plot is not None and (protocols or batch is not None):
         raise click.UsageError("--plot shows every batch: leave out --protocol and --batch")
     chosen = _gpus(names or available_gpus(), measured)
     name = default_trace_name() if trace is None else trace
-    hardware = hardware_for(trace_model(name), config, parse_assignments(assignments))
+    folder = trace_model(name) if traced else None
+    hardware = hardware_for(folder, config, parse_assignments(assignments))
     wanted = protocols or None
     comparison: GpuComparison | WholeModelComparison
     if scope == "model":
@@ -124,10 +141,10 @@ def command(
             hardware, chosen, protocols=wanted, batch=batch, window=window, precision=precision
         )
     else:
-        result = simulate(load_trace(name), hardware)
         comparison = compare(
-            result,
+            _simulated(hardware, name) if traced else hardware,
             chosen,
+            shape="trace" if traced else "paper",
             protocols=wanted,
             batch=batch,
             window=window,
@@ -138,6 +155,13 @@ def command(
             _plot(comparison, chosen, Path(plot))
     _show(comparison, as_json, csv_path)
     _check(comparison, fail_below)
+
+
+def _simulated(hardware: Hardware, trace: str) -> Result:
+    from archsim.api import simulate
+    from archsim.workload.trace import load_trace
+
+    return simulate(load_trace(trace), hardware)
 
 
 def _list_gpus(as_json: bool) -> None:
@@ -180,9 +204,10 @@ def _show(
 ) -> None:
     from archsim.evaluation.comparison import WholeModelComparison
     from archsim.files import write_text
-    from archsim.report.comparison import comparison_text, model_text
+    from archsim.report.comparison import comparison_text
     from archsim.report.comparison_files import comparison_csv
     from archsim.report.tables import show
+    from archsim.report.whole_model import model_text
 
     if csv_path is not None:
         write_text(Path(csv_path), comparison_csv(comparison))

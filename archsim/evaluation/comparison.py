@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow, Request, compare
 from archsim.baseline.transformer import GPT2_SMALL, ModelComparison, ModelRow, compare_models
@@ -17,21 +17,25 @@ from archsim.result import Result
 from archsim.retention import Retention, retention_of
 from archsim.workload.calibration import HEADS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+
+Shape = Literal["paper", "trace"]
+"""Of the rows: the paper's 12 heads x 64 at the hardware's window, or those of a trace."""
 
 
 @dataclass(frozen=True)
 class GpuComparison:
-    """Attention of one layer beside GPUs, in parts that each have their own accelerator figures.
+    """Attention of one layer beside GPUs: one shape on both sides, measured and modelled.
 
-    Protocol ``paper``, and what was measured, stand against the calibration workload, whatever the
-    trace is: those points are for 12 heads x 64. Modelled rows are for the trace's shape.
-    `calibrated` is the hardware on the calibration workload, `full_window` the same with the window
-    that `request` was made with, if there was one.
+    That is the calibration workload's, 12 heads at the hardware's window, or the trace's if `shape`
+    says so. Protocol ``paper`` stands against the calibration workload in both cases. `calibrated`
+    is the hardware on that workload, `full_window` the same with the window that `request` was made
+    with, if there was one. `parts` differ in their accelerator figures.
     """
 
     hardware: Hardware
     request: Request
+    shape: Shape
     calibrated: AcceleratorFigures
     full_window: AcceleratorFigures
     parts: tuple[Comparison, ...]
@@ -40,7 +44,7 @@ class GpuComparison:
 
     @property
     def rows(self) -> tuple[ComparisonRow, ...]:
-        """All rows, the modelled ones last."""
+        """All rows, by protocol and GPU; of a GPU the measured ones first."""
         return tuple(row for part in self.parts for row in part.rows)
 
     @property
@@ -63,6 +67,7 @@ class GpuComparison:
         return {
             "schema_version": SCHEMA_VERSION,
             "scope": "attention",
+            "shape": self.shape,
             "notes": list(self.notes),
             "accelerators": {name: asdict(found) for name, found in self.accelerators.items()},
             "retention": self.retention.document(),
@@ -192,51 +197,55 @@ def window_figures(hardware: Hardware, window: int) -> AcceleratorFigures:
 
 
 def compare_with_gpus(
-    result: Result,
+    hardware: Hardware,
     gpus: Sequence[Gpu],
     request: Request | None = None,
     window: int | None = None,
+    result: Result | None = None,
 ) -> GpuComparison:
-    """Compare a simulated hardware with GPUs on its trace and on the calibration workload.
+    """Compare `hardware` with GPUs on the calibration workload, or in the shape of `result`.
 
     With `window` the hardware is given that window, and all protocols but ``paper`` compare a full
-    window of it: of the trace only the number of heads counts then. Raises ConfigError for a window
+    window of it: of the trace only its heads and layers count then. Raises ConfigError for a window
     that cannot be, or that no protocol asked for could have.
     """
     request = request or Request()
     if window is not None and set(request.protocols) == {"paper"}:
         raise ConfigError("window: protocol paper has its own; use another protocol")
-    hardware, heads = result.simulation.hardware, result.simulation.trace.heads
     calibrated = calibration_figures(calibrate(hardware))
-    if window is None:
-        measured_at, shaped = calibrated, trace_figures(result)
-    else:
-        resized = hardware.changed({"window": window})
-        measured_at = replace(
-            calibration_figures(calibrate(resized)),
+    full = calibrated
+    if window is not None:
+        full = replace(
+            calibration_figures(calibrate(hardware.changed({"window": window}))),
             workload="window",
             protocol_note="uniform values, full window as asked for, simulated",
         )
-        shaped = measured_at
-        if heads != HEADS:
-            shaped = replace(
-                calibration_figures(
-                    calibrate(resized, heads), layers=result.simulation.trace.layers
-                ),
-                workload="window, heads of the trace",
-                protocol_note="as above, with the heads of the trace",
-            )
+    shaped = full if result is None else _shape_of(result, full, window)
     paper = tuple(name for name in request.protocols if name == "paper")
     others = tuple(name for name in request.protocols if name != "paper")
     parts: list[Comparison] = []
     if paper:
         parts.append(compare(calibrated, gpus, replace(request, protocols=paper, batch=None)))
     if others:
-        asked = replace(request, protocols=others)
-        parts.append(compare(measured_at, gpus, asked, ["measured"]))
-        parts.append(compare(shaped, gpus, asked, ["model"]))
-    notes = tuple(result.simulation.notes)
-    return GpuComparison(hardware, request, calibrated, measured_at, tuple(parts), notes)
+        parts.append(compare(shaped, gpus, replace(request, protocols=others)))
+    shape: Shape = "paper" if result is None else "trace"
+    notes = hardware.notes if result is None else tuple(result.simulation.notes)
+    return GpuComparison(hardware, request, shape, calibrated, full, tuple(parts), notes)
+
+
+def _shape_of(result: Result, full: AcceleratorFigures, window: int | None) -> AcceleratorFigures:
+    """The accelerator in the shape of a trace: on it, or on a full `window` with its heads."""
+    trace = result.simulation.trace
+    if window is None:
+        return trace_figures(result)
+    if (trace.heads, trace.layers) == (full.heads, full.layers):
+        return full
+    resized = result.simulation.hardware.changed({"window": window})
+    return replace(
+        calibration_figures(calibrate(resized, trace.heads), trace.layers),
+        workload="window, heads of the trace",
+        protocol_note="uniform values, full window as asked for, heads and layers of the trace",
+    )
 
 
 def compare_whole_model(
