@@ -29,9 +29,10 @@ from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import Hardware
 from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.config.quantity import PICOSECOND
+from archsim.config.voltages import VoltageRange
 from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages, CellTimes
-from archsim.datapath.attention import Precision
+from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
 from archsim.errors import ConfigError, InvariantError
 from archsim.function import Functions, run_function
 from archsim.ledger import Ledger
@@ -71,6 +72,28 @@ class Simulation:
     notes: list[str]
     adapted: AdaptedTo | None
     wall_s: float
+
+    def attended(self, layer: int, head: int, tokens: int) -> AttentionOutput:
+        """What one head computed in the first `tokens` tokens, details kept.
+
+        A run keeps how much its blocks did, not every pulse of every cell. These are they, at the
+        run's own ages and precision.
+        """
+        part = slice(head, head + 1)
+        here = VoltageRange.of(self.hardware.config.cell)
+        scalers = {
+            name: (a[layer, part], b[layer, part])
+            for name, (a, b) in self.trace.scalers_on(here).items()
+        }
+        ages = None
+        if self.hardware.config.retention.model == "simulated":
+            rate = cell.decay_rate(self.hardware.config)
+            of_layer = cell_times(self.schedule, rate)[layer]
+            ages = Ages(*(times.part(part, tokens) for times in (of_layer.keys, of_layer.values)))
+        q, k, v = (x[part, :tokens] for x in self.trace.layer(layer))
+        return attend_layer(
+            q, k, v, self.head, scalers, details=True, precision=self.precision, ages=ages
+        )
 
 
 def known_tokens(trace: Trace, order: str, prompt: int | None) -> int:
