@@ -77,6 +77,14 @@ def unread_leaves(section: Section, reads: set[tuple[int, str]], prefix: str = "
     return unread
 
 
+def is_read(section: Section, dotted: str, reads: set[tuple[int, str]]) -> bool:
+    """Whether the leaf of a dotted path is among the `reads` of this very config."""
+    *sections, name = dotted.split(".")
+    for part in sections:
+        section = section.__dict__[part]
+    return (id(section), name) in reads
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where one leaf came from: its source, a note, its bounds as written, and its place."""

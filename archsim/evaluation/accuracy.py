@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,8 @@ class Evaluation:
     material: Material
     hardware: Hardware
     rows: list[Row]
+    unread: tuple[str, ...] = ()
+    """Keys that were set or varied and that no row depends on."""
 
     def document(self) -> dict[str, Any]:
         return {
@@ -83,6 +85,7 @@ class Evaluation:
             "windows": len(self.material.windows),
             "tokens": self.material.tokens,
             "scalers": self.subject.scalers_from,
+            "unread_parameters": list(self.unread),
             "rows": [row.document() for row in self.rows],
         }
 
@@ -235,7 +238,7 @@ def evaluate_model(
     rows = measure(
         software, variants, material.windows, made, material.characters, progress=progress
     )
-    return Evaluation(subject, material, hardware, rows)
+    return Evaluation(subject, material, hardware, rows, _unread(hardware.overridden, variants))
 
 
 def evaluate_sweep(
@@ -264,7 +267,17 @@ def evaluate_sweep(
     rows = measure(
         Variant("software", subject.software), variants, material.windows, (), None, progress
     )
-    return Evaluation(subject, material, hardware, rows)
+    unread = _unread([*axes, *hardware.overridden], variants)
+    return Evaluation(subject, material, hardware, rows, unread)
+
+
+def _unread(given: Iterable[str], variants: Sequence[Variant]) -> tuple[str, ...]:
+    """Which keys no variant depends on: they set how long it takes, or what it costs."""
+    read: set[str] = set()
+    for variant in variants:
+        if isinstance(variant.attention, AnalogLoop):
+            read |= variant.attention.reads(variant.model.config.head_dim)
+    return tuple(key for key in dict.fromkeys(given) if key not in read)
 
 
 def show_value(value: Any) -> str:

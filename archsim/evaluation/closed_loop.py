@@ -19,6 +19,7 @@ from archsim.datapath.attention import attend_layer
 from archsim.datapath.ideal import ideal_attention
 from archsim.errors import ConfigError, InvariantError
 from archsim.evaluation.probes import Probe, score
+from archsim.function import functional_keys
 from archsim.workload.adapted import SCALERS_FILE, adapted_hardware, load_adapted
 from archsim.workload.gpt2 import Array, Attention, Gpt2
 from archsim.workload.scalers import Scaler
@@ -54,6 +55,12 @@ class AnalogLoop:
 
     def __post_init__(self) -> None:
         check_retention(self.config)
+
+    def reads(self, head_dim: int) -> set[str]:
+        """Dotted keys of the config that decide what this computes."""
+        keys = functional_keys(self.config, head_dim)
+        linear = self.ideal or self.config.cell.model == "linear"
+        return keys if linear else keys - {"cell.linear_slope"}  # ideal's alone
 
     def __call__(self, layer: int, q: Array, k: Array, v: Array) -> Array:
         """y (windows x heads, tokens, head_dim)."""

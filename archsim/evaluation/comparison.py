@@ -10,6 +10,7 @@ from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow, Requ
 from archsim.baseline.transformer import GPT2_SMALL, ModelComparison, ModelRow, compare_models
 from archsim.config.gpu import Gpu
 from archsim.config.hardware import Hardware
+from archsim.config.loading import is_read, reads_recorded
 from archsim.errors import ConfigError
 from archsim.evaluation.calibration import HEADS, Calibration, calibrate, representative_heads
 from archsim.result import Result
@@ -32,6 +33,8 @@ class GpuComparison:
     calibrated: AcceleratorFigures
     full_window: AcceleratorFigures
     parts: tuple[Comparison, ...]
+    unread: tuple[str, ...] = ()
+    """Keys set by override that no run of the hardware read."""
 
     @property
     def rows(self) -> tuple[ComparisonRow, ...]:
@@ -56,6 +59,7 @@ class GpuComparison:
             "accelerators": {name: asdict(found) for name, found in self.accelerators.items()},
             "rows": [asdict(row) for row in self.rows],
             "omitted": list(self.omitted),
+            "unread_parameters": list(self.unread),
         }
 
 
@@ -65,6 +69,8 @@ class WholeModelComparison:
 
     comparison: ModelComparison
     request: Request
+    unread: tuple[str, ...] = ()
+    """Keys set by override that neither the run of the hardware nor the rest of a token read."""
 
     @property
     def rows(self) -> tuple[ModelRow, ...]:
@@ -88,6 +94,7 @@ class WholeModelComparison:
             },
             "rows": [asdict(row) for row in found.rows],
             "omitted": list(found.omitted),
+            "unread_parameters": list(self.unread),
         }
 
 
@@ -175,7 +182,8 @@ def compare_with_gpus(
     if window is not None and set(request.protocols) == {"paper"}:
         raise ConfigError("window: protocol paper has its own; use another protocol")
     hardware, heads = result.simulation.hardware, result.simulation.trace.heads
-    calibrated = calibration_figures(calibrate(hardware))
+    calibration = calibrate(hardware)
+    calibrated = calibration_figures(calibration)
     if window is None:
         measured_at, shaped = calibrated, trace_figures(result)
     else:
@@ -202,7 +210,11 @@ def compare_with_gpus(
         asked = replace(request, protocols=others)
         parts.append(compare(measured_at, gpus, asked, ["measured"]))
         parts.append(compare(shaped, gpus, asked, ["model"]))
-    return GpuComparison(hardware, request, calibrated, measured_at, tuple(parts))
+    unread = {*result.simulation.unread}.intersection(calibration.simulation.unread)
+    unread &= {*hardware.overridden}
+    return GpuComparison(
+        hardware, request, calibrated, measured_at, tuple(parts), tuple(sorted(unread))
+    )
 
 
 def compare_whole_model(
@@ -217,10 +229,14 @@ def compare_whole_model(
     """
     if window is not None:
         hardware = hardware.changed({"window": window})
-    figures = calibration_figures(calibrate(hardware))
+    calibration = calibrate(hardware)
+    figures = calibration_figures(calibration)
     request = request or Request()
-    found = compare_models(figures, hardware.config.digital, gpus, request)
-    return WholeModelComparison(found, request)
+    with reads_recorded() as reads:
+        found = compare_models(figures, hardware.config.digital, gpus, request)
+    unread = {*calibration.simulation.unread}.intersection(hardware.overridden)
+    left = tuple(sorted(key for key in unread if not is_read(hardware.config, key, reads)))
+    return WholeModelComparison(found, request, left)
 
 
 def measured_figures(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.evaluation.accuracy import Evaluation
 from archsim.evaluation.closed_loop import Row
 from archsim.report.charts import chart_tools
-from archsim.report.tables import note
+from archsim.report.tables import note, unread
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,6 +48,7 @@ def summary(evaluation: Evaluation) -> RenderableType:
     parts += [_explained(evaluation), "", _positions(evaluation.rows)]
     if evaluation.rows[0].probes:
         parts += ["", _probes(evaluation.rows), note(PROBE_WORDS)]
+    parts += ["", unread(evaluation.unread)] if evaluation.unread else []
     return Group(*parts)
 
 
@@ -69,7 +70,8 @@ def sweep_summary(evaluation: Evaluation) -> RenderableType:
             f"{100 * row.top1_agreement:.1f}",
             f"{row.kl:.3f}",
         )
-    return Group(_origin(evaluation), "", table)
+    told = ["", unread(evaluation.unread)] if evaluation.unread else []
+    return Group(_origin(evaluation), "", table, *told)
 
 
 def _origin(evaluation: Evaluation) -> Table:

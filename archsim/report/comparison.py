@@ -21,7 +21,7 @@ from archsim.baseline.token import kernels_besides_attention
 from archsim.baseline.transformer import ModelRow
 from archsim.config.digital import DigitalConfig
 from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
-from archsim.report.tables import note, number, percent
+from archsim.report.tables import note, number, percent, unread
 
 NAME_WIDTH = 12
 
@@ -52,6 +52,7 @@ def comparison_text(comparison: GpuComparison) -> Group:
         for row in rows:
             parts += _attention_row(row)
         parts += _notes(rows)
+    parts += [Text(""), unread(comparison.unread)] if comparison.unread else []
     return Group(*parts, *_left_out(comparison.omitted))
 
 
@@ -92,6 +93,7 @@ def model_text(comparison: WholeModelComparison) -> Group:
             "K, V over the link and fetches y, two transfers, the GPU idle meanwhile."
         )
     )
+    parts += [Text(""), unread(comparison.unread)] if comparison.unread else []
     return Group(*parts, *_left_out(found.omitted))
 
 

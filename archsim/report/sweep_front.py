@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.report.tables import note, number, percent
+from archsim.report.tables import unread as unread_line
 from archsim.sweep.analysis import hypervolume, unread
 from archsim.sweep.axes import workload_of
 from archsim.sweep.contest import Candidate, Contest, contests, equals, judging
@@ -140,7 +141,7 @@ def cautions(exploration: Exploration) -> Iterator[Text]:
     counts = unread(exploration)
     never = [key for key, (count, of) in counts.items() if count == of]
     if never:
-        yield Text(f"Not read by any point: {', '.join(never)}", style="yellow")
+        yield unread_line(never, "any point")
     partly = [f"{key} ({of - n:,} of {of:,})" for key, (n, of) in counts.items() if n < of]
     if partly:
         yield Text(f"Read by some points only: {', '.join(partly)}", style="yellow")
