@@ -19,6 +19,7 @@ import numpy as np
 
 from archsim.components.head import Head
 from archsim.config.hardware import HardwareConfig
+from archsim.config.loading import inactive_leaves, leaf_paths
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages
@@ -78,17 +79,30 @@ Functions = tuple[LayerFunction, ...]
 
 def functional_values(config: HardwareConfig, head_dim: int) -> dict[str, Any]:
     """The parameters and sections of a config that decide the function of heads of some size."""
-    split = config.splits_digitally(head_dim)
-    counted = {config.levels.output, config.mapping.partial_levels if split else 0}
-    depends = DEPENDS_ON + (WHERE_SPLIT if split else ())
-    depends += COUNTED_IN_EDGES if None in counted else ()
     values: dict[str, Any] = {}
-    for name in depends:
+    for name in _depends_on(config, head_dim):
         value: Any = config
         for part in name.split("."):
             value = value.__dict__[part]
         values[name] = value.model_dump() if hasattr(value, "model_dump") else value
     return values
+
+
+def functional_keys(config: HardwareConfig, head_dim: int) -> set[str]:
+    """Dotted keys of a config that decide the function of heads of some size."""
+    unused, depends = {*inactive_leaves(config)}, _depends_on(config, head_dim)
+    return {
+        key
+        for key in leaf_paths(HardwareConfig)
+        if key not in unused and any(f"{key}.".startswith(f"{name}.") for name in depends)
+    }
+
+
+def _depends_on(config: HardwareConfig, head_dim: int) -> tuple[str, ...]:
+    split = config.splits_digitally(head_dim)
+    counted = {config.levels.output, config.mapping.partial_levels if split else 0}
+    depends = DEPENDS_ON + (WHERE_SPLIT if split else ())
+    return depends + (COUNTED_IN_EDGES if None in counted else ())
 
 
 def function_key(

@@ -360,7 +360,7 @@ def list_sweeps(store: str | None) -> None:
 
     with Store(store, create=False) as kept:
         for begun in kept.sweeps():
-            members = kept.members(begun.id)
+            members = [m for m in kept.members(begun.id) if m.position >= 0]
             keys = {key for member in members for key in (member.key, member.loss) if key}
             what = "points and losses" if any(m.loss for m in members) else "points"
             click.echo(f"{begun.name}: {len(kept.known(keys)):,} of {len(keys):,} {what}")

@@ -380,14 +380,14 @@ class Hardware:
         return own is not None and own.resolve() == hardware_path(DEFAULT_HARDWARE).resolve()
 
     @property
-    def unused_overrides(self) -> list[str]:
-        """Keys set by override that the selected variants do not use."""
-        return sorted(self.overridden & set(inactive_leaves(self.config)))
+    def overridden(self) -> list[str]:
+        """Keys set by override."""
+        return sorted(k for k, found in self.provenance.items() if found.place == f"--set {k}")
 
     @property
-    def overridden(self) -> set[str]:
-        """Keys set by override."""
-        return {key for key, found in self.provenance.items() if found.place == f"--set {key}"}
+    def unused_overrides(self) -> list[str]:
+        """Keys set by override that the selected variants do not use."""
+        return sorted({*self.overridden} & set(inactive_leaves(self.config)))
 
     def changed(self, overrides: Mapping[str, Any]) -> Hardware:
         """The same hardware with dotted keys set; raises ConfigError as `load_hardware` does."""

@@ -77,6 +77,14 @@ def unread_leaves(section: Section, reads: set[tuple[int, str]], prefix: str = "
     return unread
 
 
+def is_read(section: Section, dotted: str, reads: set[tuple[int, str]]) -> bool:
+    """Whether the leaf of a dotted path is among the `reads` of this very config."""
+    *sections, name = dotted.split(".")
+    for part in sections:
+        section = section.__dict__[part]
+    return (id(section), name) in reads
+
+
 def parameters_read(section: Section, formula: Callable[[], object]) -> tuple[str, ...]:
     """Dotted paths of the leaves of `section` that `formula` reads, in their order."""
     with reads_recorded() as reads:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -150,6 +150,8 @@ class Evaluation:
     hardware: Hardware
     rows: list[Row]
     notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    """Keys that were set or varied and that no row depends on."""
 
     @property
     def control(self) -> Row | None:
@@ -199,6 +201,7 @@ class Evaluation:
             "held_out": [text.name for text in material.texts if text.use == "held_out"],
             "scalers": self.subject.scalers_from,
             "notes": list(self.notes),
+            "unread_parameters": list(self.unread),
             "retention": self.retention.document(),
             "rows": [self._row_document(row) for row in self.rows],
         }
@@ -328,7 +331,8 @@ def evaluate_model(
         variants = stages(subject.adapted, hardware)
     else:
         variants = ladder(subject, hardware)
-    return _measured(subject, material, hardware, variants, made, progress, subject.notes(hardware))
+    notes, given = subject.notes(hardware), hardware.overridden
+    return _measured(subject, material, hardware, variants, made, progress, notes, given)
 
 
 def evaluate_sweep(
@@ -367,7 +371,8 @@ def evaluate_sweep(
     notes = dict.fromkeys(subject.notes(hardware))
     for name, point in points:
         notes |= {f"{name}: {line}": None for line in point.notes if line not in notes}
-    return _measured(subject, material, hardware, variants, (), progress, list(notes))
+    given = [*axes, *hardware.overridden]
+    return _measured(subject, material, hardware, variants, (), progress, list(notes), given)
 
 
 def _measured(
@@ -378,6 +383,7 @@ def _measured(
     probes: Sequence[Probe],
     progress: Progress | None,
     notes: Sequence[str],
+    given: Iterable[str],
 ) -> Evaluation:
     rows = measure(
         Variant("software", subject.software),
@@ -389,7 +395,24 @@ def _measured(
         lengths=material.lengths,
         counted=material.counted,
     )
-    return Evaluation(subject, material, hardware, rows, tuple(notes))
+    unread = _unread(given, hardware, variants)
+    return Evaluation(subject, material, hardware, rows, tuple(notes), unread)
+
+
+def _unread(
+    given: Iterable[str], hardware: Hardware, variants: Sequence[Variant]
+) -> tuple[str, ...]:
+    """Which keys no variant depends on: they set how long it takes, or what it costs.
+
+    Where cells age by a whole token's time, whatever decides that time is read.
+    """
+    if hardware.config.retention.takes_whole_token:
+        return tuple(hardware.unused_overrides)
+    read: set[str] = set()
+    for variant in variants:
+        if isinstance(variant.attention, AnalogLoop):
+            read |= variant.attention.reads(variant.model.config.head_dim)
+    return tuple(key for key in dict.fromkeys(given) if key not in read)
 
 
 def show_value(value: Any) -> str:

@@ -21,6 +21,7 @@ from archsim.datapath.ideal import ideal_attention
 from archsim.errors import ConfigError, InvariantError
 from archsim.evaluation.probes import Probe, score
 from archsim.evaluation.uncertainty import Estimate, estimate
+from archsim.function import functional_keys
 from archsim.retention import with_token_period
 from archsim.workload.adapted import SCALERS_FILE, hardware_for, load_adapted
 from archsim.workload.gpt2 import Array, Attention, Gpt2
@@ -59,6 +60,12 @@ class AnalogLoop:
 
     def __post_init__(self) -> None:
         check_retention(self.config)
+
+    def reads(self, head_dim: int) -> set[str]:
+        """Dotted keys of the config that decide what this computes."""
+        keys = functional_keys(self.config, head_dim)
+        linear = self.ideal or self.config.cell.model == "linear"
+        return keys if linear else keys - {"cell.linear_slope"}  # ideal's alone
 
     def __call__(self, layer: int, q: Array, k: Array, v: Array) -> Array:
         """y (windows x heads, tokens, head_dim)."""

@@ -11,6 +11,7 @@ from archsim.baseline import AcceleratorFigures, Comparison, ComparisonRow, Requ
 from archsim.baseline.transformer import GPT2_SMALL, ModelComparison, ModelRow, compare_models
 from archsim.config.gpu import Gpu
 from archsim.config.hardware import Hardware
+from archsim.config.loading import is_read, reads_recorded
 from archsim.errors import ConfigError
 from archsim.evaluation.calibration import Calibration, calibrate, representative_heads
 from archsim.result import Result
@@ -41,6 +42,8 @@ class GpuComparison:
     parts: tuple[Comparison, ...]
     notes: tuple[str, ...] = ()
     """What the accelerator's figures were not fitted for."""
+    unread: tuple[str, ...] = ()
+    """Keys set by override that no run of the hardware read."""
 
     @property
     def rows(self) -> tuple[ComparisonRow, ...]:
@@ -73,6 +76,7 @@ class GpuComparison:
             "retention": self.retention.document(),
             "rows": [asdict(row) for row in self.rows],
             "omitted": list(self.omitted),
+            "unread_parameters": list(self.unread),
         }
 
 
@@ -84,6 +88,8 @@ class WholeModelComparison:
     comparison: ModelComparison
     request: Request
     notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    """Keys set by override that neither the run of the hardware nor the rest of a token read."""
 
     @cached_property
     def retention(self) -> Retention:
@@ -114,6 +120,7 @@ class WholeModelComparison:
             "retention": self.retention.document(),
             "rows": [asdict(row) for row in found.rows],
             "omitted": list(found.omitted),
+            "unread_parameters": list(self.unread),
         }
 
 
@@ -212,7 +219,8 @@ def compare_with_gpus(
     request = request or Request()
     if window is not None and set(request.protocols) == {"paper"}:
         raise ConfigError("window: protocol paper has its own; use another protocol")
-    calibrated = calibration_figures(calibrate(hardware))
+    calibration = calibrate(hardware)
+    calibrated = calibration_figures(calibration)
     full = calibrated
     if window is not None:
         full = replace(
@@ -230,7 +238,11 @@ def compare_with_gpus(
         parts.append(compare(shaped, gpus, replace(request, protocols=others)))
     shape: Shape = "paper" if result is None else "trace"
     notes = hardware.notes if result is None else tuple(result.simulation.notes)
-    return GpuComparison(hardware, request, shape, calibrated, full, tuple(parts), notes)
+    unread = {*calibration.simulation.unread}.intersection(hardware.overridden)
+    if result is not None:
+        unread &= {*result.simulation.unread}
+    told = tuple(sorted(unread))
+    return GpuComparison(hardware, request, shape, calibrated, full, tuple(parts), notes, told)
 
 
 def _shape_of(result: Result, full: AcceleratorFigures, window: int | None) -> AcceleratorFigures:
@@ -260,10 +272,14 @@ def compare_whole_model(
     """
     if window is not None:
         hardware = hardware.changed({"window": window})
-    figures = calibration_figures(calibrate(hardware, features=GPT2_SMALL.head_dim))
+    calibration = calibrate(hardware, features=GPT2_SMALL.head_dim)
+    figures = calibration_figures(calibration)
     request = request or Request()
-    found = compare_models(figures, hardware.config.digital, gpus, request)
-    return WholeModelComparison(hardware, found, request, hardware.notes)
+    with reads_recorded() as reads:
+        found = compare_models(figures, hardware.config.digital, gpus, request)
+    unread = {*calibration.simulation.unread}.intersection(hardware.overridden)
+    left = tuple(sorted(key for key in unread if not is_read(hardware.config, key, reads)))
+    return WholeModelComparison(hardware, found, request, hardware.notes, left)
 
 
 def measured_figures(

@@ -10,7 +10,7 @@ from archsim.evaluation.accuracy import ByText, Evaluation
 from archsim.evaluation.closed_loop import Row
 from archsim.report.charts import chart_tools
 from archsim.report.retention import retention_table
-from archsim.report.tables import cautions, note
+from archsim.report.tables import cautions, note, unread
 from archsim.workload.texts import MEANING
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def summary(evaluation: Evaluation, every_stage: bool = False) -> RenderableType
     if evaluation.rows[0].probes:
         parts += ["", _probes(evaluation.rows), "", _distances(evaluation.rows), note(PROBE_WORDS)]
         parts += _recall_claims(evaluation)
-    return Group(*parts, "", retention_table(evaluation.retention))
+    parts += ["", retention_table(evaluation.retention)]
+    parts += ["", unread(evaluation.unread)] if evaluation.unread else []
+    return Group(*parts)
 
 
 def sweep_summary(evaluation: Evaluation) -> RenderableType:
@@ -88,6 +90,7 @@ def sweep_summary(evaluation: Evaluation) -> RenderableType:
         note(SWEEP_WORDS),
         "",
         kept,
+        *(["", unread(evaluation.unread)] if evaluation.unread else []),
     )
 
 

@@ -20,7 +20,7 @@ from archsim.baseline.protocols import BATCHES
 from archsim.baseline.transformer import ModelRow
 from archsim.evaluation.comparison import GpuComparison
 from archsim.report.retention import retention_table
-from archsim.report.tables import cautions, note, number
+from archsim.report.tables import cautions, note, number, unread
 
 NAME_WIDTH = 12
 
@@ -52,6 +52,7 @@ def comparison_text(comparison: GpuComparison) -> Group:
             parts += _section(protocol, comparison.request, own, rows)
     parts += _legend(comparison.rows)
     parts += [Text(""), retention_table(comparison.retention, "the hardware")]
+    parts += [Text(""), unread(comparison.unread)] if comparison.unread else []
     return Group(*parts, *left_out(comparison.omitted))
 
 

@@ -213,23 +213,22 @@ def best_text(
             title = f"Best {goal}{f', {on}' if on else ''}{condition}"
             if len(winner.points) > 1:
                 title += f" ({exploration.sweep.aggregate} {number(winner.value)})"
-            parts += [
-                Text(title, style="bold"),
-                *_best_point(exploration.sweep, goal, where, point),
-            ]
+            parts.append(Text(title, style="bold"))
+            parts += _best_point(exploration, goal, where, point)
     return Group(*parts)
 
 
 def _best_point(
-    sweep: Sweep, goal: str, where: Sequence[str], point: Point
+    exploration: Exploration, goal: str, where: Sequence[str], point: Point
 ) -> Iterable[RenderableType]:
+    sweep, ranks = exploration.sweep, judging(exploration).objectives
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
     for key, value in point.parameters.items():
         table.add_row(key, value_text(value), "")
-    shown = {o.expression.text: o for o in (*sweep.objectives, goal_objective(sweep, goal))}
+    shown = {o.expression.text: o for o in (*ranks, goal_objective(sweep, goal))}
     for text, o in shown.items():
         value = o.value(point.results or {})
         if value is not None:
@@ -292,7 +291,7 @@ def _front(exploration: Exploration, contest: Contest) -> dict[str, Any]:
         paper = {
             "values": values,
             "points": list(contest.paper.points),
-            "beaten": contest.paper_beaten,
+            "beaten": contest.paper_beaten if contest.paper_ranks else None,
         }
     return {
         "workload": contest.workload,

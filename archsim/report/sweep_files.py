@@ -20,7 +20,9 @@ from archsim.sweep.expression import Value
 
 def default_folder(exploration: Exploration) -> Path:
     """``reports/sweep-<name>-<hash>`` below the current folder; the hash is of the sweep."""
-    return Path("reports") / f"sweep-{exploration.sweep.name}-{exploration.sweep.sha256[:8]}"
+    sweep = exploration.sweep
+    how = "" if sweep.aggregate is None else f"-{sweep.aggregate}"
+    return Path("reports") / f"sweep-{sweep.name}{how}-{sweep.sha256[:8]}"
 
 
 def csv_text(rows: Sequence[dict[str, Value]]) -> str:

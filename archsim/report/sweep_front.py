@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.report.tables import note, number, percent
+from archsim.report.tables import unread as unread_line
 from archsim.sweep.analysis import hypervolume, unread
 from archsim.sweep.axes import workload_of
 from archsim.sweep.contest import Candidate, Contest, contests, equals, judging
 from archsim.sweep.design import Parameters
 from archsim.sweep.exploration import Exploration
 from archsim.sweep.expression import Value
-from archsim.sweep.figures import Objective, unit_of_figure
+from archsim.sweep.figures import LOSS, Objective, unit_of_figure
 
 SHOWN_FRONT = 20
 MOST_SETS = 3
@@ -140,7 +141,7 @@ def cautions(exploration: Exploration) -> Iterator[Text]:
     counts = unread(exploration)
     never = [key for key, (count, of) in counts.items() if count == of]
     if never:
-        yield Text(f"Not read by any point: {', '.join(never)}", style="yellow")
+        yield unread_line(never, "any point")
     partly = [f"{key} ({of - n:,} of {of:,})" for key, (n, of) in counts.items() if n < of]
     if partly:
         yield Text(f"Read by some points only: {', '.join(partly)}", style="yellow")
@@ -169,7 +170,7 @@ def _front(exploration: Exploration, contest: Contest) -> Iterator[RenderableTyp
     if len(rows) > SHOWN_FRONT:  # evenly along the first objective, both ends included
         step = (len(rows) - 1) / (SHOWN_FRONT - 1)
         shown = [rows[round(i * step)] for i in range(SHOWN_FRONT)]
-    yield _table(contest, shown)
+    yield _table(contest, shown, bool(judging(exploration).left_out))
     notes = []
     if len(shown) < len(rows):
         notes.append(f"{len(shown)} of {len(rows)} rows shown; --json and the files have all.")
@@ -190,7 +191,8 @@ def _inside(contest: Contest, parameters: Parameters) -> bool:
     return all(parameters.get(key) == value for key, value in contest.workload.items())
 
 
-def _table(contest: Contest, rows: Sequence[Row]) -> Table:
+def _table(contest: Contest, rows: Sequence[Row], incomplete: bool) -> Table:
+    """Rows of a front; `incomplete` where objectives were left out."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for o in contest.objectives:
         table.add_column(f"{o.name}\n{objective_unit(o)}", justify="right", no_wrap=True)
@@ -200,5 +202,9 @@ def _table(contest: Contest, rows: Sequence[Row]) -> Table:
         table.add_row(*map(number, row.values), f"{row.design}{mark}")
     if contest.paper is not None and not any(row.published for row in rows):
         text = "published design, " + ("beaten" if contest.paper_beaten else "not beaten")
+        if not contest.paper_ranks:
+            text = "published design; its ideal attention is another, so it is not ranked"
+        elif incomplete and not any(LOSS in o.expression.names for o in contest.objectives):
+            text += "; accuracy is not judged"
         table.add_row(*map(number, contest.paper.values), Text(text, style="dim"))
     return table

@@ -6,7 +6,7 @@ Numbers are never wrapped or cut: only names and notes may fold.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -70,7 +70,7 @@ def summary(result: Result, loop: InLoop | None = None) -> Group:
         foundation(result),
     ]
     if result.simulation.unread:
-        parts.append(unread(result))
+        parts.append(unread(result.simulation.unread))
     spaced: list[RenderableType] = []
     for part in parts:
         spaced += [part, Text("")]
@@ -401,9 +401,9 @@ def foundation(result: Result) -> Group:
     )
 
 
-def unread(result: Result) -> Text:
+def unread(names: Sequence[str], what: str = "this run") -> Text:
     """Parameters that nothing read, so that changing them would have changed nothing."""
-    return Text(f"Not read by this run: {', '.join(result.simulation.unread)}", style="yellow")
+    return Text(f"Not read by {what}: {', '.join(names)}", style="yellow")
 
 
 def window(result: Result) -> int:

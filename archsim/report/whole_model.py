@@ -22,7 +22,7 @@ from archsim.report.comparison import (
     times,
 )
 from archsim.report.retention import retention_table
-from archsim.report.tables import cautions, note, number, percent
+from archsim.report.tables import cautions, note, number, percent, unread
 
 HEADS = (
     f"{'':{NAME_WIDTH}} {'':<8} {'':>5} {'':<4} {'us a':>7} {'atten-':>7} {'mJ a':>7} {'':>6} "
@@ -78,6 +78,7 @@ def model_text(comparison: WholeModelComparison) -> Group:
         Text(""),
         retention_table(comparison.retention, "the hardware"),
     ]
+    parts += [Text(""), unread(comparison.unread)] if comparison.unread else []
     return Group(*parts, *left_out(found.omitted))
 
 

@@ -37,7 +37,8 @@ class Contest:
 
     `workload`: parameters that all of them share; none where the sweep has one workload, or where
     designs are aggregated over all. `incomplete`: designs that lack a result on some workload, and
-    so do not compete. `paper`: the published design, None if it has not every objective.
+    so do not compete. `paper`: the published design, None if it has not every objective;
+    `paper_ranks`: whether its figures mean the same as those of the others.
     """
 
     workload: Parameters
@@ -45,6 +46,7 @@ class Contest:
     candidates: tuple[Candidate, ...]
     paper: Candidate | None
     incomplete: int = 0
+    paper_ranks: bool = True
 
     @property
     def costs(self) -> Array:
@@ -68,7 +70,7 @@ class Contest:
     @property
     def paper_beaten(self) -> bool:
         """Whether some design is better than the published one in one objective, worse in none."""
-        if self.paper is None:
+        if self.paper is None or not self.paper_ranks:
             return False
         costs, paper = self.costs, np.array(self.paper.values) * self.signs
         return bool((np.all(costs <= paper, axis=1) & np.any(costs < paper, axis=1)).any())
@@ -137,8 +139,18 @@ def contests(
         candidates = tuple(Candidate((i,), v) for i, v in valued if v is not None)
         paper = papers.get(text, exploration.paper if len(workloads) == 1 else None)
         shared = workload if len(workloads) > 1 else {}
-        found.append(Contest(shared, goals, candidates, _paper(exploration, paper, goals)))
+        ours = [exploration.points[i] for one in candidates for i in one.points]
+        ranks = paper is None or _one_meaning([*ours, paper], goals)
+        published = _paper(exploration, paper, goals)
+        found.append(Contest(shared, goals, candidates, published, paper_ranks=ranks))
     return found
+
+
+def _one_meaning(points: Sequence[Point], goals: Sequence[Objective]) -> bool:
+    """Whether points on one workload have objectives that compare with the same thing."""
+    if not any(o.against_ideal for o in goals):
+        return True
+    return len({(point.results or {}).get(REFERENCE) for point in points}) == 1
 
 
 def _text(parameters: Parameters) -> str:
@@ -186,7 +198,20 @@ def _aggregated(
             )
         )
         paper = Candidate(next(same, ()), values)
-    return Contest({}, goals, tuple(candidates), paper, len(designs) - len(candidates))
+    ranks = all(
+        _one_meaning([paper, *_on(exploration, text)], goals) for text, paper in papers.items()
+    )
+    missing = len(designs) - len(candidates)
+    return Contest({}, goals, tuple(candidates), paper, missing, ranks)
+
+
+def _on(exploration: Exploration, workload: str) -> list[Point]:
+    """Points with results on a workload."""
+    return [
+        point
+        for point in exploration.points
+        if point.results is not None and _text(workload_of(point.parameters)) == workload
+    ]
 
 
 def _together(

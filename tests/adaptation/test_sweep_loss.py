@@ -71,7 +71,7 @@ def test_losses_are_those_of_evaluate_and_shared(
     less, ran = explored(replace(sweep, objectives=objectives(["energy"])), tmp_path / "s.db")
     assert ran == 0
     assert "loss" not in (less.points[0].results or {})
-    assert explored(replace(sweep, windows=1), tmp_path / "s.db")[1] == 3  # losses alone
+    assert explored(replace(sweep, windows=1), tmp_path / "s.db")[1] == 2  # losses alone
     stored = sweep_from_values(sweep.document())
     assert stored.sha256 == sweep.sha256
 
@@ -85,7 +85,7 @@ def test_a_point_without_a_loss_says_why(sweep: Sweep, tmp_path: Path) -> None:
 
 def test_shards_measure_each_loss_once(sweep: Sweep, tmp_path: Path) -> None:
     ran = sum(explored(sweep, tmp_path / f"{i}.db", shard=parse_shard(f"{i}/2"))[1] for i in (1, 2))
-    assert ran == 5 + 3
+    assert ran == 4 + 2
     with Store(tmp_path / "all.db") as store:
         for part in (1, 2):
             store.merge(tmp_path / f"{part}.db")
@@ -97,7 +97,7 @@ def test_shards_measure_each_loss_once(sweep: Sweep, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("windows: 2", r"sweep.yaml:4: windows is of the loss"),
+        ("objectives: [area]\nwindows: 2", r"sweep.yaml:5: windows is of the loss"),
         ("objectives: [loss]\nmodel: nowhere", "model nowhere: no such folder"),
         ("objectives: [loss]\ntext: nowhere.txt", "nowhere.txt: cannot be read"),
         ("objectives: [loss]\nwindows: 0", "greater than or equal to 1"),

@@ -1,0 +1,207 @@
+"""Every example of README and docs: commands parse, their keys exist, files load, short ones run.
+
+What would take long, or needs files of the reader's own, is parsed alone; sweeps and scripts run on
+a few tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+
+import archsim
+from archsim.cli import application, main
+from archsim.config.hardware import available_hardware, load_hardware
+from archsim.config.loading import parse_assignments
+from archsim.sweep.analysis import unread
+from archsim.sweep.axes import axis_from_text
+from archsim.sweep.contest import judging
+from archsim.sweep.definition import Sweep, available_sweeps, load_sweep, quick_sweep
+from archsim.sweep.exploration import explore
+from archsim.sweep.figures import objectives
+from archsim.workload.synthetic import synthesise
+from archsim.workload.trace import load_trace, save_trace
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+TOKENS = 8
+"""As many of a shipped trace as an example runs on."""
+
+Example = tuple[str, str]
+"""Where it stands (page and line), and its text."""
+
+
+def blocks(kinds: str) -> Iterator[Example]:
+    """Fenced blocks of the given kinds (a pattern)."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in re.finditer(rf"^```(?:{kinds})\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, found.start()) + 1
+            yield f"{page.relative_to(ROOT).as_posix()}:{line}", found[1]
+
+
+def commands() -> Iterator[Example]:
+    """Command lines that begin with ``archsim``: of blocks, and those within a sentence."""
+    for place, text in blocks("|bash"):
+        for line in text.replace("\\\n", " ").splitlines():
+            for part in re.split(r"\s(?:&&|\||;)\s", line):
+                if part.strip().startswith("archsim "):
+                    yield place, part.strip()
+    for page in PAGES:
+        for found in re.findall(r"`(archsim [^`]+)`", page.read_text(encoding="utf-8")):
+            if not re.search(r"\b[A-Z]{4,}\b|\.\.\.", found):  # words that stand for something
+                yield page.relative_to(ROOT).as_posix(), " ".join(found.split())
+
+
+def parsed(words: list[str]) -> click.Context:
+    """The context of the command that words name; raises click's errors for what it has not."""
+    context = application.make_context("archsim", words)
+    command: click.Command = application
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, found, left = command.resolve_command(context, rest)
+        assert found is not None, rest
+        command = found
+        context = command.make_context(name, left, parent=context)
+    return context
+
+
+@pytest.mark.parametrize(("place", "line"), sorted(set(commands())))
+def test_a_command_has_every_option_key_and_value_it_is_given(place: str, line: str) -> None:
+    given = parsed(shlex.split(line, comments=True)[1:]).params
+    config = given.get("config")
+    base = config if config in available_hardware() else "gaincell-28nm"
+    if given.get("assignments"):
+        load_hardware(base, parse_assignments(given["assignments"]))
+    if "sweep_file" in given:
+        name = given["sweep_file"]
+        assert name is None or name.endswith(".yaml") or name in available_sweeps()
+        if given["vary"]:
+            quick_sweep([axis_from_text(text) for text in given["vary"]])
+
+
+def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", words)
+    try:
+        main()
+    except SystemExit as status:
+        return int(status.code or 0)
+    return 0
+
+
+@pytest.fixture
+def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that examples name."""
+    monkeypatch.chdir(tmp_path)
+    save_trace(synthesise(1, 2, TOKENS, name="my-trace"), tmp_path / "my-trace")
+    (yaml,) = (text for place, text in blocks("yaml") if text.startswith("extends:"))
+    (tmp_path / "mine.yaml").write_text(yaml, encoding="utf-8")
+    shutil.copy(ROOT / "hwconfigs" / "gpus" / "h100-sxm.yaml", tmp_path / "my-gpu.yaml")
+    return tmp_path
+
+
+def short(line: str) -> list[str] | None:
+    """A command line that runs in a moment and shows the same; None if there is none such."""
+    words = shlex.split(line.partition(" > ")[0].partition(" | ")[0], comments=True)
+    if words[1] == "simulate":
+        layers = [] if "my-trace" in words else ["--layers", "0:1"]
+        few = {"--explain": "5", "--prompt": "4"}
+        for option, value in few.items():
+            if option in words:
+                words[words.index(option) + 1] = value
+        return [*words, "--tokens", str(TOKENS), *layers, "--no-report"]
+    if words[1] == "config" or words[1:3] in (["trace", "info"], ["sweep", "list"]):
+        return words
+    return None
+
+
+SHORT = sorted({line for _, line in commands() if short(line) is not None})
+
+
+@pytest.mark.usefixtures("readers_folder")
+@pytest.mark.parametrize("line", SHORT)
+def test_a_short_command_runs(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = short(line)
+    assert words is not None
+    code = run(words, monkeypatch)
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    assert printed.out
+    assert "Not read by" not in printed.out
+
+
+def few_tokens(sweep: Sweep) -> Sweep:
+    """The same design space, on a few tokens of one layer and without losses, which take long."""
+    kept = tuple(o for o in sweep.objectives if o.name != "loss")
+    return dataclasses.replace(
+        sweep,
+        tokens=TOKENS,
+        layers=1,
+        objectives=kept or objectives(["energy"]),
+        loss=False,
+        windows=4,
+    )
+
+
+@pytest.mark.parametrize(("place", "text"), list(blocks("yaml")))
+def test_a_file_says_what_the_program_reads(place: str, text: str, tmp_path: Path) -> None:
+    """A sweep's points are all valid, read every key it gives, and rank by its objectives."""
+    path = tmp_path / "example.yaml"
+    path.write_text(text, encoding="utf-8")
+    if "axes:" not in text:
+        assert load_hardware(path).sha256
+        return
+    done = explore(few_tokens(load_sweep(path)), tmp_path / "s.db", workers=1)
+    assert done.counts == {"ok": len(done.points)}
+    assert unread(done) == {}
+    assert judging(done).left_out == ()
+
+
+def test_sweeps_that_come_along_read_every_key_they_give() -> None:
+    """By the variants they select; none ranks by an error against several kinds of ideal."""
+    from archsim.sweep.design import design
+    from archsim.sweep.judging import judged
+    from archsim.sweep.point import Preparation
+
+    for name in available_sweeps():
+        sweep = few_tokens(load_sweep(name))
+        if sweep.method == "search":
+            continue
+        jobs = [Preparation(sweep).job(point) for point in design(sweep)[::7]]
+        assert judged(load_sweep(name), jobs).left_out == (), name
+
+
+@pytest.mark.parametrize(("place", "text"), list(blocks("python")))
+def test_a_script_runs(
+    place: str, text: str, readers_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trace(name: str) -> Any:
+        return load_trace(name).select(tokens=TOKENS, layers=slice(0, 1))
+
+    def sweep(name: str) -> Sweep:
+        found = few_tokens(load_sweep(name))
+        return dataclasses.replace(
+            found,
+            axes=tuple(
+                dataclasses.replace(axis, values=(axis.values or ())[-2:]) for axis in found.axes
+            ),
+        )
+
+    monkeypatch.setattr(archsim, "load_trace", trace, raising=False)
+    monkeypatch.setattr(archsim, "load_sweep", sweep, raising=False)
+    rng = np.random.default_rng(4)
+    arrays = {name: rng.normal(size=(1, 2, TOKENS, 64)) for name in "qkv"}
+    exec(compile(text, place, "exec"), {**arrays})
