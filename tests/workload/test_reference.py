@@ -56,7 +56,9 @@ def test_recording_twice_gives_the_same_bytes(again: Trace, tmp_path: Path) -> N
 def test_scalers_keep_all_but_the_tails_in_range() -> None:
     trace = load_trace("reference")
     for name in ("q", "k", "v"):
-        share = saturation(getattr(trace, name), trace.scalers[name], full_range(name, DEFAULT_RANGE))
+        share = saturation(
+            getattr(trace, name), trace.scalers[name], full_range(name, DEFAULT_RANGE)
+        )
         assert 0.001 < share < 0.05, name
 
 
