@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from archsim.components.action import Action, Footprint, shared_instances
 from archsim.components.array import SubTiles
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
 
@@ -41,8 +41,8 @@ class Counters:
         self._energy_per_count = scale * config.counter.energy_per_count
         self._levels = levels
         self._lines, self._component = lines, component
-        period_ps = picoseconds(1 / config.controller.clock)
-        self.edges = picoseconds(config.converter.t_max) / period_ps
+        clock = Clock.of(config.controller.clock)
+        self.edges = clock.ticks(config.converter.t_max) / clock.period
         self._area = config.counter.area
 
     def counts(self, codes: Array, out: Array | None = None) -> Array:
@@ -73,7 +73,7 @@ class Accumulator:
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
         section = config.accumulator
         self.sub_tiles = sub_tiles
-        self.time_ps = picoseconds(section.time)
+        self.time_ticks = Clock.of(config.controller.clock).ticks(section.time)
         self.heads_per_adder = section.heads_per_adder
         self.arbitration = section.arbitration if self.heads_per_adder > 1 else "static"
         self._energy_per_add = config.calibration.digital_energy * section.energy_per_add

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.action import Action, Footprint
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
-Picoseconds = NDArray[np.int64]
+Ticks = NDArray[np.int64]
 
 CONTROL = Action(
     "controller",
@@ -36,13 +36,13 @@ class Controller:
 
     def __init__(self, config: HardwareConfig) -> None:
         section = config.controller
-        self.period_ps = picoseconds(1 / section.clock)
+        self.clock = Clock.of(section.clock)
         self.early_end = section.phases == "early_end"
         self.pipelining = section.pipelining
         self.heads_in_parallel = section.heads_in_parallel
         self.layer_buffer = section.layer_buffer
-        self.layer_gap_ps = picoseconds(section.layer_gap)
-        self.token_gap_ps = picoseconds(section.token_gap)
+        self.layer_gap = self.clock.ticks(section.layer_gap)
+        self.token_gap = self.clock.ticks(section.token_gap)
         self.gate_unwritten = section.gate_unwritten
         scale = config.calibration.digital_energy
         self._energy_per_cycle = scale * section.energy_per_cycle
@@ -50,20 +50,21 @@ class Controller:
         self._area = section.area
         self.static_power = config.static.power_per_head
 
-    def phase(self, longest: Array, t_max_ps: int) -> Picoseconds:
-        """Duration in ps of an analog phase whose longest pulse is `longest` x T_max.
+    def phase(self, longest: Array, t_max_ticks: int) -> Ticks:
+        """Duration in ticks of an analog phase whose longest pulse is `longest` x T_max.
 
         ``worst_case``: T_max, whatever the pulses. ``early_end``: the longest pulse, rounded up to
         a clock edge; 0 if there is none.
         """
         if not self.early_end:
-            return np.full(longest.shape, t_max_ps, np.int64)
-        pulse = np.rint(longest * t_max_ps).astype(np.int64)
-        return -(-pulse // self.period_ps) * self.period_ps
+            return np.full(longest.shape, t_max_ticks, np.int64)
+        pulse = np.rint(longest * t_max_ticks).astype(np.int64)
+        period = self.clock.period
+        return -(-pulse // period) * period
 
-    def cycles(self, busy_ps: Picoseconds) -> Array:
-        """Clock cycles in busy time, counting a started one."""
-        return (-(-busy_ps // self.period_ps)).astype(np.float64)
+    def cycles(self, busy: Ticks) -> Array:
+        """Clock cycles in busy ticks, counting a started one."""
+        return (-(-busy // self.clock.period)).astype(np.float64)
 
     def control_energy(self, cycles: Array) -> Array:
         """J of the control logic in that many busy cycles."""

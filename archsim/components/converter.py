@@ -15,8 +15,8 @@ from archsim.components.action import Action, Footprint
 from archsim.components.array import SubTiles
 from archsim.components.cell import MICROAMPERE
 from archsim.components.quantiser import Quantiser
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import PICOSECOND, picoseconds
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,8 @@ class ScoreConverter:
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
         section = config.converter
         self.sub_tiles = sub_tiles
-        self.t_max_ps = picoseconds(section.t_max)
+        self._clock = Clock.of(config.controller.clock)
+        self.t_max_ticks = self._clock.ticks(section.t_max)
         self.buffers = section.buffers
         self.saturation = section.score.saturation_current / MICROAMPERE
         self._section = section.score
@@ -42,7 +43,7 @@ class ScoreConverter:
     @property
     def t_max(self) -> float:
         """Longest pulse in seconds."""
-        return self.t_max_ps * PICOSECOND
+        return self.t_max_ticks * self._clock.seconds
 
     def clamp(self, score: Array, out: Array | None = None) -> Array:
         """Pulse widths / T_max of summed currents / `saturation`; into `out` if given."""
@@ -72,7 +73,8 @@ class SignedConverter:
         component: str = "signed converters",
     ) -> None:
         section = config.converter
-        self.t_max_ps = picoseconds(section.t_max)
+        self._clock = Clock.of(config.controller.clock)
+        self.t_max_ticks = self._clock.ticks(section.t_max)
         self.buffers = section.buffers
         self.quantiser = Quantiser(levels, -1.0, 1.0)
         self.saturation = saturation_current / MICROAMPERE
@@ -83,7 +85,7 @@ class SignedConverter:
     @property
     def t_max(self) -> float:
         """Longest pulse in seconds."""
-        return self.t_max_ps * PICOSECOND
+        return self.t_max_ticks * self._clock.seconds
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""

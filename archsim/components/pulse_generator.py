@@ -9,8 +9,8 @@ from archsim.components.action import Action, Footprint, shared_instances
 from archsim.components.array import SubTiles
 from archsim.components.cell import Cell
 from archsim.components.quantiser import Quantiser
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import PICOSECOND, picoseconds
 
 Array = NDArray[np.float64]
 
@@ -35,11 +35,12 @@ class PulseGenerator:
         section = config.pulse_generator
         self.sub_tiles = sub_tiles
         self.quantiser = Quantiser(config.levels.query, 0.0, 1.0)
+        self._clock = clock = Clock.of(config.controller.clock)
         if section.t_max == "auto":
             steps = (config.levels.query or 2) - 1
-            self.t_max_ps = steps * picoseconds(1 / config.controller.clock)
+            self.t_max_ticks = steps * clock.period
         else:
-            self.t_max_ps = picoseconds(section.t_max)
+            self.t_max_ticks = clock.ticks(section.t_max)
         self.heads_per_generator = section.heads_per_generator
         self.arbitration = section.arbitration if self.heads_per_generator > 1 else "static"
         self._energy_per_pulse = config.calibration.digital_energy * (
@@ -50,7 +51,7 @@ class PulseGenerator:
     @property
     def t_max(self) -> float:
         """Longest pulse in seconds."""
-        return self.t_max_ps * PICOSECOND
+        return self.t_max_ticks * self._clock.seconds
 
     def widths(self, scaled: Array) -> Array:
         """Pulse widths / T_max of scaled queries, same shape."""

@@ -27,8 +27,8 @@ from archsim.components.array import SubTiles
 from archsim.components.converter import CONVERT_OUTPUT, ScoreConverter, SignedConverter
 from archsim.components.pulse_generator import PULSE, PulseGenerator
 from archsim.components.quantiser import Quantiser
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ class RowSplit:
         levels, full_scale = mapping.partial_levels, mapping.partial_saturation_current
         self.converter = SignedConverter(config, levels, full_scale, lines, "partial converters")
         self.counters = Counters(config, levels, lines, "partial counters")
-        self.add_ps = picoseconds(mapping.add_time)
+        self.add_ticks = Clock.of(config.controller.clock).ticks(mapping.add_time)
         self.quantiser = Quantiser(mapping.pulse_levels, 0.0, 1.0)
         self._unit = self.converter.saturation / score_converter.saturation
         self._pulse_generator, self._accumulator = pulse_generator, accumulator

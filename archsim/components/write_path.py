@@ -9,8 +9,8 @@ from archsim.components.action import Action, Footprint, shared_instances
 from archsim.components.array import SubTiles
 from archsim.components.cell import Cell
 from archsim.components.quantiser import Quantiser
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class WritePath:
         section = config.write_path
         self.rows = sub_tiles.rows
         self.quantiser = Quantiser(config.levels.key_value, 0.0, config.cell.supply)
-        self.pulse_ps = picoseconds(section.pulse)
+        self.pulse_ticks = Clock.of(config.controller.clock).ticks(section.pulse)
         self.heads_per_driver = section.heads_per_driver
         self.arbitration = section.arbitration if self.heads_per_driver > 1 else "static"
         self.energy_per_conversion = section.energy_per_conversion

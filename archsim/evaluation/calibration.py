@@ -87,7 +87,7 @@ class Calibration:
     def attention_ns(self) -> float:
         """Latency of the layer in ns, from ready to latched, of the slowest full-window token."""
         took = layer_latency(self.simulation.schedule)
-        return float(took[self.first :].max() * 1e-3)
+        return float(took[self.first :].max() * self.simulation.declaration.clock.ns)
 
     def fits(self) -> list[Fit]:
         """The coefficients that would meet the published totals, from this run.

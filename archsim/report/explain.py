@@ -91,6 +91,7 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
 
     energies = {action: float(pj[place]) for action, pj in visit_energy_pj(result).items()}
     phases = []
+    per_ns = simulation.declaration.clock.per_ns
     for stage in simulation.declaration.stages:
         widths = pulses.get(stage.name)
         seen = None if widths is None else widths[widths > 0]
@@ -98,8 +99,8 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
         phases.append(
             Phase(
                 stage.name,
-                float(schedule.start[stage.name][place]) / 1000,
-                float(schedule.end[stage.name][place]) / 1000,
+                float(schedule.start[stage.name][place]) / per_ns,
+                float(schedule.end[stage.name][place]) / per_ns,
                 _held(simulation.declaration, stage),
                 None if seen is None else len(seen),
                 None if seen is None or empty else (float(seen.min()), float(seen.max())),
@@ -118,9 +119,9 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
         sub_tiles.slot(token),
         sub_tiles.sub_tile(token),
         min(token + 1, sub_tiles.window),
-        ready / 1000,
-        (start - ready) / 1000,
-        (int(schedule.end[LAST][place]) - start) / 1000,
+        ready / per_ns,
+        (start - ready) / per_ns,
+        (int(schedule.end[LAST][place]) - start) / per_ns,
         tuple(phases),
         overhead,
     )
@@ -133,6 +134,7 @@ def _pulses(result: Result, token: int, layer: int, head: int) -> dict[str, Arra
     """
     simulation = result.simulation
     trace, blocks = simulation.trace, simulation.head
+    per_ns = simulation.declaration.clock.per_ns
     q, k, v = (x[head : head + 1, : token + 1] for x in trace.layer(layer))
     scalers = {
         name: (a[layer, head : head + 1], b[layer, head : head + 1])
@@ -153,12 +155,12 @@ def _pulses(result: Result, token: int, layer: int, head: int) -> dict[str, Arra
         converter = blocks.row_split.converter
         widths = np.abs(converter.quantiser.values(output.partials[0, token])).ravel()
         widths = _with_longest(widths, float(output.activity.longest_partial[0, token]))
-        partial["count_partial"] = widths * (converter.t_max_ps / 1000)
+        partial["count_partial"] = widths * (converter.t_max_ticks / per_ns)
     return {
-        "read_key": query * (blocks.pulse_generator.t_max_ps / 1000),
+        "read_key": query * (blocks.pulse_generator.t_max_ticks / per_ns),
         **partial,
-        "read_value": output.pulse_widths[0, token] * (blocks.score_converter.t_max_ps / 1000),
-        "count": counted * (blocks.output_converter.t_max_ps / 1000),
+        "read_value": output.pulse_widths[0, token] * (blocks.score_converter.t_max_ticks / per_ns),
+        "count": counted * (blocks.output_converter.t_max_ticks / per_ns),
     }
 
 
