@@ -27,7 +27,7 @@ def test_an_edge_is_where_it_is(frequency: int) -> None:
     exact = Fraction(10**12, frequency)
     period = Fraction(clock.period, clock.per_ps)
     assert clock.per_ps <= MOST_TICKS
-    assert abs(period - exact) <= exact / 10**8
+    assert abs(period - exact) < Fraction(1, MOST_TICKS)
     if exact.denominator <= MOST_TICKS:
         assert period == exact
 
@@ -39,8 +39,6 @@ def test_a_time_is_kept_to_the_picosecond_and_on_its_edge(frequency: float, pico
     ticks = clock.ticks(picos * 1e-11)
     off = abs(Fraction(ticks, clock.per_ps) - picos * 10)
     assert off * 1000 * clock.per_ps < clock.period or off == 0
-    edges = round(picos * 1e-11 * frequency)
-    assert clock.ticks(edges / frequency) % clock.period in {0, *range(1, clock.period)}
     if frequency == 1e9:
         assert (clock.period, clock.per_ps, off) == (1000, 1, 0)
 
