@@ -25,7 +25,7 @@ from archsim.sweep.cluster import Cluster
 from archsim.sweep.definition import Sweep, quick_sweep
 from archsim.sweep.driver import Queue, Stop, run_jobs
 from archsim.sweep.exploration import Exploration, explore, parse_shard
-from archsim.sweep.figures import COMPUTED, PATHS, figures
+from archsim.sweep.figures import COMPUTED, NOTES, PATHS, figures
 from archsim.sweep.point import Job, Preparation, run_job
 from archsim.sweep.pool import Pool
 from archsim.sweep.store import Store
@@ -74,7 +74,7 @@ def test_points_equal_single_simulations_to_the_last_bit(tiny_trace: Path, tmp_p
                 value = value[key]
             assert point.results is not None
             assert point.results[name] == value, name
-        assert set(point.results) == {*PATHS, *COMPUTED}
+        assert set(point.results) == {*PATHS, *COMPUTED, NOTES}
     assert done.paper.results == figures(simulate(trace, load_hardware()))
 
 
