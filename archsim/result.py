@@ -33,7 +33,6 @@ PER_PICO = 1e12
 
 SLOTS = 4_000_000
 """Instants up to which power is summed on a grid of clock edges; else they are sorted."""
-NS_PER_PS = 1e-3
 
 GRADES = ("published", "calibrated", "assumed", "user")
 """How well founded a number is: the weakest source among the parameters it was computed from."""
@@ -66,24 +65,29 @@ class Result:
 
     simulation: Simulation
 
+    @property
+    def _ns(self) -> float:
+        """Nanoseconds in a tick of the schedule."""
+        return self.simulation.declaration.clock.ns
+
     @cached_property
     def latency(self) -> dict[str, Any]:
         """Times in ns; every word as DESIGN defines it."""
         s = self.simulation.schedule
         token = leaving(s) - s.ready[:, 0]
         return {
-            "layer_ns": _statistics(layer_latency(s) * NS_PER_PS),
-            "attention_ns": _statistics(attention_latency(s) * NS_PER_PS),
-            "token_ns": _statistics(token * NS_PER_PS),
-            "queue_ns": _statistics(queueing(s) * NS_PER_PS),
-            "total_ns": s.makespan * NS_PER_PS,
+            "layer_ns": _statistics(layer_latency(s) * self._ns),
+            "attention_ns": _statistics(attention_latency(s) * self._ns),
+            "token_ns": _statistics(token * self._ns),
+            "queue_ns": _statistics(queueing(s) * self._ns),
+            "total_ns": s.makespan * self._ns,
         }
 
     @cached_property
     def generation(self) -> dict[str, Any]:
         """Time to the first token after the prompt, and per generated token (ns)."""
         s, prompt = self.simulation.schedule, self.simulation.prompt
-        left = leaving(s) * NS_PER_PS
+        left = leaving(s) * self._ns
         generated = np.diff(left[prompt - 1 :])
         return {
             "prompt_tokens": prompt,
@@ -139,8 +143,9 @@ class Result:
     def throughput(self) -> dict[str, float]:
         """Rates over the whole run; `peak_power_mw` is the highest sum of phase powers."""
         s = self.simulation.schedule
-        seconds = max(s.makespan, 1) / PER_PICO
-        left = leaving(s) * NS_PER_PS
+        ticks = self.simulation.declaration.clock.per_ps
+        seconds = max(s.makespan, 1) / (PER_PICO * ticks)
+        left = leaving(s) * self._ns
         interval = float(np.diff(left).mean()) if len(left) > 1 else float(left[0])
         joules = self.energy_pj["total"] / PER_PICO
         power, area = joules / seconds, self.area_mm2["chip"]
@@ -169,8 +174,8 @@ class Result:
         held, interval = found[name].held, found[name].interval
         return {
             "resource": name,
-            "held_ns": held * NS_PER_PS,
-            "interval_ns": interval * NS_PER_PS,
+            "held_ns": held * self._ns,
+            "interval_ns": interval * self._ns,
             "utilisation": held / interval if interval else 0.0,
         }
 
@@ -185,7 +190,7 @@ class Result:
         """`held_longest`, what bounds the rate, ns that stages waited over heads and tokens."""
         waits = stalls(self.simulation.declaration, self.simulation.schedule)
         by_cause = {
-            cause: waits[cause] * NS_PER_PS for cause in sorted(waits, key=lambda c: -waits[c])
+            cause: waits[cause] * self._ns for cause in sorted(waits, key=lambda c: -waits[c])
         }
         if self.held_longest["utilisation"] >= 0.9:
             limit = self.held_longest["resource"]
@@ -285,8 +290,8 @@ class Result:
             "boundary": {
                 "inside": INSIDE,
                 "outside": OUTSIDE,
-                "layer_gap_ns": simulation.declaration.layer_gap_ps * NS_PER_PS,
-                "token_gap_ns": simulation.declaration.token_gap_ps * NS_PER_PS,
+                "layer_gap_ns": simulation.declaration.layer_gap * self._ns,
+                "token_gap_ns": simulation.declaration.token_gap * self._ns,
                 "bytes_per_token": self.interface,
             },
             "latency": self.latency,
@@ -338,7 +343,8 @@ def peak_power(simulation: Simulation) -> float:
 
     A phase of no length spends it over one clock period.
     """
-    schedule, period = simulation.schedule, simulation.declaration.period_ps
+    schedule, clock = simulation.schedule, simulation.declaration.clock
+    period = clock.period
     energies: dict[str, Array] = {}
     for posting in simulation.ledger:
         if posting.action.bucket != "static" and posting.total:
@@ -356,7 +362,7 @@ def peak_power(simulation: Simulation) -> float:
         else:
             start, end = schedule.start[stage], schedule.end[stage]
         end = np.maximum(end, start + period)
-        watts = energy * PER_PICO / (end - start)
+        watts = energy * (PER_PICO * clock.per_ps) / (end - start)
         for when, step in ((start, watts), (end, -watts)):
             if (when == when[..., :1]).all():  # all heads of a layer at once
                 when, step = when[..., 0], step.sum(axis=-1)

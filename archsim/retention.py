@@ -84,8 +84,9 @@ def attention_ns(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> fl
         trace = calibration_trace(config, shape.heads, shape.head_dim)
         activities = [layer.activity for layer in run_function(trace, head, config)]
         first = config.window - 1
-    schedule, _ = run(declare(head, activities, 1), "auto", "contested")
-    return slowest_ns(schedule, first)
+    declaration = declare(head, activities, 1)
+    schedule, _ = run(declaration, "auto", "contested")
+    return slowest_ns(declaration, schedule, first)
 
 
 def with_token_period(hardware: Hardware) -> Hardware:

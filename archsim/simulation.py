@@ -28,7 +28,6 @@ from archsim.components.head import Head
 from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import Hardware
 from archsim.config.loading import reads_recorded, unread_leaves
-from archsim.config.quantity import PICOSECOND
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages, CellTimes
@@ -87,8 +86,7 @@ class Simulation:
         }
         ages = None
         if self.hardware.config.retention.model == "simulated":
-            rate = cell.decay_rate(self.hardware.config)
-            of_layer = cell_times(self.schedule, rate)[layer]
+            of_layer = cell_times(self.schedule, decay_rate(self.hardware, self.head))[layer]
             ages = Ages(*(times.part(part, tokens) for times in (of_layer.keys, of_layer.values)))
         q, k, v = (x[part, :tokens] for x in self.trace.layer(layer))
         return attend_layer(
@@ -222,7 +220,7 @@ def settle(
         functions = function_of(None)
         declaration = declare(head, [f.activity for f in functions], known)
         return functions, declaration, schedule_of(declaration), 1
-    rate = cell.decay_rate(hardware.config)
+    rate = decay_rate(hardware, head)
     full = [Activity.busiest(trace.heads, trace.tokens)] * trace.layers
     schedule = schedule_of(declare(head, full, known))
     for passes in range(1, MOST_PASSES + 1):
@@ -234,8 +232,13 @@ def settle(
     raise InvariantError(f"retention: times and function did not settle in {MOST_PASSES} passes")
 
 
+def decay_rate(hardware: Hardware, head: Head) -> float:
+    """Decay of a deviation in 1/tick, of ages that come with the times (``simulated``)."""
+    return head.controller.clock.seconds / hardware.config.retention.tau
+
+
 def cell_times(schedule: Schedule, rate: float) -> list[Ages]:
-    """When the cells of each layer are written and read, in ps; `rate` in 1 / ps."""
+    """When the cells of each layer are written and read, in ticks; `rate` in 1 / ticks."""
 
     def times(read: str, write: str, layer: int) -> CellTimes:
         read_at, written_at = (
@@ -298,13 +301,13 @@ def post_energy(ledger: Ledger, head: Head, functions: Functions, schedule: Sche
     cycles = control.cycles(busy_time(schedule))
     post(controller.CONTROL, control.control_energy(cycles), cycles)
     post(controller.CLOCK, control.clock_energy(cycles), cycles)
-    run = np.full((1, *columns.shape[1:]), schedule.makespan * PICOSECOND)
+    run = np.full((1, *columns.shape[1:]), schedule.makespan * control.clock.seconds)
     post(controller.STATIC, control.static_power * run, np.ones(run.shape))
     post(controller.REFRESH, np.zeros(run.shape), np.zeros(run.shape))
 
 
 def holding(schedule: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """From when to when a head holds each token, ps; an instant belongs to its earliest token."""
+    """Ticks from when to when a head holds a token; an instant belongs to its earliest token."""
     start, end = schedule.start[FIRST], schedule.end[LAST]
     before = np.zeros_like(end)
     before[1:] = end[:-1]  # heads latch their tokens in order
@@ -312,7 +315,7 @@ def holding(schedule: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def busy_time(schedule: Schedule) -> NDArray[np.int64]:
-    """ps in which a head held a token, each instant charged to the earliest token it held."""
+    """Ticks in which a head held a token, each instant charged to the earliest token it held."""
     start, end = holding(schedule)
     return end - start
 
@@ -379,7 +382,7 @@ def implied_operations(
         driven, converting = -(-seen // tiles.columns), seen
     pulses = int(pulsed_features(trace, simulation.hardware.config.levels.query) @ driven)
     conversions = heads * int(driven.sum()) * features
-    cycles = heads * -(-simulation.schedule.makespan // control.period_ps)
+    cycles = heads * -(-simulation.schedule.makespan // control.clock.period)
     exact: dict[Action, float] = {
         cell.READ_KEYS: heads * int(seen.sum()) * features,
         cell.READ_VALUES: heads * int(seen.sum()) * features,
@@ -404,7 +407,7 @@ def implied_operations(
         partial_counts = seen_partials * head.row_split.counters.most
         value_pulses = seen_partials
     # a head is busy at least as long as its slowest token would be alone
-    alone = unloaded.max(axis=0).sum() // control.period_ps
+    alone = unloaded.max(axis=0).sum() // control.clock.period
     at_least = {
         accumulator.COUNT: 0.0,
         controller.CONTROL: float(alone),

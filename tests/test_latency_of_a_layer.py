@@ -279,7 +279,7 @@ def test_peak_power_is_the_highest_sum_at_any_instant(buffers: int, phases: str)
     for t in range(20):
         start, end = schedule.start["write_key"][t, 0, 0], schedule.end["accumulate"][t, 0, 0]
         held |= (instants > start) & (instants < end)
-    power += held * cycle / (control.period_ps * 1e-12)
+    power += held * cycle / (control.clock.period * control.clock.seconds)
     peak = Result(found).throughput["peak_power_mw"]
     assert peak == pytest.approx(power.max() * 1e3, rel=1e-9)
 

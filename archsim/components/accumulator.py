@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from archsim.components.action import Action, Discipline, Footprint, shared_instances
 from archsim.components.array import SubTiles
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
 
@@ -33,9 +33,9 @@ def adder_area(config: HardwareConfig) -> float:
     return config.accumulator.area
 
 
-def add_time(config: HardwareConfig) -> int:
+def add_time(config: HardwareConfig) -> float:
     """ps that sign, latch and adder tree take."""
-    return picoseconds(config.accumulator.time)
+    return config.accumulator.time
 
 
 def adder_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
@@ -61,8 +61,8 @@ class Counters:
         self._energy_per_count = energy_per_count(config)
         self._levels = levels
         self._lines, self._component = lines, component
-        period_ps = picoseconds(1 / config.controller.clock)
-        self.edges = picoseconds(config.converter.t_max) / period_ps
+        clock = Clock.of(config.controller.clock)
+        self.edges = clock.ticks(config.converter.t_max) / clock.period
         self._area = counter_area(config)
 
     def counts(self, codes: Array, out: Array | None = None) -> Array:
@@ -92,7 +92,7 @@ class Accumulator:
 
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
         self.sub_tiles = sub_tiles
-        self.time_ps = add_time(config)
+        self.time_ticks = Clock.of(config.controller.clock).ticks(add_time(config))
         self.heads_per_adder, self.arbitration = adder_sharing(config)
         self._energy_per_add = energy_per_add(config)
         self.area_each = adder_area(config)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from archsim.components.action import Action, Law
 from archsim.components.pulses import longest_converted, longest_query
 from archsim.config.hardware import HardwareConfig, RetentionConfig
-from archsim.config.quantity import PICOSECOND
 from archsim.errors import InvariantError
 
 Array = NDArray[np.float64]
@@ -45,8 +44,8 @@ def decay_per_token(config: HardwareConfig) -> float:
 
 
 def decay_rate(config: HardwareConfig) -> float:
-    """Decay of a deviation in 1/ps, of ages that come with the times (``simulated``)."""
-    return PICOSECOND / config.retention.tau
+    """Decay of a deviation in 1/s, of ages that come with the times (``simulated``)."""
+    return 1 / config.retention.tau
 
 
 def fading(config: HardwareConfig) -> float:

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.action import Action, Footprint
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
-Picoseconds = NDArray[np.int64]
+Ticks = NDArray[np.int64]
 
 
 def control_energy_per_cycle(config: HardwareConfig) -> float:
@@ -33,9 +33,9 @@ def controller_area(config: HardwareConfig) -> float:
     return config.controller.area
 
 
-def clock_period(config: HardwareConfig) -> int:
-    """ps of one clock period."""
-    return picoseconds(1 / config.controller.clock)
+def clock_period(config: HardwareConfig) -> float:
+    """s of one clock period."""
+    return 1 / config.controller.clock
 
 
 def ends_early(config: HardwareConfig) -> bool:
@@ -43,8 +43,8 @@ def ends_early(config: HardwareConfig) -> bool:
     return config.controller.phases == "early_end"
 
 
-def phase_law(config: HardwareConfig) -> tuple[bool, int | None]:
-    """Whether a phase ends with its longest pulse, and then on which edges (ps)."""
+def phase_law(config: HardwareConfig) -> tuple[bool, float | None]:
+    """Whether a phase ends with its longest pulse, and then on which edges (s)."""
     return (True, clock_period(config)) if ends_early(config) else (False, None)
 
 
@@ -60,33 +60,34 @@ class Controller:
 
     def __init__(self, config: HardwareConfig) -> None:
         section = config.controller
-        self.period_ps = clock_period(config)
+        self.clock = Clock.of(section.clock)
         self.early_end = ends_early(config)
         self.pipelining = section.pipelining
         self.heads_in_parallel = section.heads_in_parallel
         self.layer_buffer = section.layer_buffer
-        self.layer_gap_ps = picoseconds(section.layer_gap)
-        self.token_gap_ps = picoseconds(section.token_gap)
+        self.layer_gap = self.clock.ticks(section.layer_gap)
+        self.token_gap = self.clock.ticks(section.token_gap)
         self.gate_unwritten = section.gate_unwritten
         self._energy_per_cycle = control_energy_per_cycle(config)
         self._clock_energy_per_cycle = clock_energy_per_cycle(config)
         self._area = controller_area(config)
         self.static_power = static_power(config)
 
-    def phase(self, longest: Array, t_max_ps: int) -> Picoseconds:
-        """Duration in ps of an analog phase whose longest pulse is `longest` x T_max.
+    def phase(self, longest: Array, t_max_ticks: int) -> Ticks:
+        """Duration in ticks of an analog phase whose longest pulse is `longest` x T_max.
 
         ``worst_case``: T_max, whatever the pulses. ``early_end``: the longest pulse, rounded up to
         a clock edge; 0 if there is none.
         """
         if not self.early_end:
-            return np.full(longest.shape, t_max_ps, np.int64)
-        pulse = np.rint(longest * t_max_ps).astype(np.int64)
-        return -(-pulse // self.period_ps) * self.period_ps
+            return np.full(longest.shape, t_max_ticks, np.int64)
+        pulse = np.rint(longest * t_max_ticks).astype(np.int64)
+        period = self.clock.period
+        return -(-pulse // period) * period
 
-    def cycles(self, busy_ps: Picoseconds) -> Array:
-        """Clock cycles in busy time, counting a started one."""
-        return (-(-busy_ps // self.period_ps)).astype(np.float64)
+    def cycles(self, busy: Ticks) -> Array:
+        """Clock cycles in busy ticks, counting a started one."""
+        return (-(-busy // self.clock.period)).astype(np.float64)
 
     def control_energy(self, cycles: Array) -> Array:
         """J of the control logic in that many busy cycles."""

@@ -16,8 +16,8 @@ from archsim.components.array import SubTiles
 from archsim.components.cell import MICROAMPERE
 from archsim.components.pulses import longest_converted
 from archsim.components.quantiser import Quantiser
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import PICOSECOND
 
 Array = NDArray[np.float64]
 
@@ -66,7 +66,8 @@ class ScoreConverter:
 
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
         self.sub_tiles = sub_tiles
-        self.t_max_ps = longest_converted(config)
+        self._clock = Clock.of(config.controller.clock)
+        self.t_max_ticks = self._clock.ticks(longest_converted(config))
         self.buffers = buffers(config)
         self.saturation = score_full_scale(config) / MICROAMPERE
         self._config = config  # a head whose dot products are split has no use for the costs
@@ -74,7 +75,7 @@ class ScoreConverter:
     @property
     def t_max(self) -> float:
         """Longest pulse in seconds."""
-        return self.t_max_ps * PICOSECOND
+        return self.t_max_ticks * self._clock.seconds
 
     def clamp(self, score: Array, out: Array | None = None) -> Array:
         """Pulse widths / T_max of summed currents / `saturation`; into `out` if given."""
@@ -103,7 +104,8 @@ class SignedConverter:
         lines: int,
         component: str = "signed converters",
     ) -> None:
-        self.t_max_ps = longest_converted(config)
+        self._clock = Clock.of(config.controller.clock)
+        self.t_max_ticks = self._clock.ticks(longest_converted(config))
         self.buffers = buffers(config)
         self.quantiser = Quantiser(levels, -1.0, 1.0)
         self.saturation = saturation_current / MICROAMPERE
@@ -113,7 +115,7 @@ class SignedConverter:
     @property
     def t_max(self) -> float:
         """Longest pulse in seconds."""
-        return self.t_max_ps * PICOSECOND
+        return self.t_max_ticks * self._clock.seconds
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""

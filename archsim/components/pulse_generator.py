@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from archsim.components.action import Action, Discipline, Footprint, shared_instances
 from archsim.components.array import SubTiles
-from archsim.components.pulses import longest_query
 from archsim.components.quantiser import Quantiser
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import PICOSECOND
 
 Array = NDArray[np.float64]
 
@@ -49,7 +48,11 @@ class PulseGenerator:
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
         self.sub_tiles = sub_tiles
         self.quantiser = query_levels(config)
-        self.t_max_ps = longest_query(config)
+        self._clock = clock = Clock.of(config.controller.clock)
+        if config.pulse_generator.t_max == "auto":
+            self.t_max_ticks = query_steps(config) * clock.period
+        else:
+            self.t_max_ticks = clock.ticks(config.pulse_generator.t_max)
         self.heads_per_generator, self.arbitration = generator_sharing(config)
         self._energy_per_pulse = energy_per_pulse(config)
         self.area_each = driver_area(config)
@@ -57,7 +60,7 @@ class PulseGenerator:
     @property
     def t_max(self) -> float:
         """Longest pulse in seconds."""
-        return self.t_max_ps * PICOSECOND
+        return self.t_max_ticks * self._clock.seconds
 
     def widths(self, scaled: Array) -> Array:
         """Pulse widths / T_max of scaled queries, same shape."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import picoseconds
 
 
-def longest_query(config: HardwareConfig) -> int:
-    """T_max in ps of query pulses; ``auto``: one clock period a level."""
+def query_steps(config: HardwareConfig) -> int:
+    """Steps of the longest query pulse."""
+    return (config.levels.query or 2) - 1
+
+
+def longest_query(config: HardwareConfig) -> float:
+    """T_max in s of query pulses; ``auto``: one clock period a level."""
     t_max = config.pulse_generator.t_max
-    if t_max == "auto":
-        return ((config.levels.query or 2) - 1) * picoseconds(1 / config.controller.clock)
-    return picoseconds(t_max)
+    return query_steps(config) / config.controller.clock if t_max == "auto" else t_max
 
 
-def longest_converted(config: HardwareConfig) -> int:
-    """T_max in ps of the pulses of converters, which drive V arrays and are counted."""
-    return picoseconds(config.converter.t_max)
+def longest_converted(config: HardwareConfig) -> float:
+    """T_max in s of the pulses of converters, which drive V arrays and are counted."""
+    return config.converter.t_max

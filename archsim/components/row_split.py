@@ -27,8 +27,8 @@ from archsim.components.array import SubTiles
 from archsim.components.converter import CONVERT_OUTPUT, ScoreConverter, SignedConverter
 from archsim.components.pulse_generator import PULSE, PulseGenerator, driver_area
 from archsim.components.quantiser import Quantiser
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
 
@@ -38,9 +38,9 @@ def partial_full_scale(config: HardwareConfig) -> float:
     return config.mapping.partial_saturation_current
 
 
-def partial_add_time(config: HardwareConfig) -> int:
+def partial_add_time(config: HardwareConfig) -> float:
     """ps that adding the partial sums takes."""
-    return picoseconds(config.mapping.add_time)
+    return config.mapping.add_time
 
 
 def partial_levels(config: HardwareConfig) -> int | None:
@@ -88,7 +88,7 @@ class RowSplit:
         levels, full_scale = partial_levels(config), partial_full_scale(config)
         self.converter = SignedConverter(config, levels, full_scale, lines, "partial converters")
         self.counters = Counters(config, levels, lines, "partial counters")
-        self.add_ps = partial_add_time(config)
+        self.add_ticks = Clock.of(config.controller.clock).ticks(partial_add_time(config))
         self.quantiser = score_levels(config)
         self._unit = self.converter.saturation / score_converter.saturation
         self._pulse_generator, self._accumulator = pulse_generator, accumulator

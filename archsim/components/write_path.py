@@ -9,8 +9,8 @@ from archsim.components.action import Action, Discipline, Footprint, shared_inst
 from archsim.components.array import SubTiles
 from archsim.components.cell import Cell, energy_per_volt
 from archsim.components.quantiser import Quantiser
+from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
 
@@ -25,9 +25,9 @@ def dac_area(config: HardwareConfig) -> float:
     return config.write_path.area
 
 
-def write_time(config: HardwareConfig) -> int:
+def write_time(config: HardwareConfig) -> float:
     """ps of a write pulse."""
-    return picoseconds(config.write_path.pulse)
+    return config.write_path.pulse
 
 
 def driver_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
@@ -54,7 +54,7 @@ class WritePath:
     def __init__(self, config: HardwareConfig, cell: Cell, sub_tiles: SubTiles) -> None:
         self.rows = sub_tiles.rows
         self.quantiser = stored_levels(config)
-        self.pulse_ps = write_time(config)
+        self.pulse_ticks = Clock.of(config.controller.clock).ticks(write_time(config))
         self.heads_per_driver, self.arbitration = driver_sharing(config)
         self.energy_per_conversion = energy_per_conversion(config)
         self._area = dac_area(config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from archsim.config.clock import Clock, too_fine
 from archsim.config.digital import DigitalConfig
 from archsim.config.loading import (
     Document,
@@ -30,7 +31,7 @@ from archsim.config.loading import (
     validate_document,
 )
 from archsim.config.published import PUBLISHED_FILE
-from archsim.config.quantity import Quantity, parse_quantity, picoseconds
+from archsim.config.quantity import Quantity, parse_quantity
 from archsim.config.voltages import OptionalQuantity, SuppliedVoltage, in_volts, resolve_shares
 from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
@@ -325,13 +326,29 @@ class HardwareConfig(Section):
         """
         return self.mapping.row_split == "digital" and head_dim > self.array.rows
 
+    def _times(self) -> Iterator[tuple[str, float]]:
+        """Times that the schedule counts, with the keys they are written under."""
+        yield "write_path.pulse", self.write_path.pulse
+        if isinstance(t_max := self.pulse_generator.t_max, float):
+            yield "pulse_generator.t_max", t_max
+        yield "converter.t_max", self.converter.t_max
+        yield "accumulator.time", self.accumulator.time
+        if self.mapping.row_split == "digital":
+            yield "mapping.add_time", self.mapping.add_time
+        yield "controller.layer_gap", self.controller.layer_gap
+        yield "controller.token_gap", self.controller.token_gap
+
     @model_validator(mode="after")
     def _clock_law(self) -> HardwareConfig:
         """A PWM step must be a whole number of clock edges (DESIGN, clock law)."""
-        period = picoseconds(1 / self.controller.clock)
-        if period < 1:
-            raise ValueError("controller.clock: faster than one edge a picosecond")
         controller = self.controller
+        clock = Clock.of(controller.clock)
+        for name, seconds in self._times():
+            if too_fine(seconds):
+                raise ValueError(
+                    f"{name}: {seconds * 1e12:.6g} ps: times are kept to the picosecond, which "
+                    "would move this one by more than 0.1 %"
+                )
         if controller.heads_in_parallel is not None and controller.pipelining == "stages":
             raise ValueError("controller.heads_in_parallel needs controller.pipelining none")
         if self.cell.mid_rail >= self.cell.supply:
@@ -340,27 +357,27 @@ class HardwareConfig(Section):
         if t_max == "auto":
             if levels is None:
                 raise ValueError("pulse_generator.t_max: auto needs levels.query to be a number")
-        elif fault := _uneven_step(t_max, levels, period):
+        elif fault := _uneven_step(t_max, levels, clock):
             raise ValueError(
                 f"pulse_generator.t_max: {fault}; change controller.clock "
                 "or levels.query, or set pulse_generator.t_max to auto"
             )
         levels, t_max = self.mapping.pulse_levels, self.converter.t_max
-        if self.mapping.row_split == "digital" and (fault := _uneven_step(t_max, levels, period)):
+        if self.mapping.row_split == "digital" and (fault := _uneven_step(t_max, levels, clock)):
             raise ValueError(
                 f"mapping.pulse_levels: {fault}; change it, controller.clock or converter.t_max"
             )
         return self
 
 
-def _uneven_step(t_max: float, levels: int | None, period: int) -> str:
+def _uneven_step(t_max: float, levels: int | None, clock: Clock) -> str:
     """What is wrong with the steps of pulses of so many levels; empty if they fit the clock."""
-    if levels is None or picoseconds(t_max) % ((levels - 1) * period) == 0:
+    if levels is None or clock.divides(t_max, levels - 1):
         return ""
     step = t_max / (levels - 1) * 1e9
     return (
         f"a pulse step of {step:.6g} ns ({levels} levels) is not a "
-        f"whole number of clock edges of {period / 1000:.6g} ns"
+        f"whole number of clock edges of {clock.period_ns:.6g} ns"
     )
 
 

@@ -61,8 +61,8 @@ class Calibration:
     def gaps_ns(self, layers: int = LAYERS) -> float:
         """ns that a token of so many layers spends outside them: `controller.*_gap`."""
         declaration = self.simulation.declaration
-        between = (layers - 1) * declaration.layer_gap_ps + declaration.token_gap_ps
-        return between * 1e-3
+        between = (layers - 1) * declaration.layer_gap + declaration.token_gap
+        return between * declaration.clock.ns
 
     def static_pj(self, layers: int = LAYERS) -> float:
         """pJ that a head leaks per token of so many layers, on one of which it works.
@@ -84,7 +84,7 @@ class Calibration:
     @property
     def attention_ns(self) -> float:
         """Latency of the layer in ns, from ready to latched, of the slowest full-window token."""
-        return slowest_ns(self.simulation.schedule, self.first)
+        return slowest_ns(self.simulation.declaration, self.simulation.schedule, self.first)
 
     def fits(self) -> list[Fit]:
         """The coefficients that would meet the published totals, from this run.

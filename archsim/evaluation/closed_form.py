@@ -19,7 +19,6 @@ import numpy as np
 
 from archsim.components import controller
 from archsim.config.hardware import Hardware, load_hardware
-from archsim.config.quantity import PICOSECOND
 from archsim.files import renew_marked
 from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import occupation
@@ -30,7 +29,7 @@ from archsim.workload.trace import Trace, default_trace_name, load_trace
 
 @dataclass(frozen=True)
 class Estimate:
-    """Makespan in ps and the time a head is busy with a token in ps, in closed form."""
+    """Makespan, and the time a head is busy with a token, in ticks, in closed form."""
 
     makespan: float
     busy: float
@@ -43,7 +42,7 @@ def estimate(declaration: Declaration) -> Estimate:
     each other at the interval of the most used resource; the others pass all layers one by one.
     """
     tokens, layers, heads = declaration.shape
-    period = declaration.period_ps
+    period = declaration.period
     mean = {
         name: np.full((1, 1, 1), -(-int(np.rint(times.mean())) // period) * period, np.int64)
         for name, times in declaration.durations.items()
@@ -62,11 +61,11 @@ def estimate(declaration: Declaration) -> Estimate:
         (use[r.name] - held[r.name] for r in declaration.resources if r.heads > 1), default=0.0
     )  # heads that took turns at one block come to the next one after another
     layer = alone.makespan + turns
-    way = layers * layer + (layers - 1) * declaration.layer_gap_ps
+    way = layers * layer + (layers - 1) * declaration.layer_gap
     known = max(1, min(declaration.prompt, tokens))
     interval = max(use.values())
     prompt = way + (known - 1) * interval
-    rest = (tokens - known) * (way + declaration.token_gap_ps)
+    rest = (tokens - known) * (way + declaration.token_gap)
     overlapping = (known - 1) * min(interval, alone.makespan)
     busy = (overlapping + (tokens - known + 1) * alone.makespan) / tokens
     return Estimate(prompt + rest, busy)
@@ -79,11 +78,11 @@ def estimated_energy(simulation: Simulation, estimated: Estimate) -> float:
     """
     control = simulation.head.controller
     visits = float(np.prod(simulation.declaration.shape))
-    cycles = np.array(estimated.busy / control.period_ps * visits)
+    cycles = np.array(estimated.busy / control.clock.period * visits)
     timed = {controller.CONTROL, controller.CLOCK, controller.STATIC}
     rest = sum(p.total for p in simulation.ledger if p.action not in timed)
     heads = simulation.declaration.shape[1] * simulation.declaration.shape[2]
-    static = control.static_power * heads * estimated.makespan * PICOSECOND
+    static = control.static_power * heads * estimated.makespan * control.clock.seconds
     spent = control.control_energy(cycles) + control.clock_energy(cycles)
     return rest + float(spent) + static
 
@@ -165,8 +164,8 @@ def study(trace: Trace, hardware: Hardware) -> list[Row]:
         rows.append(
             Row(
                 case,
-                simulation.schedule.makespan * 1e-6,
-                estimated.makespan * 1e-6,
+                simulation.schedule.makespan * (simulation.declaration.clock.ns * 1e-3),
+                estimated.makespan * (simulation.declaration.clock.ns * 1e-3),
                 joules / trace.tokens * 1e9,
                 estimated_energy(simulation, estimated) / trace.tokens * 1e9,
             )

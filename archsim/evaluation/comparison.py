@@ -154,8 +154,8 @@ def trace_figures(result: Result) -> AcceleratorFigures:
 def gaps_s(result: Result) -> float:
     """Seconds that a token of a simulated trace spends between layers and before the next token."""
     declaration = result.simulation.declaration
-    between = (result.simulation.trace.layers - 1) * declaration.layer_gap_ps
-    return (between + declaration.token_gap_ps) * 1e-12
+    between = (result.simulation.trace.layers - 1) * declaration.layer_gap
+    return (between + declaration.token_gap) * declaration.clock.seconds
 
 
 def calibration_figures(

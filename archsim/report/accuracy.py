@@ -82,6 +82,7 @@ def sweep_summary(evaluation: Evaluation) -> RenderableType:
             row.scalers,
         )
     kept = retention_table(evaluation.retention, "before a key varies")
+    told: list[RenderableType] = ["", unread(evaluation.unread)] if evaluation.unread else []
     return Group(
         _origin(evaluation),
         *cautions(evaluation.notes),
@@ -90,7 +91,7 @@ def sweep_summary(evaluation: Evaluation) -> RenderableType:
         note(SWEEP_WORDS),
         "",
         kept,
-        *(["", unread(evaluation.unread)] if evaluation.unread else []),
+        *told,
     )
 
 

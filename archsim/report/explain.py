@@ -89,6 +89,7 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
 
     energies = {action: float(pj[place]) for action, pj in visit_energy_pj(result).items()}
     phases = []
+    per_ns = simulation.declaration.clock.per_ns
     for stage in simulation.declaration.stages:
         widths = pulses.get(stage.name)
         seen = None if widths is None else widths[widths > 0]
@@ -96,8 +97,8 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
         phases.append(
             Phase(
                 stage.name,
-                float(schedule.start[stage.name][place]) / 1000,
-                float(schedule.end[stage.name][place]) / 1000,
+                float(schedule.start[stage.name][place]) / per_ns,
+                float(schedule.end[stage.name][place]) / per_ns,
                 _held(simulation.declaration, stage),
                 None if seen is None else len(seen),
                 None if seen is None or empty else (float(seen.min()), float(seen.max())),
@@ -116,9 +117,9 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
         sub_tiles.slot(token),
         sub_tiles.sub_tile(token),
         min(token + 1, sub_tiles.window),
-        ready / 1000,
-        (start - ready) / 1000,
-        (int(schedule.end[LAST][place]) - start) / 1000,
+        ready / per_ns,
+        (start - ready) / per_ns,
+        (int(schedule.end[LAST][place]) - start) / per_ns,
         tuple(phases),
         overhead,
     )
@@ -131,6 +132,7 @@ def _pulses(result: Result, token: int, layer: int, head: int) -> dict[str, Arra
     the phase.
     """
     simulation = result.simulation
+    per_ns = simulation.declaration.clock.per_ns
     blocks, activity = simulation.head, simulation.function[layer].activity
     output = simulation.attended(layer, head, token + 1)
     assert output.pulse_widths is not None
@@ -147,12 +149,12 @@ def _pulses(result: Result, token: int, layer: int, head: int) -> dict[str, Arra
         converter = blocks.row_split.converter
         widths = np.abs(converter.quantiser.values(output.partials[0, token])).ravel()
         widths = _with_longest(widths, activity.longest_partial[head, token])
-        partial["count_partial"] = widths * (converter.t_max_ps / 1000)
+        partial["count_partial"] = widths * (converter.t_max_ticks / per_ns)
     return {
-        "read_key": query * (blocks.pulse_generator.t_max_ps / 1000),
+        "read_key": query * (blocks.pulse_generator.t_max_ticks / per_ns),
         **partial,
-        "read_value": score * (blocks.score_converter.t_max_ps / 1000),
-        "count": counted * (blocks.output_converter.t_max_ps / 1000),
+        "read_value": score * (blocks.score_converter.t_max_ticks / per_ns),
+        "count": counted * (blocks.output_converter.t_max_ticks / per_ns),
     }
 
 

@@ -149,15 +149,16 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _tokens(result: Result) -> Iterable[Sequence[object]]:
     schedule = result.simulation.schedule
+    per_ns = result.simulation.declaration.clock.per_ns
     energy = sum(visit_energy_pj(result).values(), np.zeros(())).sum(axis=2)
     columns = [
-        schedule.ready / 1000,
-        schedule.start[FIRST].min(axis=2) / 1000,
-        schedule.start[FIRST].max(axis=2) / 1000,
-        schedule.end[LAST].max(axis=2) / 1000,
-        layer_latency(schedule) / 1000,
-        attention_latency(schedule) / 1000,
-        queueing(schedule) / 1000,
+        schedule.ready / per_ns,
+        schedule.start[FIRST].min(axis=2) / per_ns,
+        schedule.start[FIRST].max(axis=2) / per_ns,
+        schedule.end[LAST].max(axis=2) / per_ns,
+        layer_latency(schedule) / per_ns,
+        attention_latency(schedule) / per_ns,
+        queueing(schedule) / per_ns,
         energy,
     ]
     table = np.stack(columns, axis=-1)  # (tokens, layers, columns)

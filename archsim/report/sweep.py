@@ -136,7 +136,10 @@ def _mean(end: tuple[str, float]) -> str:
 def _cautions(exploration: Exploration) -> list[RenderableType]:
     """What points' hardware was not fitted for, the most frequent first."""
     found = Counter(str(text) for p in exploration.points if (text := p.figure(NOTES)))
-    lines = [f"{count:,} points: {text}" for text, count in found.most_common(SHOWN_REASONS)]
+    whole = len(exploration.points)
+    lines = [
+        f"{count:,} of {whole:,} points: {text}" for text, count in found.most_common(SHOWN_REASONS)
+    ]
     if len(found) > SHOWN_REASONS:
         lines.append(f"{len(found) - SHOWN_REASONS:,} more such notes; see --json")
     return cautions(lines)

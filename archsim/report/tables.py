@@ -97,8 +97,8 @@ def boundary(result: Result) -> Table:
         simulation.prompt, f"{simulation.prompt:,} prompt tokens, then generate"
     )
     gaps = (
-        f"{number(declaration.layer_gap_ps / 1000)} ns between layers, "
-        f"{number(declaration.token_gap_ps / 1000)} ns between tokens"
+        f"{number(declaration.layer_gap / declaration.clock.per_ns)} ns between layers, "
+        f"{number(declaration.token_gap / declaration.clock.per_ns)} ns between tokens"
     )
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)

@@ -13,10 +13,10 @@ from archsim.timing.model import (
     FIRST,
     LAST,
     Declaration,
-    Picoseconds,
     Resource,
     Schedule,
     Stage,
+    Ticks,
 )
 
 ENTRY = "tokens before it"
@@ -29,7 +29,7 @@ BUFFER = "layer buffer"
 
 @dataclass(frozen=True)
 class Occupation:
-    """How long a token needs a resource, and how often tokens come to it; ps, means."""
+    """How long a token needs a resource, and how often tokens come to it; ticks, means."""
 
     held: float
     interval: float
@@ -81,11 +81,11 @@ def occupation(
 def _turns(declaration: Declaration, name: str, first: int, last: int) -> NDArray[np.int64]:
     """What writes that do not hold a resource need between its reads by two tokens in a row.
 
-    (layers, heads) in ps, summed over the tokens after `first` until `last`; with
+    (layers, heads) in ticks, summed over the tokens after `first` until `last`; with
     ``array.write_during_read`` the write of a token waits for the start of the read before, or for
     its end where it overwrites a slot, and its own read for the write.
     """
-    period, lasts = declaration.period_ps, declaration.durations
+    period, lasts = declaration.clock.period, declaration.durations
     need = np.zeros(declaration.shape, np.int64)
     for write in declaration.stages:
         for after in write.after:
@@ -103,7 +103,7 @@ def _turns(declaration: Declaration, name: str, first: int, last: int) -> NDArra
     return total
 
 
-def _service(declaration: Declaration, name: str, taker: Stage) -> Picoseconds:
+def _service(declaration: Declaration, name: str, taker: Stage) -> Ticks:
     """What the phases of a token last that need the resource `taker` took, one after another."""
     giver, point = declaration.giver(name, taker)
     stages = declaration.stages
@@ -113,7 +113,7 @@ def _service(declaration: Declaration, name: str, taker: Stage) -> Picoseconds:
     for stage in stages[stages.index(taker) + 1 : stages.index(giver) + (point == "end")]:
         if any(a.stage in chain and a.point == "end" and not a.lag for a in stage.after):
             chain.add(stage.name)
-            total = -(-total // declaration.period_ps) * declaration.period_ps
+            total = -(-total // declaration.period) * declaration.period
             total = total + declaration.durations[stage.name]
     return total
 
@@ -127,7 +127,7 @@ def _by_instance(values: NDArray[Any], resource: Resource) -> NDArray[Any]:
 
 def _use(
     declaration: Declaration, schedule: Schedule, name: str, stage: Stage
-) -> tuple[Picoseconds, Picoseconds]:
+) -> tuple[Ticks, Ticks]:
     """When a stage takes a resource and when it is given back, (tokens, layers, heads) each."""
     giver, point = declaration.giver(name, stage)
     until = schedule.end if point == "end" else schedule.start
@@ -160,7 +160,7 @@ def utilisation(declaration: Declaration, schedule: Schedule) -> dict[str, float
 
 
 def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
-    """Total time in ps that stages waited after their data was there, by what they waited for.
+    """Total time in ticks that stages waited after their data was there, by what they waited for.
 
     A wait is charged to the private resource that came free last; what remains is waiting for a
     shared resource's turn, or for the next clock edge. Waiting for the tokens before it in a head
@@ -168,7 +168,7 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
     """
     total: dict[str, int] = {}
 
-    def charge(cause: str, waits: Picoseconds) -> None:
+    def charge(cause: str, waits: Ticks) -> None:
         waited = int(waits.sum())
         if waited:
             total[cause] = total.get(cause, 0) + waited
@@ -205,9 +205,7 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
     return total
 
 
-def _private_free(
-    declaration: Declaration, schedule: Schedule, name: str, stage: Stage
-) -> Picoseconds:
+def _private_free(declaration: Declaration, schedule: Schedule, name: str, stage: Stage) -> Ticks:
     """When the holder before this use gave a private resource back, (tokens, layers, heads)."""
     resource = declaration.resource(name)
     users = declaration.users(name)
@@ -223,15 +221,15 @@ def _private_free(
     return free.reshape(order.shape)[:, users.index(stage)]
 
 
-def unloaded_latency(declaration: Declaration) -> Picoseconds:
-    """Closed form: write to y latched without contention, (tokens, layers, heads) in ps.
+def unloaded_latency(declaration: Declaration) -> Ticks:
+    """Closed form: write to y latched without contention, (tokens, layers, heads) in ticks.
 
     Every phase starts on the clock edge at or after the end of the one before; the two writes run
     side by side.
     """
-    period = declaration.period_ps
+    period = declaration.period
 
-    def aligned(time: Picoseconds) -> Picoseconds:
+    def aligned(time: Ticks) -> Ticks:
         return -(-time // period) * period
 
     d = declaration.durations
@@ -243,36 +241,36 @@ def unloaded_latency(declaration: Declaration) -> Picoseconds:
     return aligned(count) + d["accumulate"]
 
 
-def layer_latency(schedule: Schedule) -> Picoseconds:
+def layer_latency(schedule: Schedule) -> Ticks:
     """From a token being ready in a layer to the last of its heads having latched y.
 
     (tokens, layers). The one latency of a layer: heads that wait for a shared block count.
     """
-    latency: Picoseconds = schedule.end[LAST].max(axis=2) - schedule.ready
+    latency: Ticks = schedule.end[LAST].max(axis=2) - schedule.ready
     return latency
 
 
-def slowest_ns(schedule: Schedule, first: int) -> float:
+def slowest_ns(declaration: Declaration, schedule: Schedule, first: int) -> float:
     """The longest `layer_latency` of the tokens from `first` on, in ns."""
-    return float(layer_latency(schedule)[first:].max() * 1e-3)
+    return float(layer_latency(schedule)[first:].max() * declaration.clock.ns)
 
 
-def attention_latency(schedule: Schedule) -> Picoseconds:
+def attention_latency(schedule: Schedule) -> Ticks:
     """From the start of a head's write to its y latched, the slowest head, (tokens, layers).
 
     What a head takes once it has the token: waiting before that is in `layer_latency` alone.
     """
-    latency: Picoseconds = (schedule.end[LAST] - schedule.start[FIRST]).max(axis=2)
+    latency: Ticks = (schedule.end[LAST] - schedule.start[FIRST]).max(axis=2)
     return latency
 
 
-def queueing(schedule: Schedule) -> Picoseconds:
+def queueing(schedule: Schedule) -> Ticks:
     """From ready in a layer to the start of the write, maximum over heads, (tokens, layers)."""
-    waited: Picoseconds = (schedule.start[FIRST] - schedule.ready[:, :, None]).max(axis=2)
+    waited: Ticks = (schedule.start[FIRST] - schedule.ready[:, :, None]).max(axis=2)
     return waited
 
 
-def leaving(schedule: Schedule) -> Picoseconds:
+def leaving(schedule: Schedule) -> Ticks:
     """When each token leaves the last layer, (tokens,)."""
-    times: Picoseconds = schedule.end[LAST][:, -1].max(axis=1)
+    times: Ticks = schedule.end[LAST][:, -1].max(axis=1)
     return times

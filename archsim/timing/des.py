@@ -15,7 +15,7 @@ import numpy as np
 import simpy
 
 from archsim.timing.constraints import Step, segments, steps
-from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Resource, Schedule
+from archsim.timing.model import FIRST, LAST, Declaration, Resource, Schedule, Ticks
 from archsim.timing.servers import Server, long_lived, server
 
 Progress = Callable[[int], None]
@@ -106,7 +106,7 @@ class Simulation:
     def _segment(
         self, segment: list[Step], layer: int, head: int
     ) -> Generator[simpy.Event, object, None]:
-        env, declaration, period = self.env, self.declaration, self.declaration.period_ps
+        env, declaration, period = self.env, self.declaration, self.declaration.period
         work = []
         for step in segment:
             stage = declaration.stage(step.name)
@@ -177,12 +177,12 @@ class Simulation:
 
     def _leave(self, token: int, layer: int) -> None:
         if layer + 1 < self.layers:
-            self._open(layer + 1, self.declaration.layer_gap_ps)
+            self._open(layer + 1, self.declaration.layer_gap)
             return
         if self.progress is not None:
             self.progress(token)
         if token + 1 < self.tokens and token + 1 >= self.declaration.prompt:
-            self._open(0, self.declaration.token_gap_ps)
+            self._open(0, self.declaration.token_gap)
 
     def _open(self, layer: int, delay: int) -> None:
         """Let the next token into a layer."""
@@ -200,7 +200,7 @@ class Simulation:
             raise RuntimeError("the schedule came to a stop before the last token")
         shape = self.declaration.shape
 
-        def gathered(point: str) -> dict[str, Picoseconds]:
+        def gathered(point: str) -> dict[str, Ticks]:
             result = {}
             for stage in self.declaration.stages:
                 times = np.empty(shape, np.int64)

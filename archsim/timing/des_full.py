@@ -177,7 +177,7 @@ class Simulation:
         self, stage: Stage, layer: int, head: int, durations: list[int], phase: Phase | None
     ) -> Process:
         env, declaration, milestones = self.env, self.declaration, self.milestones
-        name, period = stage.name, declaration.period_ps
+        name, period = stage.name, declaration.period
         started, ended = (name, "start", layer, head), (name, "end", layer, head)
         sub_tiles = declaration.sub_tiles.tolist()
         afters = self._afters(stage, layer, head)
@@ -254,12 +254,12 @@ class Simulation:
         if self.unfinished[token][layer]:
             return
         if layer + 1 < self.layers:
-            self._open(token, layer + 1, self.declaration.layer_gap_ps)
+            self._open(token, layer + 1, self.declaration.layer_gap)
             return
         if self.progress is not None:
             self.progress(token)
         if token + 1 < self.tokens and token + 1 >= self.declaration.prompt:
-            self._open(token + 1, 0, self.declaration.token_gap_ps)
+            self._open(token + 1, 0, self.declaration.token_gap)
 
     def _open(self, token: int, layer: int, delay: int) -> None:
         self.ready[token, layer] = int(self.env.now) + delay

@@ -25,7 +25,7 @@ import numpy as np
 from archsim.compiled import NotCompiledError, asked_for, pays
 from archsim.errors import ConfigError, InvariantError
 from archsim.timing.constraints import steps
-from archsim.timing.model import FIRST, LAST, Declaration, Picoseconds, Resource, Schedule
+from archsim.timing.model import FIRST, LAST, Declaration, Resource, Schedule, Ticks
 
 
 def obstacle(declaration: Declaration) -> str | None:
@@ -47,7 +47,7 @@ def obstacle(declaration: Declaration) -> str | None:
                     f"{resource.name}: first come, first served depends on the next layer's buffer"
                 )
             if declaration.longest_run >= KERNEL_LIMIT:
-                return "the search for who is served first counts to 2^51 ps"
+                return "the search for who is served first counts to 2^51 ticks"
     for stage in declaration.stages:
         if sum(declaration.resource(name).heads > 1 for name in stage.takes) > 1:
             return f"{stage.name}: takes two shared resources"
@@ -72,7 +72,7 @@ def _buffer(declaration: Declaration) -> int | None:
 
 
 KERNEL_LIMIT = 2**51
-"""Times in ps that `archsim.timing.kernel` rounds to clock edges exactly."""
+"""Times in ticks that `archsim.timing.kernel` rounds to clock edges exactly."""
 
 LARGE = 1 << 16
 """Head-tokens from which on compiled loops pay: numpy then takes longer than loading them."""
@@ -101,7 +101,9 @@ def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule
         large = int(np.prod(declaration.shape)) >= LARGE
         compiled = short and (search_pays(declaration) if searching else pays(large))
     if compiled and not short:
-        raise ConfigError("the compiled engine counts to 2^51 ps: use fewer tokens or smaller gaps")
+        raise ConfigError(
+            "the compiled engine counts to 2^51 ticks: use fewer tokens or smaller gaps"
+        )
     if compiled:
         try:
             return _Loops(declaration, True).run(searching)
@@ -158,7 +160,7 @@ class _Loops:
         ready = np.empty(d.shape[:2], np.int64)
         durations = _one_behind_the_other([d.durations[name] for name in names])
         known, first = max(1, min(d.prompt, d.shape[0])), 0
-        tables = (self.constraints, self.limits, self.group, self.fifo, d.period_ps, d.layer_gap_ps)
+        tables = (self.constraints, self.limits, self.group, self.fifo, d.period, d.layer_gap)
         if searching:
             scratch = np.empty((4, len(names), d.shape[2]), np.int64)
             if self.first_come(times, *durations, ready, *tables, self.bounds, known, *scratch):
@@ -166,14 +168,12 @@ class _Loops:
             first = known
         free = np.zeros((len(names), *d.shape[1:]), np.int64)
         scratch = np.empty((2, d.shape[2]), np.int64)
-        self.in_turn(
-            times, *durations, ready, *tables, d.token_gap_ps, first, known, free, *scratch
-        )
+        self.in_turn(times, *durations, ready, *tables, d.token_gap, first, known, free, *scratch)
         start, end = (dict(zip(names, times[point], strict=True)) for point in (0, 1))
         return Schedule(start, end, ready, "fast (compiled)" if self.compiled else "fast")
 
 
-def _one_behind_the_other(arrays: Sequence[Picoseconds]) -> tuple[Picoseconds, Picoseconds]:
+def _one_behind_the_other(arrays: Sequence[Ticks]) -> tuple[Ticks, Ticks]:
     """All of some arrays' numbers, and where each array's are: see `archsim.timing.kernel`.
 
     What is the same along an axis is there once.
@@ -207,13 +207,11 @@ class _Recurrence:
             self._alone(0)
         return Schedule(self.start, self.end, self.ready, "fast")
 
-    def _aligned(self, time: Picoseconds) -> Picoseconds:
-        period = self.declaration.period_ps
+    def _aligned(self, time: Ticks) -> Ticks:
+        period = self.declaration.period
         return -(-time // period) * period
 
-    def _turns(
-        self, resource: Resource, wanted: Picoseconds, held: Picoseconds, free: Picoseconds
-    ) -> Picoseconds:
+    def _turns(self, resource: Resource, wanted: Ticks, held: Ticks, free: Ticks) -> Ticks:
         """Start times (..., heads) when heads of a group take turns; `free` (..., groups).
 
         Static: in order of heads. Fifo: in order of the time wanted, ties by head. `free` is
@@ -249,8 +247,8 @@ class _Recurrence:
             return
         d = self.declaration
         rows = slice(first, self.tokens)
-        start: dict[str, Picoseconds] = {}
-        end: dict[str, Picoseconds] = {}
+        start: dict[str, Ticks] = {}
+        end: dict[str, Ticks] = {}
         for step in self.steps:
             begin = np.zeros((self.tokens - first, self.layers, self.heads), np.int64)
             for c in step.constraints:
@@ -264,13 +262,13 @@ class _Recurrence:
                 begin = self._turns(step.shared[0], begin, held, free)
             start[step.name], end[step.name] = begin, begin + held
         took = end[LAST].max(axis=2)  # (tokens, layers), from the edge the token entered at
-        gaps = np.full(took.shape, d.layer_gap_ps)
-        gaps[:, -1] = d.token_gap_ps
+        gaps = np.full(took.shape, d.layer_gap)
+        gaps[:, -1] = d.token_gap
         visits = self._aligned(took + gaps).ravel()
         origin = 0
         if first:
             left = int(self.end[LAST][first - 1, -1].max())
-            self.ready[first, 0] = left + d.token_gap_ps
+            self.ready[first, 0] = left + d.token_gap
             origin = int(self._aligned(self.ready[first, :1])[0])
         entered = origin + np.concatenate(([0], np.cumsum(visits)[:-1])).reshape(took.shape)
         ready = (entered + took + gaps).ravel()[:-1]
@@ -299,7 +297,7 @@ class _Recurrence:
             layer, token = layer[here], token[here]
             inner = layer > 0
             self.ready[token[inner], layer[inner]] = (
-                self.end[LAST][token[inner], layer[inner] - 1].max(axis=1) + d.layer_gap_ps
+                self.end[LAST][token[inner], layer[inner] - 1].max(axis=1) + d.layer_gap
             )
             for step in self.steps:
                 begin = np.zeros((len(layer), self.heads), np.int64)

@@ -4,12 +4,12 @@
 resource is used is known beforehand. `first_come` also finds the order in which a shared block
 serves tokens that overlap, by always taking the earliest next request of a closed group of heads.
 
-Times are (2, stages, tokens, layers, heads) in ps, [0] starts and [1] ends. `durations` holds those
-of all stages, one behind the other, and each row of `places` (stages, 4) where a stage's begin and
-how far apart they are from token to token, layer to layer and head to head. A constraint is a row
-(stage, point, lag, from_token, next_layer); `limits` (stages,) says how many rows of `constraints`
-(stages, most, 5) count. `group` (stages,) is the heads that share the block a stage needs, 0 if it
-needs none; `fifo` (stages,) whether it serves first come, first served.
+Times are (2, stages, tokens, layers, heads) in ticks, [0] starts and [1] ends. `durations` holds
+those of all stages, one behind the other, and each row of `places` (stages, 4) where a stage's
+begin and how far apart they are from token to token, layer to layer and head to head. A constraint
+is a row (stage, point, lag, from_token, next_layer); `limits` (stages,) says how many rows of
+`constraints` (stages, most, 5) count. `group` (stages,) is the heads that share the block a stage
+needs, 0 if it needs none; `fifo` (stages,) whether it serves first come, first served.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def edge(time: np.int64, period: int, rate: float) -> np.int64:
 def lasting(
     durations: Integers, places: Integers, stage: int, token: int, layer: int, head: int
 ) -> np.int64:
-    """How long one stage takes, in ps."""
+    """How long one stage takes, in ticks."""
     at = places[stage]
     duration: np.int64 = durations[at[0] + token * at[1] + layer * at[2] + head * at[3]]
     return duration

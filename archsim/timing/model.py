@@ -1,7 +1,8 @@
 """The declaration of a token's way through a head: stages, and the resources they hold.
 
 This is the one description of the schedule (DESIGN, timing). An engine turns it into start and end
-times; nothing about times is written down anywhere else. All times are integer picoseconds.
+times; nothing about times is written down anywhere else. All times are whole ticks
+(`archsim.config.clock`).
 
 ======================  ==========================================  ===========================
 stage                   starts after                                holds
@@ -45,9 +46,10 @@ from archsim.components.head import Head
 from archsim.components.pulses import longest_converted, longest_query
 from archsim.components.row_split import partial_add_time
 from archsim.components.write_path import write_time
+from archsim.config.clock import Clock
 from archsim.datapath.attention import Activity
 
-Picoseconds = NDArray[np.int64]
+Ticks = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -105,15 +107,20 @@ class Declaration:
 
     stages: tuple[Stage, ...]
     resources: tuple[Resource, ...]
-    durations: dict[str, Picoseconds]
-    period_ps: int
-    layer_gap_ps: int
-    token_gap_ps: int
-    sub_tiles: Picoseconds
+    durations: dict[str, Ticks]
+    clock: Clock
+    layer_gap: int
+    token_gap: int
+    sub_tiles: Ticks
     """The sub-tile each token is written to, (tokens,)."""
 
     prompt: int
     """Tokens known from the start; later ones wait for the one before to leave the last layer."""
+
+    @property
+    def period(self) -> int:
+        """The clock period in ticks."""
+        return self.clock.period
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -123,10 +130,10 @@ class Declaration:
 
     @cached_property
     def longest_run(self) -> int:
-        """No run lasts longer, in ps: every phase in full, one after another."""
+        """No run lasts longer, in ticks: every phase in full, one after another."""
         tokens, layers, heads = self.shape
-        phases = sum(int(times.max()) + self.period_ps for times in self.durations.values())
-        gaps = self.layer_gap_ps + self.token_gap_ps + 2 * self.period_ps
+        phases = sum(int(times.max()) + self.period for times in self.durations.values())
+        gaps = self.layer_gap + self.token_gap + 2 * self.period
         return tokens * layers * (heads * phases + gaps)
 
     def stage(self, name: str) -> Stage:
@@ -139,7 +146,7 @@ class Declaration:
         """Stages that take a resource, in program order."""
         return [stage for stage in self.stages if resource in stage.takes]
 
-    def uses(self, resource: Resource, stage: Stage, head: int, unit: int) -> Picoseconds:
+    def uses(self, resource: Resource, stage: Stage, head: int, unit: int) -> Ticks:
         """Position of a stage's use in the program order of one instance, by token (tokens,).
 
         For a token that does not use this unit the position means nothing.
@@ -151,7 +158,7 @@ class Declaration:
                 [self.sub_tiles == unit if s.one_unit else np.ones(tokens, bool) for s in users]
             )  # (users, tokens), heads == 1
             before = np.cumsum(uses.sum(axis=0)) - uses.sum(axis=0)
-            position: Picoseconds = before + uses[: users.index(stage)].sum(axis=0)
+            position: Ticks = before + uses[: users.index(stage)].sum(axis=0)
             return position
         first = head - head % resource.heads
         members = min(resource.heads, heads - first)
@@ -170,14 +177,14 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Times in ps: `start`/`end` by stage (tokens, layers, heads), `ready` (tokens, layers).
+    """Times in ticks: `start`/`end` by stage (tokens, layers, heads), `ready` (tokens, layers).
 
     `engine` computed them, with so many simulated `events` (0: none were needed).
     """
 
-    start: dict[str, Picoseconds]
-    end: dict[str, Picoseconds]
-    ready: Picoseconds
+    start: dict[str, Ticks]
+    end: dict[str, Ticks]
+    ready: Ticks
     engine: str
     events: int = 0
 
@@ -191,7 +198,7 @@ class Schedule:
 
     @cached_property
     def makespan(self) -> int:
-        """From time 0 to the last output, in ps."""
+        """From time 0 to the last output, in ticks."""
         return max(int(times.max()) for times in self.end.values())
 
 
@@ -206,28 +213,28 @@ def declare(head: Head, activities: list[Activity], prompt: int) -> Declaration:
         return np.stack([getattr(a, name) for a in activities]).transpose(2, 0, 1)
 
     shape = by_layer("longest_query").shape
-    convert_ps = head.score_converter.t_max_ps
+    convert_ticks = head.score_converter.t_max_ticks
     durations = {
-        "write_key": np.full(shape, head.write_path.pulse_ps, np.int64),
-        "write_value": np.full(shape, head.write_path.pulse_ps, np.int64),
-        "read_key": controller.phase(by_layer("longest_query"), head.pulse_generator.t_max_ps),
-        "read_value": controller.phase(by_layer("longest_score"), convert_ps),
-        "count": controller.phase(by_layer("longest_output"), head.output_converter.t_max_ps),
-        "accumulate": np.full(shape, head.accumulator.time_ps, np.int64),
+        "write_key": np.full(shape, head.write_path.pulse_ticks, np.int64),
+        "write_value": np.full(shape, head.write_path.pulse_ticks, np.int64),
+        "read_key": controller.phase(by_layer("longest_query"), head.pulse_generator.t_max_ticks),
+        "read_value": controller.phase(by_layer("longest_score"), convert_ticks),
+        "count": controller.phase(by_layer("longest_output"), head.output_converter.t_max_ticks),
+        "accumulate": np.full(shape, head.accumulator.time_ticks, np.int64),
     }
     split = head.row_split
     if split is not None:
         longest = by_layer("longest_partial")
-        durations["count_partial"] = controller.phase(longest, split.converter.t_max_ps)
-        durations["add_partial"] = np.full(shape, split.add_ps, np.int64)
+        durations["count_partial"] = controller.phase(longest, split.converter.t_max_ticks)
+        durations["add_partial"] = np.full(shape, split.add_ticks, np.int64)
     stages, resources = structure(head, shape[2])
     return Declaration(
         stages,
         resources,
         {name: np.ascontiguousarray(lasts) for name, lasts in durations.items()},
-        controller.period_ps,
-        controller.layer_gap_ps,
-        controller.token_gap_ps,
+        controller.clock,
+        controller.layer_gap,
+        controller.token_gap,
         np.array([head.sub_tiles.sub_tile(token) for token in range(shape[0])]),
         prompt,
     )

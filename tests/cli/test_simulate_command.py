@@ -142,7 +142,7 @@ def test_explain_follows_the_tables(archsim: Archsim, small_trace_folder: Path) 
         (["--set", "window"], "write key.path=value"),
         (["--set", "cell.area=3 kg"], "'3 kg' has the wrong unit"),
         (["--set", "cell.area=3"], "give a number with a unit"),
-        (["--set", "controller.clock=3 GHz"], "whole number of clock edges"),
+        (["--set", "controller.clock=2.5 GHz"], "whole number of clock edges"),
         (["-c", "nope.yaml"], "nope.yaml: no such config file"),
         (["-c", "gaincell-28mn"], "did you mean 'gaincell-28nm'?"),
         (["--tokens", "0"], "tokens 0: trace small has 1 to 96 tokens"),

@@ -72,8 +72,8 @@ def test_a_started_cycle_is_a_cycle() -> None:
 
 def test_auto_pulse_is_one_period_a_level() -> None:
     auto = {"pulse_generator__t_max": "auto", "controller__clock": "2 GHz"}
-    assert head(**auto).pulse_generator.t_max_ps == 7_500
-    assert head(**auto, levels__query=4).pulse_generator.t_max_ps == 1_500
+    assert head(**auto).pulse_generator.t_max_ticks == 7_500
+    assert head(**auto, levels__query=4).pulse_generator.t_max_ticks == 1_500
 
 
 def test_writing_costs_the_charge_drawn_from_the_supply() -> None:

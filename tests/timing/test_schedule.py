@@ -59,7 +59,7 @@ def judge(d: Declaration, s: Schedule) -> None:
     for stage in d.stages:
         start, end = s.start[stage.name], s.end[stage.name]
         assert (end - start == d.durations[stage.name]).all()
-        assert (start % d.period_ps == 0).all()
+        assert (start % d.period == 0).all()
         for after in stage.after:
             for t in range(max(after.lag, after.from_token), tokens):
                 times = s.end if after.point == "end" else s.start
@@ -72,10 +72,10 @@ def judge(d: Declaration, s: Schedule) -> None:
         for token in range(tokens):
             if layer:
                 done = s.end["accumulate"][token, layer - 1].max()
-                assert s.ready[token, layer] == done + d.layer_gap_ps
+                assert s.ready[token, layer] == done + d.layer_gap
             elif token >= d.prompt:
                 done = s.end["accumulate"][token - 1, -1].max()
-                assert s.ready[token, 0] == done + d.token_gap_ps
+                assert s.ready[token, 0] == done + d.token_gap
     assert (s.start["write_key"] >= s.ready[:, :, None]).all()
     for resource in d.resources:
         for layer in range(layers):
@@ -226,7 +226,7 @@ def test_without_contention_every_latency_equals_the_formula(
     s = Simulation(d).run()
     took = s.end["accumulate"] - s.start["write_key"]
     assert np.array_equal(took, unloaded_latency(d))
-    assert (queueing(s) < d.period_ps).all()  # at most the wait for the next clock edge
+    assert (queueing(s) < d.period).all()  # at most the wait for the next clock edge
 
 
 def test_default_token_takes_65_ns_in_every_layer() -> None:
