@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from archsim.arrays import real_array
 from archsim.components.head import Head
-from archsim.config.hardware import Hardware
-from archsim.datapath.attention import AttentionOutput, Precision, Scalers, attend_layer
-from archsim.errors import ConfigError
+from archsim.config.gpu import as_gpus
+from archsim.config.hardware import Hardware, as_hardware
+from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
+from archsim.errors import ConfigError, one_line
 from archsim.result import Result
 from archsim.simulation import Progress, simulate_trace
 from archsim.timing.engine import Detail, Engine
-from archsim.workload.trace import Trace
+from archsim.workload.adapted import model_folder
+from archsim.workload.scalers import GivenScalers
+from archsim.workload.trace import Trace, as_trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from archsim.adaptation.stages import Plan
     from archsim.baseline import Request
-    from archsim.config.gpu import Cache, Gpu, Protocol
+    from archsim.config.gpu import Cache, GivenGpus, Protocol
     from archsim.config.gpu import Precision as GpuPrecision
     from archsim.evaluation.accuracy import Evaluation
     from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
@@ -36,30 +40,29 @@ def attend(
     q: ArrayLike,
     k: ArrayLike,
     v: ArrayLike,
-    hardware: Hardware,
-    scalers: Scalers | None = None,
+    hardware: Hardware | str | Path,
+    scalers: GivenScalers | None = None,
     *,
     details: bool = False,
     precision: Precision = "float64",
 ) -> AttentionOutput:
     """Attention of one layer as the hardware computes it (FACTS 2).
 
-    q, k, v: (heads, tokens, head_dim), as projected, no 1/sqrt(d). `scalers`: (a, b) of shape
-    (heads,) for any of "q", "k", "v", "output"; a x + b is applied before the quantisers, and to
-    the sum over sub-tiles. `.y` has the shape of q; with `details` also `.scores` (uA) and
+    q, k, v: (heads, tokens, head_dim), as projected, no 1/sqrt(d); `archsim.arrays.real_array` says
+    what is read. `scalers`: (a, b) of shape (heads,) for any of "q", "k", "v", "output"; a x + b is
+    applied before the quantisers, and to the sum over sub-tiles. What is not given has the default
+    that `Trace.from_arrays` has. `.y` has the shape of q; with `details` also `.scores` (uA) and
     `.pulse_widths` (fraction of T_max), (heads, tokens, tokens), and `.codes` (heads, tokens,
     sub-tiles, head_dim). `precision` is that of the two products.
 
     Raises ConfigError for shapes that do not fit, values that are not finite, or an unknown
     precision.
     """
-    arrays = []
-    for name, value in (("q", q), ("k", k), ("v", v)):
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiub":
-            raise ConfigError(f"{name}: not an array of real numbers")
-        arrays.append(array.astype(np.float64))
-    q, k, v = arrays
+    hardware = as_hardware(hardware)
+    q, k, v = (
+        real_array(value, name).astype(np.float64)
+        for name, value in zip("qkv", (q, k, v), strict=True)
+    )
     return attend_layer(
         q,
         k,
@@ -72,8 +75,8 @@ def attend(
 
 
 def simulate(
-    trace: Trace,
-    hardware: Hardware,
+    trace: Trace | str | Path,
+    hardware: Hardware | str | Path,
     *,
     order: str = "generate",
     prompt: int | None = None,
@@ -82,7 +85,7 @@ def simulate(
     precision: Precision = "float64",
     progress: Progress | None = None,
 ) -> Result:
-    """Replay a token trace on the hardware, cycle by cycle.
+    """Replay a token trace on the hardware, cycle by cycle; either may be a name or a path.
 
     `order` is ``generate`` or ``prefill``; `prompt` makes the first tokens prefill and generates
     the rest. `engine` is ``auto``, ``simpy`` (events) or ``fast`` (a recurrence): the same times.
@@ -95,8 +98,8 @@ def simulate(
     """
     return Result(
         simulate_trace(
-            trace,
-            hardware,
+            as_trace(trace),
+            as_hardware(hardware),
             order=order,
             prompt=prompt,
             engine=engine,
@@ -109,7 +112,7 @@ def simulate(
 
 def compare(
     result: Result,
-    gpus: list[Gpu],
+    gpus: GivenGpus,
     *,
     protocols: Iterable[Protocol] | None = None,
     batch: int | None = None,
@@ -117,7 +120,7 @@ def compare(
     precision: GpuPrecision | None = None,
     cache: Cache = "warm",
 ) -> GpuComparison:
-    """Attention of a simulated accelerator beside GPUs.
+    """Attention of a simulated accelerator beside GPUs: one or several, by name, path or object.
 
     Protocol ``paper`` uses its own workload and setting. `batch`, `precision` and `cache` are of
     the GPU; None leaves them to the protocol. `window` compares a full window of that size on both
@@ -125,12 +128,19 @@ def compare(
     """
     from archsim.evaluation.comparison import compare_with_gpus
 
-    return compare_with_gpus(result, gpus, _request(protocols, batch, precision, cache), window)
+    if not isinstance(result, Result):
+        raise ConfigError(
+            "result: give what archsim.simulate returned, "
+            f"not {one_line(type(result).__qualname__, 60)}"
+        )
+    return compare_with_gpus(
+        result, as_gpus(gpus), _request(protocols, batch, precision, cache), window
+    )
 
 
 def compare_model(
-    hardware: Hardware,
-    gpus: list[Gpu],
+    hardware: Hardware | str | Path,
+    gpus: GivenGpus,
     *,
     protocols: Iterable[Protocol] | None = None,
     batch: int | None = None,
@@ -144,7 +154,7 @@ def compare_model(
     from archsim.evaluation.comparison import compare_whole_model
 
     request = _request(protocols, batch, precision, "warm")
-    return compare_whole_model(hardware, gpus, request, window)
+    return compare_whole_model(as_hardware(hardware), as_gpus(gpus), request, window)
 
 
 def _request(
@@ -160,16 +170,16 @@ def _request(
     return Request(tuple(names), batch, precision, cache)
 
 
-def validate(hardware: Hardware) -> Validation:
+def validate(hardware: Hardware | str | Path) -> Validation:
     """Every published figure beside ours, on the calibration workload (FACTS 3)."""
     from archsim.evaluation.published import validate_hardware
 
-    return validate_hardware(hardware)
+    return validate_hardware(as_hardware(hardware))
 
 
 def evaluate(
     model: str | Path,
-    hardware: Hardware,
+    hardware: Hardware | str | Path,
     text: str,
     *,
     every_stage: bool = False,
@@ -187,8 +197,8 @@ def evaluate(
     from archsim.evaluation.accuracy import evaluate_model
 
     return evaluate_model(
-        Path(model),
-        hardware,
+        model_folder(model),
+        as_hardware(hardware),
         text,
         "text",
         every_stage=every_stage,
@@ -200,7 +210,7 @@ def evaluate(
 
 def adapt(
     model: str | Path,
-    hardware: Hardware,
+    hardware: Hardware | str | Path,
     texts: Sequence[str],
     output: str | Path,
     plan: Plan,
@@ -216,5 +226,11 @@ def adapt(
     from archsim.adaptation.adapt import adapt_model
 
     return adapt_model(
-        Path(model), hardware, texts, Path(output), plan, force=force, progress=progress
+        model_folder(model),
+        as_hardware(hardware),
+        texts,
+        Path(output),
+        plan,
+        force=force,
+        progress=progress,
     )

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from archsim.adaptation.recipe import Statistic
 from archsim.components.head import Head
 from archsim.datapath.attention import attend_layer
-from archsim.datapath.scalers import DEFAULT_SCALERS
 from archsim.evaluation.closed_loop import log_probabilities
 from archsim.workload.gpt2 import Array as Floats
 from archsim.workload.gpt2 import Gpt2
-from archsim.workload.scalers import SCALED, Scaler
+from archsim.workload.scalers import SCALED, Scaler, default_scalers
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -52,12 +51,6 @@ class Matched:
     deviations: list[float]
     losses: list[float]
     converged: bool
-
-
-def default_scalers(layers: int, heads: int) -> dict[str, Scaler]:
-    """a = 1 and the offsets of FACTS 2.2."""
-    shape = (layers, heads)
-    return {n: (np.full(shape, a), np.full(shape, b)) for n, (a, b) in DEFAULT_SCALERS.items()}
 
 
 def moments(

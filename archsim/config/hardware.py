@@ -31,7 +31,7 @@ from archsim.config.loading import (
 )
 from archsim.config.quantity import Quantity, parse_quantity, picoseconds
 from archsim.errors import ConfigError, one_line
-from archsim.files import data_folder
+from archsim.files import as_path, data_folder
 
 DEFAULT_HARDWARE = "gaincell-28nm"
 
@@ -325,6 +325,9 @@ def _uneven_step(t_max: float, levels: int | None, period: int) -> str:
     )
 
 
+GIVEN = "a Hardware, the name of a shipped config, or the path of a YAML file"
+
+
 @dataclass(frozen=True, eq=False)
 class Hardware:
     """A validated config with the source of every number."""
@@ -400,8 +403,15 @@ def load_hardware(
 
     Raises ConfigError with file:line for anything that does not fit.
     """
-    path = hardware_path(name_or_path)
+    path = hardware_path(as_path(name_or_path, "hardware", GIVEN))
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise ConfigError("hardware: overrides: give a mapping of dotted keys, {'window': 512}")
     return _validated(path.stem, read_document(path), overrides or {})
+
+
+def as_hardware(given: Hardware | str | Path) -> Hardware:
+    """`given`, loaded if it is a name or a path. Raises ConfigError as `load_hardware` does."""
+    return given if isinstance(given, Hardware) else load_hardware(given)
 
 
 def _validated(name: str, document: Document, overrides: Mapping[str, Any]) -> Hardware:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.arrays import real_array
 from archsim.compiled import Kernel
 from archsim.errors import ConfigError
+from archsim.workload.scalers import DEFAULT_SCALERS, GivenScalers
 
 Array = NDArray[np.float64]
-Scalers = Mapping[str, tuple[Array, Array]]
-
-DEFAULT_SCALERS = {"q": (1.0, 0.0), "k": (1.0, 0.45), "v": (1.0, 0.45), "output": (1.0, 0.0)}
-"""(a, b) of FACTS 2.2 where a trace gives none."""
+Scalers = GivenScalers
 
 
 def resolve_scalers(scalers: Scalers | None, heads: int) -> dict[str, tuple[Array, Array]]:
@@ -29,9 +26,12 @@ def resolve_scalers(scalers: Scalers | None, heads: int) -> dict[str, tuple[Arra
     resolved = {}
     for name, default in DEFAULT_SCALERS.items():
         try:
-            a, b = (np.asarray(value, np.float64) for value in given.get(name, default))
+            first, second = given.get(name, default)
         except (TypeError, ValueError):
             raise ConfigError(f"scalers.{name}: give a pair (a, b) of numbers") from None
+        a, b = (
+            real_array(value, f"scalers.{name}").astype(np.float64) for value in (first, second)
+        )
         for array in (a, b):
             if array.shape not in {(), (heads,)} or not np.isfinite(array).all():
                 raise ConfigError(f"scalers.{name}: a and b must be finite, of shape ({heads},)")

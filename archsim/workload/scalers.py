@@ -6,11 +6,16 @@ GPT-2's raw activations have arbitrary spread; the word-line pulses hold [0, 1] 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Scaler = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Gain a and offset b, each (layers, heads)."""
+
+GivenScalers = Mapping[str, tuple[ArrayLike, ArrayLike]]
+"""Pairs (a, b) as a caller writes them, by the names of `SCALED`."""
 
 SCALED = ("q", "k", "v", "output")
 """The four places that have a scaler, in the order of the signal."""
@@ -18,12 +23,21 @@ SCALED = ("q", "k", "v", "output")
 RANGE = {"q": 1.0, "k": 0.9, "v": 0.9}
 """Upper end of each range that starts at 0: q in units of T_max, k and v in volts."""
 
+DEFAULT_SCALERS = {"q": (1.0, 0.0), "k": (1.0, 0.45), "v": (1.0, 0.45), "output": (1.0, 0.0)}
+"""(a, b) of FACTS 2.2 where none is given."""
+
 DEVIATIONS_IN_RANGE = 4.5
 """Target standard deviation = range / 4.5, so the range covers +-2.25 sigma.
 
 Of normally distributed values 2.4 % then saturate. A wider spread clips more, a narrower one
 wastes some of the 8 (k, v) or 16 (q) levels. The number is a choice of ours, not the paper's.
 """
+
+
+def default_scalers(layers: int, heads: int) -> dict[str, Scaler]:
+    """a = 1 and the offsets of FACTS 2.2."""
+    shape = (layers, heads)
+    return {n: (np.full(shape, a), np.full(shape, b)) for n, (a, b) in DEFAULT_SCALERS.items()}
 
 
 def identity_scalers(layers: int, heads: int) -> dict[str, Scaler]:
