@@ -172,7 +172,7 @@ def test_from_arrays_refuses_what_does_not_fit() -> None:
         Trace.from_arrays(good, good[:, :, :3], good)
     with pytest.raises(ConfigError, match="1 key-value heads for 3 query heads"):
         Trace.from_arrays(good, good[:, :1], good[:, :1])
-    with pytest.raises(ConfigError, match="^k: .*dtype complex128"):
+    with pytest.raises(ConfigError, match=r"^k: .*dtype complex128"):
         Trace.from_arrays(good, good.astype(complex), good)
     with pytest.raises(ConfigError, match="trace name"):
         Trace.from_arrays(good, good, good, name="../up")
@@ -184,7 +184,7 @@ def test_from_arrays_refuses_what_does_not_fit() -> None:
         Trace.from_arrays(good, good, good, {"p": (1.0, 0.0)})
     with pytest.raises(ConfigError, match=r"scalers\.k: give a pair"):
         Trace.from_arrays(good, good, good, {"k": 1.0})  # type: ignore[dict-item]
-    with pytest.raises(ConfigError, match="scalers: give a mapping of q, k, v, output.*'fitted'"):
+    with pytest.raises(ConfigError, match=r"scalers: give a mapping of q, k, v, output.*'fitted'"):
         Trace.from_arrays(good, good, good, "fitted")  # type: ignore[arg-type]
     bad = good.copy()
     bad[1, 2, 3, 0] = np.inf
