@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from archsim.arrays import real_array
 from archsim.components.head import Head
-from archsim.config.hardware import Hardware
-from archsim.datapath.attention import AttentionOutput, Precision, Scalers, attend_layer
-from archsim.errors import ConfigError
+from archsim.config.gpu import as_gpus
+from archsim.config.hardware import Hardware, as_hardware
+from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
+from archsim.errors import ConfigError, one_line
 from archsim.result import Result
 from archsim.retention import with_token_period
 from archsim.simulation import Progress, simulate_trace
 from archsim.timing.engine import Detail, Engine
-from archsim.workload.trace import Trace
+from archsim.workload.adapted import model_folder
+from archsim.workload.scalers import GivenScalers
+from archsim.workload.trace import Trace, as_trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from archsim.adaptation.stages import Plan
     from archsim.baseline import Request
-    from archsim.config.gpu import Cache, Gpu, Protocol
+    from archsim.config.gpu import Cache, GivenGpus, Protocol
     from archsim.config.gpu import Precision as GpuPrecision
     from archsim.evaluation.accuracy import Evaluation
     from archsim.evaluation.claims import Claims
@@ -48,30 +52,29 @@ def attend(
     q: ArrayLike,
     k: ArrayLike,
     v: ArrayLike,
-    hardware: Hardware,
-    scalers: Scalers | None = None,
+    hardware: Hardware | str | Path,
+    scalers: GivenScalers | None = None,
     *,
     details: bool = False,
     precision: Precision = "float64",
 ) -> AttentionOutput:
     """Attention of one layer as the hardware computes it (FACTS 2).
 
-    q, k, v: (heads, tokens, head_dim), as projected, no 1/sqrt(d). `scalers`: (a, b) of shape
-    (heads,) for any of "q", "k", "v", "output"; a x + b is applied before the quantisers, and to
-    the sum over sub-tiles. `.y` has the shape of q; with `details` also `.scores` (uA) and
+    q, k, v: (heads, tokens, head_dim), as projected, no 1/sqrt(d); `archsim.arrays.real_array` says
+    what is read. `scalers`: (a, b) of shape (heads,) for any of "q", "k", "v", "output"; a x + b is
+    applied before the quantisers, and to the sum over sub-tiles. What is not given has the default
+    that `Trace.from_arrays` has. `.y` has the shape of q; with `details` also `.scores` (uA) and
     `.pulse_widths` (fraction of T_max), (heads, tokens, tokens), and `.codes` (heads, tokens,
     sub-tiles, head_dim). `precision` is that of the two products.
 
     Raises ConfigError for shapes that do not fit, values that are not finite, or an unknown
     precision.
     """
-    arrays = []
-    for name, value in (("q", q), ("k", k), ("v", v)):
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiub":
-            raise ConfigError(f"{name}: not an array of real numbers")
-        arrays.append(array.astype(np.float64))
-    q, k, v = arrays
+    hardware = as_hardware(hardware)
+    q, k, v = (
+        real_array(value, name).astype(np.float64)
+        for name, value in zip("qkv", (q, k, v), strict=True)
+    )
     return attend_layer(
         q,
         k,
@@ -87,8 +90,8 @@ def attend(
 
 
 def simulate(
-    trace: Trace,
-    hardware: Hardware,
+    trace: Trace | str | Path,
+    hardware: Hardware | str | Path,
     *,
     order: str = "generate",
     prompt: int | None = None,
@@ -97,7 +100,7 @@ def simulate(
     precision: Precision = "float64",
     progress: Progress | None = None,
 ) -> Result:
-    """Replay a token trace on the hardware, cycle by cycle.
+    """Replay a token trace on the hardware, cycle by cycle; either may be a name or a path.
 
     `order` is ``generate`` or ``prefill``; `prompt` makes the first tokens prefill and generates
     the rest. `engine` is ``auto``, ``simpy`` (events) or ``fast`` (a recurrence): the same times.
@@ -110,8 +113,8 @@ def simulate(
     """
     return Result(
         simulate_trace(
-            trace,
-            hardware,
+            as_trace(trace),
+            as_hardware(hardware),
             order=order,
             prompt=prompt,
             engine=engine,
@@ -123,8 +126,8 @@ def simulate(
 
 
 def compare(
-    design: Result | Hardware,
-    gpus: list[Gpu],
+    design: Result | Hardware | str | Path,
+    gpus: GivenGpus,
     *,
     shape: Shape = "paper",
     protocols: Iterable[Protocol] | None = None,
@@ -135,6 +138,9 @@ def compare(
 ) -> GpuComparison:
     """Attention of an accelerator beside GPUs, of one layer and in one shape on both sides.
 
+    `design` is what `simulate` returned, or a hardware; `gpus` are one or several, by name, path or
+    object.
+
     `shape` ``paper`` is 12 heads x 64 at the hardware's window, on the calibration workload;
     ``trace`` that of the trace that a simulated `design` ran. Protocol ``paper`` is of the first in
     any case. `batch`, `precision` and `cache` are of the GPU; None leaves them to the protocol.
@@ -143,19 +149,20 @@ def compare(
     """
     from archsim.evaluation.comparison import compare_with_gpus
 
-    hardware = design.simulation.hardware if isinstance(design, Result) else design
-    result = design if shape == "trace" and isinstance(design, Result) else None
+    result = design if isinstance(design, Result) else None
+    hardware = as_hardware(design) if result is None else result.simulation.hardware  # type: ignore[arg-type]
     if shape not in {"paper", "trace"}:
-        raise ConfigError(f"shape {shape!r}: paper or trace")
+        raise ConfigError(f"shape {one_line(repr(shape), 60)}: paper or trace")
     if shape == "trace" and result is None:
         raise ConfigError("shape trace: give the result of a simulation, not the hardware alone")
     request = _request(protocols, batch, precision, cache)
-    return compare_with_gpus(hardware, gpus, request, window, result)
+    traced = result if shape == "trace" else None
+    return compare_with_gpus(hardware, as_gpus(gpus), request, window, traced)
 
 
 def compare_model(
-    hardware: Hardware,
-    gpus: list[Gpu],
+    hardware: Hardware | str | Path,
+    gpus: GivenGpus,
     *,
     protocols: Iterable[Protocol] | None = None,
     batch: int | None = None,
@@ -169,7 +176,7 @@ def compare_model(
     from archsim.evaluation.comparison import compare_whole_model
 
     request = _request(protocols, batch, precision, "warm")
-    return compare_whole_model(hardware, gpus, request, window)
+    return compare_whole_model(as_hardware(hardware), as_gpus(gpus), request, window)
 
 
 def _request(
@@ -185,7 +192,7 @@ def _request(
     return Request(tuple(names), batch, precision, cache)
 
 
-def judge_claims(hardware: Hardware) -> Claims:
+def judge_claims(hardware: Hardware | str | Path) -> Claims:
     """What the paper claims, each with what archsim gets for `hardware` and a verdict.
 
     `.claims` has one entry a claim, `.document()` all of it as JSON. Raises ConfigError for a
@@ -193,19 +200,19 @@ def judge_claims(hardware: Hardware) -> Claims:
     """
     from archsim.evaluation.claims import judge_claims as judged
 
-    return judged(hardware)
+    return judged(as_hardware(hardware))
 
 
-def validate(hardware: Hardware) -> Validation:
+def validate(hardware: Hardware | str | Path) -> Validation:
     """Every published figure beside ours, on the calibration workload (FACTS 3)."""
     from archsim.evaluation.published import validate_hardware
 
-    return validate_hardware(hardware)
+    return validate_hardware(as_hardware(hardware))
 
 
 def evaluate(
     model: str | Path,
-    hardware: Hardware,
+    hardware: Hardware | str | Path,
     text: Words,
     *,
     every_stage: bool = False,
@@ -228,8 +235,8 @@ def evaluate(
     from archsim.evaluation.accuracy import evaluate_model
 
     return evaluate_model(
-        Path(model),
-        hardware,
+        model_folder(model),
+        as_hardware(hardware),
         text,
         every_stage=every_stage,
         windows=windows,
@@ -241,7 +248,7 @@ def evaluate(
 
 def adapt(
     model: str | Path,
-    hardware: Hardware,
+    hardware: Hardware | str | Path,
     texts: Sequence[str],
     output: str | Path,
     plan: Plan,
@@ -257,5 +264,11 @@ def adapt(
     from archsim.adaptation.adapt import adapt_model
 
     return adapt_model(
-        Path(model), hardware, texts, Path(output), plan, force=force, progress=progress
+        model_folder(model),
+        as_hardware(hardware),
+        texts,
+        Path(output),
+        plan,
+        force=force,
+        progress=progress,
     )

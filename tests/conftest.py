@@ -18,7 +18,7 @@ def small_trace() -> Trace:
     """2 layers x 2 heads x 96 tokens x 64: two sub-tiles, the second partly filled."""
     rng = np.random.default_rng(7)
     q, k, v = (rng.standard_normal((2, 2, 96, 64)).astype(np.float16) for _ in range(3))
-    return Trace.from_arrays(q, k, v, name="small")
+    return Trace.from_arrays(q, k, v, "fit", name="small")
 
 
 @pytest.fixture(scope="session")

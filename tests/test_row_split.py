@@ -27,7 +27,7 @@ BLOCKS = {"partial converters", "partial counters", "partial adders", "value pul
 @pytest.fixture(scope="module")
 def trace() -> Trace:
     q, k, v = np.random.default_rng(0).normal(0, 0.4, (3, 2, 2, TOKENS, 64))
-    return Trace.from_arrays(q + 0.5, k, v)
+    return Trace.from_arrays(q + 0.5, k, v, "fit")
 
 
 def hardware(**overrides: Any) -> Hardware:

@@ -19,7 +19,7 @@ from archsim.workload.trace import Trace
 
 @pytest.fixture(scope="module")
 def trace() -> Trace:
-    return Trace.from_arrays(*np.random.default_rng(0).normal(0, 1, (3, 2, 3, 100, 64)))
+    return Trace.from_arrays(*np.random.default_rng(0).normal(0, 1, (3, 2, 3, 100, 64)), "fit")
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from archsim.adaptation.recipe import Statistic
 from archsim.components.head import Head
 from archsim.datapath.attention import attend_layer
-from archsim.datapath.scalers import default_scalers
 from archsim.evaluation.closed_loop import log_probabilities
 from archsim.workload.gpt2 import Array as Floats
 from archsim.workload.gpt2 import Gpt2
-from archsim.workload.scalers import SCALED, Scaler
+from archsim.workload.scalers import SCALED, Scaler, default_scalers
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -56,8 +55,7 @@ class Matched:
 
 def start_scalers(head: Head, layers: int, heads: int) -> dict[str, Scaler]:
     """a = 1 and the offsets of FACTS 2.2, on the cells of `head`."""
-    shape, pairs = (layers, heads), default_scalers(head.cell.mid_rail)
-    return {name: (np.full(shape, a), np.full(shape, b)) for name, (a, b) in pairs.items()}
+    return default_scalers(layers, heads, head.cell.mid_rail)
 
 
 def moments(

@@ -22,7 +22,7 @@ COMMANDS = {
     "retention": "How slow a token may be, and how long cells must hold.",
     "adapt": "Bring a GPT-2 onto the hardware: the initialization algorithm.",
     "validate": "Every published figure beside ours.",
-    "trace": "Record and inspect token traces.",
+    "trace": "Record, import and inspect token traces.",
     "config": "Show a resolved config, or the schema of configs.",
 }
 """Name to one line of help; the module ``archsim.cli.<name>`` holds the command ``command``."""

@@ -1,4 +1,4 @@
-"""``archsim trace``: record a trace from a model, and look at one."""
+"""``archsim trace``: record a trace from a model, make one of arrays, and look at one."""
 
 from __future__ import annotations
 
@@ -136,6 +136,66 @@ def synth(
     click.echo(f"{output}: {_shape(manifest)}, {size:,} bytes")
 
 
+@command.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."
+)
+@click.option(
+    "--fit-scalers", is_flag=True, help="Bring every head's mean and spread into the arrays' range."
+)
+@click.option("--tokens", type=click.Path(path_type=Path), help="JSON list of the token ids.")
+@click.option("--name", help="Name of the trace (default: the folder's).")
+@click.option("--description", default="", help="One line kept in the manifest.")
+@click.option("--force", is_flag=True, help="Replace a trace that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def import_(
+    path: Path,
+    output: Path,
+    fit_scalers: bool,
+    tokens: Path | None,
+    name: str | None,
+    description: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make a trace of arrays that another program computed.
+
+    \b
+    archsim trace import qkv.npz --fit-scalers -o mine
+
+    PATH is a .npz or .safetensors file with q, k and v, each (layers, heads, tokens, head_dim)
+    and q without 1/sqrt(head_dim); a .npy file with the three side by side; or a folder of
+    q.npy, k.npy and v.npy. Without --fit-scalers they go into the arrays as they are: q in
+    [0, 1], k and v around the middle of the rail. All names: docs/traces.md.
+    """
+    from archsim.workload.importing import import_trace
+    from archsim.workload.record import read_token_ids
+    from archsim.workload.trace import refuse_existing, save_trace
+    from archsim.workload.trace_summary import summarise
+
+    refuse_existing(output, force)
+    trace = import_trace(
+        path,
+        name or output.resolve().name,
+        fit=fit_scalers,
+        token_ids=read_token_ids(tokens) if tokens else None,
+        description=description,
+        command=_import_command(path, tokens, fit_scalers),
+    )
+    manifest = save_trace(trace, output, force)
+    summary = summarise(trace)
+    if as_json:
+        click.echo(json.dumps(summary | {"folder": str(output)}, indent=2))
+        return
+    size = manifest.files["trace.safetensors"].bytes
+    click.echo(f"{output}: {_shape(manifest)}, {size:,} bytes")
+    beyond = [f"{part} {100 * x['saturated']:.1f} %" for part, x in summary["tensors"].items()]
+    click.echo(f"beyond the arrays' range after the scalers: {', '.join(beyond)}")
+    if not fit_scalers and all((a == 1).all() for a, _ in trace.scalers.values()):
+        click.echo("every gain is 1; --fit-scalers brings mean and spread into range")
+
+
 @command.command()
 @click.argument("path", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -184,6 +244,14 @@ def _command_line(
         words += ["--skip-tokens", str(skip_tokens)]
     if dtype != "float16":
         words += ["--dtype", dtype]
+    return shlex.join(words)
+
+
+def _import_command(path: Path, tokens: Path | None, fit_scalers: bool) -> str:
+    """The command that makes the trace, with names instead of this machine's folders."""
+    words = ["archsim", "trace", "import", path.name]
+    words += ["--tokens", tokens.name] if tokens else []
+    words += ["--fit-scalers"] if fit_scalers else []
     return shlex.join(words)
 
 

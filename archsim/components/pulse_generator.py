@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from archsim.components.action import Action, Discipline, Footprint, shared_instances
 from archsim.components.array import SubTiles
+from archsim.components.pulses import query_steps
 from archsim.components.quantiser import Quantiser
 from archsim.config.clock import Clock
 from archsim.config.hardware import HardwareConfig

@@ -5,10 +5,10 @@ One YAML file a GPU in ``hwconfigs/gpus``; `archsim.baseline` turns it into time
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -29,7 +29,7 @@ from archsim.config.measurement import (
 )
 from archsim.config.quantity import Quantity
 from archsim.errors import ConfigError, one_line
-from archsim.files import data_folder
+from archsim.files import as_path, data_folder
 
 __all__ = [
     "MOST_BATCH",
@@ -188,6 +188,11 @@ class Gpu(Section):
     tokens: tuple[TokenMeasurement, ...] = Field(default=(), strict=False)
 
 
+GivenGpus = Gpu | str | Path | Sequence[Gpu | str | Path]
+
+GIVEN = "a Gpu, the name of a shipped one, or the path of a YAML file"
+
+
 def _folder() -> Path:
     return data_folder("hwconfigs") / "gpus"
 
@@ -205,13 +210,22 @@ def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
     ``gpus/measured`` that name a shipped GPU are added, unless `measured` is False.
     Raises ConfigError for an unknown name (with the nearest known one) and for a faulty file.
     """
-    path = _gpu_path(name_or_path)
+    path = _gpu_path(as_path(name_or_path, "GPU", GIVEN))
     document = read_document(_folder() / "model" / "kernels.yaml").updated(read_document(path))
     gpu = validate_document(document, Gpu)
     if not measured:
         return gpu
     found = [load_measured(each) for each in sorted((_folder() / "measured").glob("*.yaml"))]
     return with_measured(gpu, path.stem, found)
+
+
+def as_gpus(given: GivenGpus) -> list[Gpu]:
+    """One GPU or several, loaded where they are names or paths.
+
+    Raises ConfigError as `load_gpu` does.
+    """
+    several: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+    return [gpu if isinstance(gpu, Gpu) else load_gpu(gpu) for gpu in several]
 
 
 def load_measured(path: Path) -> MeasuredFile:

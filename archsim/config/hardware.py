@@ -34,7 +34,7 @@ from archsim.config.published import PUBLISHED_FILE
 from archsim.config.quantity import Quantity, parse_quantity
 from archsim.config.voltages import OptionalQuantity, SuppliedVoltage, in_volts, resolve_shares
 from archsim.errors import ConfigError, one_line
-from archsim.files import data_folder
+from archsim.files import as_path, data_folder
 
 DEFAULT_HARDWARE = "gaincell-28nm"
 
@@ -381,6 +381,9 @@ def _uneven_step(t_max: float, levels: int | None, clock: Clock) -> str:
     )
 
 
+GIVEN = "a Hardware, the name of a shipped config, or the path of a YAML file"
+
+
 @dataclass(frozen=True, eq=False)
 class Hardware:
     """A validated config with the source of every number."""
@@ -486,8 +489,15 @@ def load_hardware(
 
     Raises ConfigError with file:line for anything that does not fit.
     """
-    path = hardware_path(name_or_path)
+    path = hardware_path(as_path(name_or_path, "hardware", GIVEN))
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise ConfigError("hardware: overrides: give a mapping of dotted keys, {'window': 512}")
     return _validated(path.stem, read_document(path), overrides or {})
+
+
+def as_hardware(given: Hardware | str | Path) -> Hardware:
+    """`given`, loaded if it is a name or a path. Raises ConfigError as `load_hardware` does."""
+    return given if isinstance(given, Hardware) else load_hardware(given)
 
 
 def _validated(name: str, document: Document, overrides: Mapping[str, Any]) -> Hardware:

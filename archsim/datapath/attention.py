@@ -5,7 +5,7 @@ Heads run in parallel threads; what one head computes is in `archsim.datapath.on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any, Literal, get_args
@@ -20,7 +20,7 @@ from archsim.datapath.ages import Ages
 from archsim.datapath.fused import LARGE
 from archsim.datapath.one_head import Engine, attend_head
 from archsim.datapath.problem import CellLaw, Retention
-from archsim.datapath.scalers import Scalers, resolve_scalers
+from archsim.datapath.scalers import Array, Scalers, resolve_scalers
 from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
 from archsim.parallel import shared, side_by_side
@@ -150,7 +150,9 @@ def attend_layers(
     return outputs
 
 
-def _loaded(engine: Engine, layer: LayerInput, scalers: Scalers) -> Engine:
+def _loaded(
+    engine: Engine, layer: LayerInput, scalers: Mapping[str, tuple[Array, Array]]
+) -> Engine:
     """The engine with its machine code loaded, by two tokens of a head: before other processes
     start, which then have it too. Without, where it is not to be had and nobody asked for it.
     """

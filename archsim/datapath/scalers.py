@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.arrays import real_array
 from archsim.compiled import Kernel
 from archsim.errors import ConfigError
+from archsim.workload.scalers import GivenScalers, default_pairs
 
 Array = NDArray[np.float64]
-Scalers = Mapping[str, tuple[Array, Array]]
-
-
-def default_scalers(mid_rail: float) -> dict[str, tuple[float, float]]:
-    """(a, b) of FACTS 2.2 where a trace gives none: k and v about `mid_rail` (V)."""
-    return {"q": (1.0, 0.0), "k": (1.0, mid_rail), "v": (1.0, mid_rail), "output": (1.0, 0.0)}
+Scalers = GivenScalers
 
 
 def resolve_scalers(
@@ -27,16 +22,19 @@ def resolve_scalers(
     Raises ConfigError for an unknown name, a wrong shape, or a value that is not finite.
     """
     given = dict(scalers or {})
-    defaults = default_scalers(mid_rail)
+    defaults = default_pairs(mid_rail)
     unknown = given.keys() - defaults.keys()
     if unknown:
         raise ConfigError(f"scalers: unknown name {sorted(unknown)[0]!r}; use q, k, v, output")
     resolved = {}
     for name, default in defaults.items():
         try:
-            a, b = (np.asarray(value, np.float64) for value in given.get(name, default))
+            first, second = given.get(name, default)
         except (TypeError, ValueError):
             raise ConfigError(f"scalers.{name}: give a pair (a, b) of numbers") from None
+        a, b = (
+            real_array(value, f"scalers.{name}").astype(np.float64) for value in (first, second)
+        )
         for array in (a, b):
             if array.shape not in {(), (heads,)} or not np.isfinite(array).all():
                 raise ConfigError(f"scalers.{name}: a and b must be finite, of shape ({heads},)")

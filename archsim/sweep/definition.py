@@ -15,7 +15,7 @@ from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.config.loading import Section, read_document, validate_document
 from archsim.config.quantity import Quantity
 from archsim.errors import ConfigError
-from archsim.files import data_folder
+from archsim.files import as_path, data_folder
 from archsim.sweep.axes import (
     RUN_KEYS,
     WORKLOAD_KEYS,
@@ -249,7 +249,9 @@ def load_sweep(name_or_path: str | Path) -> Sweep:
 
     Raises ConfigError with file:line for anything that does not fit.
     """
-    path = sweep_path(name_or_path)
+    path = sweep_path(
+        as_path(name_or_path, "sweep", "a Sweep, the name of a shipped one, or a YAML file")
+    )
     document = read_document(path)
     file = validate_document(document, SweepFile)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archsim.errors import ConfigError
-from archsim.sweep.definition import Sweep, sweep_from_values
+from archsim.sweep.definition import Sweep, load_sweep, sweep_from_values
 from archsim.sweep.design import Parameters, check_size, design
 from archsim.sweep.driver import Report, Stop, run_jobs
 from archsim.sweep.expression import Value
@@ -115,7 +115,7 @@ def default_workers() -> int:
 
 
 def explore(
-    sweep: Sweep,
+    sweep: Sweep | str | Path,
     store: str | Path = DEFAULT_STORE,
     *,
     workers: int | None = None,
@@ -129,14 +129,17 @@ def explore(
 ) -> Exploration:
     """Run every point of a sweep that `store` does not have, and return all of them.
 
-    `workers`: processes on this machine (default: one a processor). `cluster`: address of a Dask
-    scheduler, or ``local`` to start one here. `shard`: only a part of the points. `retry`: run
-    points again that crashed, failed or took too long. `confirmed`: allow more than 100,000 points.
-    `only_stored`: run nothing.
+    `sweep`: a Sweep, the name of a shipped one, or a YAML file. `workers`: processes on this
+    machine (default: one a processor). `cluster`: address of a Dask scheduler, or ``local`` to
+    start one here. `shard`: only a part of the points. `retry`: run points again that crashed,
+    failed or took too long. `confirmed`: allow more than 100,000 points. `only_stored`: run
+    nothing.
 
     Raises ConfigError for a sweep that cannot be run, MissingExtraError for a method or cluster
     whose package is missing, CorruptInputError for a damaged trace or store.
     """
+    if not isinstance(sweep, Sweep):
+        sweep = load_sweep(sweep)
     if workers is not None and not 1 <= workers <= 1024:
         raise ConfigError(f"workers {workers}: give 1 to 1024")
     if shard is not None and sweep.method == "search":

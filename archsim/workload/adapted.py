@@ -30,9 +30,10 @@ from archsim.config.hardware import (
 )
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
-from archsim.files import atomic_path, data_folder, sha256_of_file, write_text
+from archsim.files import as_path, atomic_path, data_folder, sha256_of_file, write_text
 from archsim.workload.gpt2 import Gpt2
 from archsim.workload.huggingface import (
+    CONFIG_FILE,
     LIMITS,
     WEIGHTS_FILE,
     assemble,
@@ -161,6 +162,18 @@ class AdaptedModel:
         if record.scalers is not None:
             scalers = read_scalers(self.folder / record.scalers, model)
         return Stage(record, model, scalers)
+
+
+def model_folder(given: str | Path) -> Path:
+    """The folder of a model: a shipped one's name (``reference-model``), else a path.
+
+    Raises ConfigError for what is neither, a model in memory for instance.
+    """
+    path = Path(as_path(given, "model", "the path of a GPT-2 folder, or a shipped one's name"))
+    if isinstance(given, str) and len(path.parts) == 1 and not path.exists():
+        shipped = data_folder("traces") / path
+        return shipped if (shipped / CONFIG_FILE).is_file() else path
+    return path
 
 
 def is_adapted(folder: str | Path) -> bool:

@@ -102,7 +102,7 @@ def record(
         arrays["q"],
         arrays["k"],
         arrays["v"],
-        scalers,
+        "fit" if scalers is None else scalers,
         name=name,
         token_ids=stored_ids,
         description=description,

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from archsim.config.voltages import VoltageRange
 
 Scaler = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Gain a and offset b, each (layers, heads)."""
+
+GivenScalers = Mapping[str, tuple[ArrayLike, ArrayLike]]
+"""Pairs (a, b) as a caller writes them, by the names of `SCALED`."""
 
 SCALED = ("q", "k", "v", "output")
 """The four places that have a scaler, in the order of the signal."""
@@ -32,6 +35,17 @@ DEVIATIONS_IN_RANGE = 4.5
 Of normally distributed values 2.4 % then saturate. A wider spread clips more, a narrower one
 wastes some of the 8 (k, v) or 16 (q) levels. The number is a choice of ours, not the paper's.
 """
+
+
+def default_pairs(mid_rail: float) -> dict[str, tuple[float, float]]:
+    """(a, b) of FACTS 2.2 where none is given: k and v about `mid_rail` (V)."""
+    return {"q": (1.0, 0.0), "k": (1.0, mid_rail), "v": (1.0, mid_rail), "output": (1.0, 0.0)}
+
+
+def default_scalers(layers: int, heads: int, mid_rail: float) -> dict[str, Scaler]:
+    """`default_pairs` for every head of every layer."""
+    shape, pairs = (layers, heads), default_pairs(mid_rail)
+    return {name: (np.full(shape, a), np.full(shape, b)) for name, (a, b) in pairs.items()}
 
 
 def identity_scalers(layers: int, heads: int) -> dict[str, Scaler]:

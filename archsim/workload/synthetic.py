@@ -76,6 +76,7 @@ def synthesise(
         parts["q"],
         parts["k"],
         parts["v"],
+        "fit",
         name=name,
         description="synthetic values with the statistics of the reference trace",
         content=content,

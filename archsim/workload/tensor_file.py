@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import ConfigError, CorruptInputError, one_line
 
-_READABLE = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8", "I32": "<i4"}
+_READABLE = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 """safetensors name of a dtype to the numpy dtype its bytes are read as."""
 
 

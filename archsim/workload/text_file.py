@@ -47,7 +47,7 @@ def read_utf8(path: Path, limit: int) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         mark = next((name for start, name in _OTHER_MARKS.items() if raw.startswith(start)), None)
-        found = f"{mark} text; save it as UTF-8" if mark else f"not UTF-8 (byte {error.start})"
+        found = f"{mark} text; save it as UTF-8" if mark else f"not UTF-8 text (byte {error.start})"
         raise ConfigError(f"{path}: {found}") from None
 
 

@@ -21,16 +21,17 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
+from archsim.arrays import real_array
 from archsim.config.loading import suggestion
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
-from archsim.files import atomic_path, data_folder, sha256_of_file, write_text
+from archsim.files import as_path, atomic_path, data_folder, sha256_of_file, write_text
 from archsim.workload.manifest import (
     DATA_FILE,
     MANIFEST_FILE,
@@ -44,8 +45,16 @@ from archsim.workload.manifest import (
     Shapes,
     read_manifest,
 )
-from archsim.workload.scalers import DEFAULT_RANGE, SCALED, Scaler, fit_scalers, rescaled
-from archsim.workload.tensor_file import Limits, TensorFile, open_tensors
+from archsim.workload.scalers import (
+    DEFAULT_RANGE,
+    SCALED,
+    GivenScalers,
+    Scaler,
+    default_scalers,
+    fit_scalers,
+    rescaled,
+)
+from archsim.workload.tensor_file import open_tensors
 from archsim.workload.trace_checks import (
     check_finite,
     check_name,
@@ -53,18 +62,20 @@ from archsim.workload.trace_checks import (
     checked_scalers,
     grouped_queries,
     read_only,
-    real_array,
 )
+from archsim.workload.trace_data import (
+    LIMITS,
+    check_layout,
+    read_layers,
+    read_voltages,
+    serialise,
+)
+
+GIVEN = "a Trace, the name of a shipped one, or the path of a folder"
 
 ADAPTATION_FILE = "adaptation.json"
 ADAPTED_TRACE = "trace"
 """Folder of the trace inside a result of ``archsim adapt``."""
-
-RANGE_TENSOR = "scalers.range"
-
-LIMITS = Limits(header_bytes=1 << 20, tensors=4096, data_bytes=16 << 30)
-
-_DTYPES: Mapping[str, str] = {"F16": "float16", "F32": "float32", "F64": "float64"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +107,22 @@ class Trace:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scalers", MappingProxyType(dict(self.scalers)))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"scalers": dict(self.scalers)}  # a proxy cannot be pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in ("q", "k", "v", "token_ids"):  # copies and pickles forget the flag
+            state[name] = read_only(state[name])
+        pairs = {name: (read_only(a), read_only(b)) for name, (a, b) in state["scalers"].items()}
+        self.__dict__.update(state | {"scalers": MappingProxyType(pairs)})
+
     @classmethod
     def from_arrays(
         cls,
         q: ArrayLike,
         k: ArrayLike,
         v: ArrayLike,
-        scalers: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+        scalers: GivenScalers | Literal["fit"] | None = None,
         name: str = "arrays",
         *,
         token_ids: ArrayLike | None = None,
@@ -113,10 +133,13 @@ class Trace:
     ) -> Trace:
         """A trace of arrays in memory, each (layers, heads, tokens, head_dim).
 
-        float16, float32 and float64 are kept; other dtypes become float64. Without `scalers` they
-        are fitted (`archsim.workload.scalers.fit_scalers`); `identity_scalers` fits arrays that
-        are already in [0, 1] and in the cells' range. `voltages` is the range that the scalers are
-        for. `content` is what a recorder knows of the origin.
+        float16, float32 and float64 are kept; `archsim.arrays.real_array` says what else is read.
+        `scalers`: pairs (a, b), numbers or (layers, heads), for any of "q", "k", "v", "output";
+        a x + b comes before the quantisers. What is not given is FACTS 2.2's default, as in
+        `archsim.attend`: a = 1, and b = 0 for q and output, the mid-rail of `voltages` for k and v.
+        ``"fit"`` brings every head's mean and spread into range
+        (`archsim.workload.scalers.fit_scalers`), as a recording does. `voltages` is the range that
+        the scalers are for. `content` is what a recorder knows of the origin.
 
         Raises ConfigError for shapes that do not fit, CorruptInputError for a value not finite.
         """
@@ -148,9 +171,7 @@ class Trace:
             q=arrays["q"],
             k=arrays["k"],
             v=arrays["v"],
-            scalers=fit_scalers(**arrays, voltages=voltages)
-            if scalers is None
-            else checked_scalers(scalers, (layers, heads), f"trace {name}"),
+            scalers=_scalers(scalers, arrays, voltages, f"trace {name}"),
             token_ids=checked_ids(token_ids, tokens),
             content=content,
             description=description,
@@ -161,6 +182,15 @@ class Trace:
     def scalers_on(self, voltages: VoltageRange) -> Mapping[str, Scaler]:
         """The scalers on cells of some range, rescaled where they were made for another."""
         return rescaled(self.scalers, self.voltages, voltages)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, verify: bool = True) -> Trace:
+        """The trace of a folder, or a shipped one; see `load_trace`."""
+        return load_trace(name_or_path, verify)
+
+    def save(self, folder: str | Path, force: bool = False) -> Manifest:
+        """Write this trace into `folder`, see `save_trace`; loading it gives an equal one."""
+        return save_trace(self, folder, force)
 
     @property
     def layers(self) -> int:
@@ -233,16 +263,35 @@ class Trace:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the data file; for a trace made or cut in memory, of the file it would be."""
-        return self.file.sha256 if self.file else hashlib.sha256(_serialise(self)).hexdigest()
+        return self.file.sha256 if self.file else hashlib.sha256(serialise(self)).hexdigest()
 
     @property
     def manifest(self) -> Manifest:
         """The manifest of this trace as `save_trace` writes it."""
         record = self.file
         if record is None:
-            data = _serialise(self)
+            data = serialise(self)
             record = FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         return _manifest(self, record)
+
+
+def _scalers(
+    given: GivenScalers | Literal["fit"] | None,
+    arrays: Mapping[str, NDArray[Any]],
+    voltages: VoltageRange,
+    where: str,
+) -> dict[str, Scaler]:
+    """The scalers of a new trace, as `Trace.from_arrays` says."""
+    if given == "fit":
+        return fit_scalers(**arrays, voltages=voltages)
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(
+            f"{where}: scalers: give a mapping of q, k, v, output to pairs (a, b), or 'fit', "
+            f"not {one_line(repr(given), 60)}"
+        )
+    shape = (arrays["q"].shape[0], arrays["q"].shape[1])
+    defaults = default_scalers(*shape, voltages.mid_rail)
+    return checked_scalers({**defaults, **(given or {})}, shape, where)
 
 
 def default_trace_name() -> str:
@@ -259,21 +308,21 @@ def load_trace(name_or_path: str | Path, verify: bool = True) -> Trace:
     Raises ConfigError if there is no such trace or it needs grouped queries, CorruptInputError
     with the place of the first fault if a file is damaged, tampered with or not finite.
     """
-    folder = trace_folder(name_or_path)
+    folder = trace_folder(as_path(name_or_path, "trace", GIVEN))
     manifest = read_manifest(folder / MANIFEST_FILE)
     shapes = manifest.content.shapes
     if shapes.kv_heads != shapes.heads:
         raise grouped_queries(str(folder), shapes.heads, shapes.kv_heads)
     path, record = folder / DATA_FILE, manifest.files[DATA_FILE]
     data = open_tensors(path, LIMITS)
-    _check_layout(data, manifest)
+    check_layout(data, manifest)
     size = path.stat().st_size
     if size != record.bytes or (verify and sha256_of_file(path) != record.sha256):
         raise CorruptInputError(
             f"{path}: SHA-256 or size differs from {MANIFEST_FILE}: tampered or damaged; "
             "copy or record the trace again"
         )
-    arrays = {tensor: _read_layers(data, tensor, manifest) for tensor in ("q", "k", "v")}
+    arrays = {tensor: read_layers(data, tensor, manifest) for tensor in ("q", "k", "v")}
     pairs = {name: data.read(f"scalers.{name}") for name in SCALED}
     trace = Trace(
         name=manifest.name,
@@ -289,7 +338,7 @@ def load_trace(name_or_path: str | Path, verify: bool = True) -> Trace:
         content=manifest.content,
         description=manifest.description,
         environment=manifest.environment,
-        voltages=_read_voltages(data),
+        voltages=read_voltages(data),
         adapted_folder=model_of(folder),
     )
     if verify:
@@ -297,15 +346,9 @@ def load_trace(name_or_path: str | Path, verify: bool = True) -> Trace:
     return trace
 
 
-def _read_voltages(data: TensorFile) -> VoltageRange:
-    if RANGE_TENSOR not in data.tensors:
-        return DEFAULT_RANGE
-    supply, mid_rail = (float(volts) for volts in data.read(RANGE_TENSOR))
-    if not 0 < mid_rail < supply <= 1e3:
-        raise CorruptInputError(
-            f"{data.path}: {RANGE_TENSOR} is {supply}, {mid_rail}: not a supply and a mid-rail in V"
-        )
-    return VoltageRange(supply, mid_rail)
+def as_trace(given: Trace | str | Path) -> Trace:
+    """`given`, loaded if it is a name or a path. Raises ConfigError as `load_trace` does."""
+    return given if isinstance(given, Trace) else load_trace(given)
 
 
 def model_of(folder: Path) -> Path | None:
@@ -322,7 +365,7 @@ def save_trace(trace: Trace, folder: str | Path, force: bool = False) -> Manifes
     """
     folder = Path(folder)
     refuse_existing(folder, force)
-    data = _serialise(trace)
+    data = serialise(trace)
     manifest = _manifest(
         trace, FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     )
@@ -394,70 +437,3 @@ def _shapes(layers: int, heads: int, tokens: int, head_dim: int) -> Shapes:
 def _dtype_name(dtype: np.dtype[Any]) -> Dtype:
     names: dict[str, Dtype] = {name: name for name in get_args(Dtype)}
     return names[dtype.name]
-
-
-def _layout(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of the data file."""
-    layout: dict[str, tuple[int, ...]] = {
-        f"layers.{layer}.{tensor}": (heads, shapes.tokens, shapes.head_dim)
-        for layer in range(shapes.layers)
-        for tensor, heads in (("q", shapes.heads), ("k", shapes.kv_heads), ("v", shapes.kv_heads))
-    }
-    layout |= {f"scalers.{name}": (shapes.layers, shapes.heads, 2) for name in SCALED}
-    layout["tokens"] = (shapes.tokens,)
-    return layout
-
-
-def _check_layout(data: TensorFile, manifest: Manifest) -> None:
-    """Compare the header of the data file with the manifest."""
-    layout = _layout(manifest.content.shapes)
-    if RANGE_TENSOR in data.tensors:
-        layout[RANGE_TENSOR] = (2,)
-    missing = sorted(layout.keys() - data.tensors.keys())
-    unknown = sorted(data.tensors.keys() - layout.keys())
-    if missing:
-        raise CorruptInputError(f"{data.path}: tensor {missing[0]!r} is missing")
-    if unknown:
-        raise CorruptInputError(f"{data.path}: unknown tensor {one_line(unknown[0], 80)!r}")
-    for name, shape in layout.items():
-        found = data.tensors[name]
-        if found.shape != shape:
-            raise CorruptInputError(
-                f"{data.path}: {name} has shape {found.shape}, {MANIFEST_FILE} says {shape}"
-            )
-        if name.startswith("layers."):
-            accepted: tuple[str, ...] = (manifest.content.dtype,)
-        else:
-            accepted = ("I32",) if name == "tokens" else ("float32", "float64")
-        if _DTYPES.get(found.dtype, found.dtype) not in accepted:
-            raise CorruptInputError(
-                f"{data.path}: {name} has dtype {found.dtype}, expected {' or '.join(accepted)}"
-            )
-
-
-def _read_layers(data: TensorFile, tensor: str, manifest: Manifest) -> NDArray[Any]:
-    """One of q, k, v, (layers, heads, tokens, head_dim), checked to be finite."""
-    shapes = manifest.content.shapes
-    shape = (shapes.layers, shapes.heads, shapes.tokens, shapes.head_dim)
-    result = np.empty(shape, manifest.content.dtype)
-    for layer in range(shapes.layers):
-        data.read(f"layers.{layer}.{tensor}", out=result[layer])
-        check_finite(result[layer], f"{data.path}: layer {layer}, {tensor}")
-    return read_only(result)
-
-
-def _serialise(trace: Trace) -> bytes:
-    """The bytes of ``trace.safetensors``; the library sorts tensors by dtype and name."""
-    from safetensors.numpy import save
-
-    tensors: dict[str, NDArray[Any]] = {
-        f"layers.{layer}.{name}": np.ascontiguousarray(x[layer])
-        for layer in range(trace.layers)
-        for name, x in (("q", trace.q), ("k", trace.k), ("v", trace.v))
-    }
-    tensors |= {f"scalers.{name}": np.stack(pair, axis=-1) for name, pair in trace.scalers.items()}
-    tensors["tokens"] = np.ascontiguousarray(trace.token_ids)
-    if trace.voltages != DEFAULT_RANGE:
-        tensors[RANGE_TENSOR] = np.array([trace.voltages.supply, trace.voltages.mid_rail])
-    data: bytes = save(tensors)
-    return data

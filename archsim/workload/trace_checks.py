@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archsim.arrays import number_array, real_array
 from archsim.errors import ConfigError, CorruptInputError, one_line
-from archsim.workload.manifest import NAME_PATTERN, Dtype
-from archsim.workload.scalers import SCALED, Scaler
+from archsim.workload.manifest import NAME_PATTERN
+from archsim.workload.scalers import SCALED, GivenScalers, Scaler
 
 
 def check_name(name: str) -> None:
@@ -37,9 +37,7 @@ def check_finite(x: NDArray[Any], where: str) -> None:
         )
 
 
-def checked_scalers(
-    scalers: Mapping[str, tuple[ArrayLike, ArrayLike]], shape: tuple[int, int], where: str
-) -> dict[str, Scaler]:
+def checked_scalers(scalers: GivenScalers, shape: tuple[int, int], where: str) -> dict[str, Scaler]:
     """The four scalers as float64 (layers, heads); the output's may be left out, it is (1, 0)."""
     unknown = sorted(scalers.keys() - set(SCALED))
     missing = [name for name in ("q", "k", "v") if name not in scalers]
@@ -47,7 +45,12 @@ def checked_scalers(
         raise ConfigError(f"{where}: scalers must be q, k, v and output, not {sorted(scalers)}")
     result = {}
     for name in SCALED:
-        pair = [np.array(x, np.float64) for x in scalers.get(name, (1.0, 0.0))]
+        given = scalers.get(name, (1.0, 0.0))
+        try:
+            a, b = given
+        except (TypeError, ValueError):
+            raise ConfigError(f"{where}: scalers.{name}: give a pair (a, b)") from None
+        pair = [real_array(x, f"{where}: scalers.{name}").astype(np.float64) for x in (a, b)]
         if any(x.shape not in ((), shape) for x in pair):
             raise ConfigError(f"{where}: scalers.{name}: a and b must be (layers, heads) = {shape}")
         for x in pair:
@@ -56,8 +59,8 @@ def checked_scalers(
                 raise CorruptInputError(
                     f"{where}: scalers.{name}: layer {place[0]}, head {place[1]} is not finite"
                 )
-        a, b = (read_only(np.broadcast_to(x, shape).copy()) for x in pair)
-        result[name] = (a, b)
+        stored = [read_only(np.broadcast_to(x, shape).copy()) for x in pair]
+        result[name] = (stored[0], stored[1])
     return result
 
 
@@ -67,25 +70,12 @@ def checked_ids(
     """Token ids (tokens,) as int32, all -1 (none) where `token_ids` is None."""
     if token_ids is None:
         return read_only(np.full(tokens, -1, np.int32))
-    ids = np.asarray(token_ids)
+    ids = number_array(token_ids, where)
     if ids.shape != (tokens,) or ids.dtype.kind not in "iu":
         raise ConfigError(f"{where}: must be {tokens} integers, one a token")
     if ids.size and (int(ids.min()) < -1 or int(ids.max()) > np.iinfo(np.int32).max):
         raise CorruptInputError(f"{where}: token ids must be -1 (none) or 0 to 2^31 - 1")
     return read_only(ids.astype(np.int32))
-
-
-def real_array(x: ArrayLike, name: str) -> NDArray[Any]:
-    """`x` as a floating-point array; float16, float32 and float64 are kept."""
-    try:
-        array = np.asarray(x)
-        if array.dtype.kind in "iu":
-            return array.astype(np.float64)
-    except ValueError:
-        array = np.empty(0, object)
-    if array.dtype.name not in get_args(Dtype):
-        raise ConfigError(f"{name}: dtype {array.dtype} is not float16, float32 or float64")
-    return array
 
 
 def read_only(x: NDArray[Any]) -> NDArray[Any]:

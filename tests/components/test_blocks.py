@@ -89,7 +89,9 @@ def test_word_line_energy_goes_with_the_square_of_the_amplitude() -> None:
 
 def test_keys_and_values_are_read_for_pulses_of_their_own_length() -> None:
     """Twice the converter's T_max doubles the V arrays' charge and leaves the K arrays alone."""
-    trace = archsim.Trace.from_arrays(*np.random.default_rng(0).normal(0, 1, (3, 1, 1, 20, 64)))
+    trace = archsim.Trace.from_arrays(
+        *np.random.default_rng(0).normal(0, 1, (3, 1, 1, 20, 64)), "fit"
+    )
     spent = [
         archsim.simulate(
             trace, archsim.load_hardware(overrides={"converter.t_max": t_max})

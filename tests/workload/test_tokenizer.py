@@ -178,5 +178,5 @@ def test_text_is_read_exactly_but_for_the_mark(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"UTF-16 text; save it as UTF-8"):
         read_text(path)
     path.write_bytes(b"ab\xff")
-    with pytest.raises(ConfigError, match=r"not UTF-8 \(byte 2\)"):
+    with pytest.raises(ConfigError, match=r"not UTF-8 text \(byte 2\)"):
         read_utf8(path, 100)

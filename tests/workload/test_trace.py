@@ -33,7 +33,9 @@ SHAPE = (2, 3, 5, 4)
 def make_trace(dtype: str = "float16", seed: int = 1) -> Trace:
     rng = np.random.default_rng(seed)
     q, k, v = (rng.normal(1.0, 2.0, SHAPE).astype(dtype) for _ in range(3))
-    return Trace.from_arrays(q, k, v, name="small", token_ids=np.arange(5), description="a test")
+    return Trace.from_arrays(
+        q, k, v, "fit", name="small", token_ids=np.arange(5), description="a test"
+    )
 
 
 @pytest.fixture
@@ -176,7 +178,7 @@ def test_from_arrays_refuses_what_does_not_fit() -> None:
         Trace.from_arrays(good, good[:, :, :3], good)
     with pytest.raises(ConfigError, match="1 key-value heads for 3 query heads"):
         Trace.from_arrays(good, good[:, :1], good[:, :1])
-    with pytest.raises(ConfigError, match="dtype complex128"):
+    with pytest.raises(ConfigError, match=r"^k: .*dtype complex128"):
         Trace.from_arrays(good, good.astype(complex), good)
     with pytest.raises(ConfigError, match="trace name"):
         Trace.from_arrays(good, good, good, name="../up")
@@ -184,8 +186,12 @@ def test_from_arrays_refuses_what_does_not_fit() -> None:
         Trace.from_arrays(good, good, good, token_ids=[1, 2])
     with pytest.raises(ConfigError, match="must be \\(layers, heads\\)"):
         Trace.from_arrays(good, good, good, {x: (np.ones(7), 0.0) for x in "qkv"})
-    with pytest.raises(ConfigError, match="must be q, k, v and output"):
-        Trace.from_arrays(good, good, good, {"q": (1.0, 0.0)})
+    with pytest.raises(ConfigError, match=r"must be q, k, v and output, not \['k', 'output', 'p'"):
+        Trace.from_arrays(good, good, good, {"p": (1.0, 0.0)})
+    with pytest.raises(ConfigError, match=r"scalers\.k: give a pair"):
+        Trace.from_arrays(good, good, good, {"k": 1.0})  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match=r"scalers: give a mapping of q, k, v, output.*'fitted'"):
+        Trace.from_arrays(good, good, good, "fitted")  # type: ignore[arg-type]
     bad = good.copy()
     bad[1, 2, 3, 0] = np.inf
     with pytest.raises(CorruptInputError, match="layer 1, v, head 2, token 3, feature 0 is inf"):
@@ -205,6 +211,21 @@ def test_from_arrays_takes_integers_and_given_scalers() -> None:
     assert trace.q.dtype == np.float64
     assert trace.token_ids.tolist() == [-1] * 5
     np.testing.assert_array_equal(trace.scalers["k"][0], np.ones((2, 3)))
+
+
+def test_without_scalers_nothing_is_fitted() -> None:
+    rng = np.random.default_rng(5)
+    q, k, v = rng.normal(4.0, 3.0, (3, 2, 3, 7, 4))
+    plain = Trace.from_arrays(q, k, v)
+    for name, offset in (("q", 0.0), ("k", 0.45), ("v", 0.45), ("output", 0.0)):
+        a, b = plain.scalers[name]
+        np.testing.assert_array_equal(a, np.ones((2, 3)))
+        np.testing.assert_array_equal(b, np.full((2, 3), offset))
+    some = Trace.from_arrays(q, k, v, {"k": (np.full((2, 3), 0.1), -0.2)})
+    assert (some.scalers["k"][1] == -0.2).all()
+    assert (some.scalers["v"][1] == 0.45).all()
+    fitted = Trace.from_arrays(q, k, v, "fit")
+    np.testing.assert_array_equal(fitted.scalers["q"], fit_scalers(q, k, v)["q"])
 
 
 def test_fitted_scalers_bring_mean_and_spread_into_range() -> None:

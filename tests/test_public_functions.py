@@ -1,0 +1,133 @@
+"""What the public functions take, names and paths too, and that what they give can be kept."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import archsim
+from archsim.config.hardware import Hardware
+from archsim.errors import ConfigError
+from archsim.result import Result
+from archsim.workload.trace import Trace
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "pickle": lambda x: pickle.loads(pickle.dumps(x)),
+    "deep copy": copy.deepcopy,
+    "copy": copy.copy,
+}
+
+
+@pytest.fixture(scope="module")
+def hardware_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
+    path.write_text("extends: gaincell-28nm\nwindow: 64\n")
+    return path
+
+
+def test_names_and_paths_stand_for_what_they_name(
+    small_trace: Trace, small_trace_folder: Path, small_result: Result, hardware_file: Path
+) -> None:
+    expected = small_result.document(wall=False)
+    for trace in (small_trace_folder, str(small_trace_folder)):
+        assert archsim.simulate(trace, "gaincell-28nm").document(wall=False) == expected
+    by_path = archsim.simulate(small_trace, hardware_file)
+    assert by_path.simulation.hardware.config.window == 64
+    q, k, v = small_trace.layer(0)
+    np.testing.assert_array_equal(
+        archsim.attend(q, k, v, str(hardware_file)).y,
+        archsim.attend(q, k, v, archsim.load_hardware(hardware_file)).y,
+    )
+    gpu = archsim.load_gpu("rtx-4090")
+    documents = [
+        archsim.compare(small_result, gpus, protocols=["latency"]).document()
+        for gpus in (gpu, [gpu], "rtx-4090", ("rtx-4090",))
+    ]
+    assert all(document == documents[0] for document in documents)
+    model = archsim.compare_model("gaincell-28nm", gpu, protocols=["latency"])
+    assert model.rows
+
+
+MISTAKES: dict[str, tuple[Callable[[Trace, Hardware], object], str]] = {
+    "trace": (lambda t, h: archsim.simulate(h, h), "trace: give a Trace, the name"),
+    "hardware": (lambda t, h: archsim.simulate(t, t), "hardware: give a Hardware, the name"),
+    "no hardware": (lambda t, h: archsim.simulate(t, None), "hardware: .*not NoneType"),
+    "a name": (lambda t, h: archsim.simulate("referense", h), "no trace named 'referense'"),
+    "attend": (lambda t, h: archsim.attend(*t.layer(0), 5), "hardware: give .*, not int"),
+    "load": (lambda t, h: archsim.load_trace(t), "trace: give .*, not Trace"),
+    "load 2": (lambda t, h: archsim.load_hardware(h), "hardware: give .*, not Hardware"),
+    "overrides": (
+        lambda t, h: archsim.load_hardware(overrides=["window=64"]),
+        "overrides: give a mapping",
+    ),
+    "GPU": (lambda t, h: archsim.load_gpu(4090), "GPU: give a Gpu, .*not int"),
+    "GPUs": (lambda t, h: archsim.compare_model(h, [None]), "GPU: give a Gpu, .*not NoneType"),
+    "a GPU's name": (lambda t, h: archsim.compare_model(h, "rtx4090"), "unknown GPU 'rtx4090'"),
+    "result": (lambda t, h: archsim.compare(t, "rtx-4090"), "result: give what archsim.simulate"),
+    "validate": (lambda t, h: archsim.validate([]), "hardware: give .*, not list"),
+    "sweep": (lambda t, h: archsim.explore({"axes": {}}), "sweep: give a Sweep, .*not dict"),
+    "sweep's name": (lambda t, h: archsim.explore("sharin"), "sharing"),
+    "model": (lambda t, h: archsim.evaluate(t, h, "text"), "model: give the path .*not Trace"),
+    "model's name": (lambda t, h: archsim.evaluate("gpt2", h, "text"), "gpt2: no such folder"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line(name: str, small_trace: Trace) -> None:
+    call, match = MISTAKES[name]
+    with pytest.raises(ConfigError, match=match) as raised:
+        call(small_trace, archsim.load_hardware())
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_trace_can_be_kept_and_stays_as_it_is(way: str, small_trace: Trace) -> None:
+    kept = WAYS[way](small_trace.select(tokens=9))
+    assert kept.sha256 == small_trace.select(tokens=9).sha256
+    assert kept.manifest == small_trace.select(tokens=9).manifest
+    arrays = [
+        kept.q,
+        kept.k,
+        kept.v,
+        kept.token_ids,
+        *(x for p in kept.scalers.values() for x in p),
+    ]
+    for array in arrays:
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    with pytest.raises(TypeError):
+        kept.scalers["q"] = (0, 0)
+    with pytest.raises(AttributeError):
+        kept.name = "other"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_results_hardware_and_sweeps_can_be_kept(way: str, small_result: Result) -> None:
+    keep = WAYS[way]
+    hardware = archsim.load_hardware(overrides={"window": 128})
+    assert keep(hardware).sha256 == hardware.sha256
+    assert keep(hardware).changed({"window": 64}).config.window == 64
+    gpu = archsim.load_gpu("rtx-4090")
+    assert keep(gpu) == gpu
+    sweep = archsim.load_sweep("sharing")
+    assert keep(sweep) == sweep
+    assert keep(sweep).sha256 == sweep.sha256
+    for found in (
+        small_result,
+        archsim.compare(small_result, gpu, protocols=["latency"]),
+        archsim.compare_model(hardware, gpu, protocols=["latency"]),
+    ):
+        document: Any = found.document()  # type: ignore[attr-defined]
+        assert keep(found).document() == document
+    layer = archsim.attend(*small_result.simulation.trace.layer(0), hardware)
+    np.testing.assert_array_equal(keep(layer).y, layer.y)
+    with pytest.raises(AttributeError):
+        keep(small_result).simulation = None
+    with pytest.raises(AttributeError):
+        keep(hardware).name = "other"
