@@ -14,6 +14,7 @@ All draws are keyed by (seed, step), so a resumed run sees the same batches.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,50 @@ class Sequence:
     weight: NDArray[np.float32]
     first: slice
     second: slice
+
+
+@dataclass(frozen=True, eq=False)
+class Documents:
+    """Sequences that stand alone: `ids` (all tokens,), document i at starts[i] to starts[i + 1]."""
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, parts: Iterable[Iterable[int]]) -> Documents:
+        """Documents of token ids."""
+        arrays = [np.fromiter(part, np.int64) for part in parts]
+        return cls(np.concatenate(arrays), np.cumsum([0, *map(len, arrays)]))
+
+    @property
+    def count(self) -> int:
+        return len(self.starts) - 1
+
+    def document(self, place: int) -> NDArray[np.int64]:
+        """The ids of one document."""
+        return self.ids[self.starts[place] : self.starts[place + 1]]
+
+
+def document_batch(
+    seed: int, step: int, corpus: Documents, size: int, tokens: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """A step's documents: ids (size, longest + 1), padded with 0, and which targets exist.
+
+    Drawn by their length, each from its start, or a window of `tokens` + 1 of a longer one. No
+    sequence holds tokens of two documents.
+    """
+    rng = np.random.default_rng((seed, step))
+    places = np.searchsorted(corpus.starts, rng.integers(0, len(corpus.ids), size), "right") - 1
+    drawn = []
+    for place in places:
+        ids = corpus.document(int(place))
+        start = int(rng.integers(0, max(len(ids) - tokens, 1)))
+        drawn.append(ids[start : start + tokens + 1])
+    longest = max(map(len, drawn))
+    result, there = np.zeros((size, longest), np.int64), np.zeros((size, longest - 1), bool)
+    for row, ids in enumerate(drawn):
+        result[row, : len(ids)], there[row, : len(ids) - 1] = ids, True
+    return result, there
 
 
 def prose(rng: np.random.Generator, corpus: NDArray[np.uint16], tokens: int) -> Sequence:
