@@ -102,7 +102,6 @@ def adapt_model(
     )
     state = State(base, {}, history)
     _make(output / "checkpoints")
-    check_writable(output / ADAPTATION_FILE)
     run = Run(hardware, plan, ids, calibration, base, output / "checkpoints", report, history)
     for name in plan.stages:
         began = time.monotonic()
@@ -159,6 +158,7 @@ def _check_output(folder: Path, output: Path, force: bool) -> None:
     if output.resolve() == folder.resolve():
         raise ConfigError(f"{output}: the result needs a folder of its own")
     check_name(printable(output.resolve().name))  # it names the trace in the folder
+    check_writable(output / ADAPTATION_FILE)
 
 
 def _check_plan(plan: Plan) -> None:

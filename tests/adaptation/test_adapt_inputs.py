@@ -47,7 +47,7 @@ def no_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"output": "out with space"}, "trace name 'out with space'"),
         ({"output": "a" * 80}, "trace name"),
-        ({"output": "file/below"}, "cannot be made"),
+        ({"output": "file/below"}, "cannot be written"),
         ({"plan": plan("basis,control")}, "no stage puts the model on the hardware"),
         ({"length": 65}, "length 65: the model takes 2 to 64"),
         ({"trace_text": ""}, "trace text: is empty"),
@@ -68,6 +68,7 @@ def test_refused_before_the_first_stage(
     texts, how = changes.pop("texts", [text]), changes.pop("plan", plan())
     with pytest.raises(ConfigError, match=match):
         adapt_model(tiny_folder, hardware, texts, output, how, **changes)
+    assert not output.exists(), "nothing is left behind"
 
 
 @pytest.mark.usefixtures("no_stage")
