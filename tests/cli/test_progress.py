@@ -59,3 +59,30 @@ def test_every_long_command_uses_it(command: str) -> None:
         node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)
     }
     assert "archsim.cli.progress" in imported
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep", "--vary", "window=32", "-o", "file/below"],
+        ["trace", "record", "--model", "m", "--tokens", "t", "--length", "9", "-o", "file/below"],
+        ["trace", "record", "--model", "m", "--tokens", "t", "--length", "9", "-o", "with space"],
+        ["trace", "synth", "-o", "with space"],
+        ["evaluate", "--vary", "window=32", "--plot", "file/below.svg"],
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_first(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is read: the model, the tokens and the store are not there at all."""
+    from click.testing import CliRunner
+
+    from archsim.cli import application
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    result = CliRunner().invoke(application, words)
+    assert isinstance(result.exception, archsim.ArchsimError), result.output
+    expected = "trace name" if "with space" in words else "cannot be written"
+    assert expected in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
