@@ -89,9 +89,9 @@ def main(words: list[str] | None = None) -> None:
     calibrations = [
         corpus.calibration(config.n_positions, 4, seed) for seed in range(arguments.seeds)
     ]
-    words = read_text(arguments.unseen)
-    refuse_held_out([words], "comparison of statistics")
-    texts = [Text(arguments.unseen.name, (words,))]
+    written = read_text(arguments.unseen)
+    refuse_held_out([written], "comparison of statistics")
+    texts = [Text(arguments.unseen.name, (written,))]
     unseen = cut_material(arguments.model, texts, config, arguments.windows, None)
     lines = [
         "| statistic | nats above the linear cell, by seed | mean | passes |",
