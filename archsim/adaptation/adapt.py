@@ -48,6 +48,7 @@ from archsim.workload.texts import Words
 from archsim.workload.tokenizer import load_tokenizer, tokenizer_files
 from archsim.workload.trace import ADAPTED_TRACE, save_trace
 from archsim.workload.trace_checks import check_name
+from archsim.workload.training.batches import SHORTEST_WINDOW
 
 
 def adapt_model(
@@ -80,7 +81,8 @@ def adapt_model(
     if is_adapted(folder):
         raise ConfigError(f"{folder}: is adapted already; start from the model it was made from")
     config = read_config(folder)
-    positions = _check_length(length, config.n_positions)
+    shortest = 2 if documents or not set(plan.stages) & set(TRAINING) else SHORTEST_WINDOW
+    positions = _check_length(length, config.n_positions, shortest)
     _check_fit(folder, hardware, config, plan, positions)
     recipes = {n: replace(r, tokens=min(r.tokens, positions)) for n, r in plan.recipes.items()}
     plan = replace(plan, recipes=recipes)
@@ -178,9 +180,9 @@ def _check_plan(plan: Plan) -> None:
         )
 
 
-def _check_length(length: int | None, positions: int) -> int:
-    if length is not None and not 2 <= length <= positions:
-        raise ConfigError(f"length {length}: the model takes 2 to {positions} tokens")
+def _check_length(length: int | None, positions: int, shortest: int) -> int:
+    if length is not None and not shortest <= length <= positions:
+        raise ConfigError(f"length {length}: takes {shortest} to {positions} tokens here")
     return positions if length is None else length
 
 

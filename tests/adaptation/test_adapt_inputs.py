@@ -49,7 +49,8 @@ def no_stage(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"output": "a" * 80}, "trace name"),
         ({"output": "file/below"}, "cannot be written"),
         ({"plan": plan("basis,control")}, "no stage puts the model on the hardware"),
-        ({"length": 65}, "length 65: the model takes 2 to 64"),
+        ({"length": 65}, "length 65: takes 8 to 64"),
+        ({"length": 7}, "length 7: takes 8 to 64"),
         ({"trace_text": ""}, "trace text: is empty"),
         ({"texts": ["short"]}, "adaptation needs at least"),
         ({"texts": [[1, 2, 7000]]}, "token id 7000"),
@@ -171,6 +172,19 @@ def test_documents_are_adapted_and_evaluated(tiny_folder: Path, tmp_path: Path) 
     )  # fmt: skip
     assert found.exit_code == 0, found.output
     assert json.loads(found.stdout)["windows"] == 9
+
+
+@pytest.mark.parametrize(("tokens", "vocabulary"), [(8, 3), (24, 300), (39, 20)])
+def test_short_windows_and_small_vocabularies_have_all_kinds(tokens: int, vocabulary: int) -> None:
+    corpus = np.random.default_rng(1).integers(0, vocabulary, 500).astype(np.uint16)
+    kinds = set()
+    for step in range(1590, 1620):
+        ids, weight, drawn = batches.batch(7, step, corpus, 6, tokens, vocabulary)
+        assert ids.shape == (6, tokens + 1)
+        assert weight.shape == (6, tokens)
+        assert ids.max() < vocabulary
+        kinds |= set(drawn)
+    assert kinds == set(batches.KINDS)
 
 
 def test_adapt_takes_one_kind_of_text(tiny_folder: Path, tmp_path: Path) -> None:

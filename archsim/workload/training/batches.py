@@ -84,6 +84,15 @@ def document_batch(
     return result, there
 
 
+SHORTEST_WINDOW = 8
+"""Tokens of a window of running text that all kinds of sequences fit into."""
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> int:
+    """A whole number, its logarithm uniform from `low` (at most `high`) to `high`."""
+    return int(np.exp(rng.uniform(np.log(min(low, high)), np.log(high))))
+
+
 def prose(rng: np.random.Generator, corpus: NDArray[np.uint16], tokens: int) -> Sequence:
     """A window of running text."""
     start = int(rng.integers(0, len(corpus) - tokens - 1))
@@ -103,7 +112,7 @@ def repeat(
     base = prose(rng, corpus, tokens)
     ids, weight = base.ids.copy(), base.weight.copy()
     if length is None:
-        length = int(np.exp(rng.uniform(np.log(16), np.log(tokens * 0.4))))
+        length = _log_uniform(rng, 16, tokens * 0.4)
     first = int(rng.integers(0, tokens + 1 - 2 * length))
     second = int(rng.integers(first + length, tokens + 2 - length))
     if rng.random() < random_share:
@@ -124,7 +133,7 @@ def cycle(
     rng: np.random.Generator, corpus: NDArray[np.uint16], tokens: int, vocabulary: int
 ) -> Sequence:
     """A segment of random tokens or real text, repeated to the end of the sequence."""
-    length = int(np.exp(rng.uniform(np.log(8), np.log(tokens // 4))))
+    length = _log_uniform(rng, 8, tokens // 4)
     if rng.random() < 0.5:
         segment = rng.integers(1, vocabulary, length)
         first_weight = 0.0
@@ -152,7 +161,7 @@ def recall(
     ids, weight = base.ids.copy(), base.weight.copy()
     if pairs is None:
         most = min(tokens // 8, (vocabulary - 1) // 2)
-        pairs = int(np.exp(rng.uniform(np.log(4), np.log(most))))
+        pairs = _log_uniform(rng, 4, most)
     drawn = rng.choice(np.arange(1, vocabulary), 2 * pairs, replace=False).reshape(pairs, 2)
     first = int(rng.integers(0, tokens + 2 - 4 * pairs))
     second = int(rng.integers(first + 2 * pairs, tokens + 2 - 2 * pairs))
