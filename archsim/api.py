@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -249,14 +248,19 @@ def evaluate(
 def adapt(
     model: str | Path,
     hardware: Hardware | str | Path,
-    texts: Sequence[str],
+    texts: Words,
     output: str | Path,
     plan: Plan,
     *,
+    documents: bool = False,
+    length: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Bring the GPT-2 of a folder onto the hardware (FACTS 5); returns the result folder.
+
+    `texts`: a text, texts, token ids, or lists of ids to learn from: one stream; with `documents`
+    each of the list stands alone. `length`: tokens a window (default: all positions of the model).
 
     `plan` (`archsim.adaptation.stages.Plan`) says which stages run and how.
     Raises ConfigError, CorruptInputError, and MissingExtraError where a stage trains without torch.
@@ -269,6 +273,8 @@ def adapt(
         texts,
         Path(output),
         plan,
+        documents=documents,
+        length=length,
         force=force,
         progress=progress,
     )

@@ -42,15 +42,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Raises ConfigError if the file `path` could not be written; makes its folder if missing.
+    """Raises ConfigError if the file `path` could not be written; makes nothing.
 
     For what takes long: asked before, so that no work is lost.
     """
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None

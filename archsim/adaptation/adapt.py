@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from archsim.adaptation.corpus import encode_corpus
 from archsim.adaptation.stages import TITLES, TRAINING, Plan, Progress, Run, State, fingerprint
+from archsim.components.head import Head
 from archsim.config.hardware import Hardware
 from archsim.config.showing import show_config
 from archsim.errors import ConfigError, MissingExtraError
-from archsim.evaluation.closed_loop import closed_loop
-from archsim.files import write_text
-from archsim.retention import with_token_period
+from archsim.evaluation.accuracy import CELLS, with_cell
+from archsim.evaluation.closed_loop import check_retention, closed_loop
+from archsim.files import check_writable, write_text
 from archsim.workload.adapted import (
     CURVES_FILE,
     HARDWARE_FILE,
@@ -35,6 +32,7 @@ from archsim.workload.adapted import (
     write_scalers,
     write_weights,
 )
+from archsim.workload.gpt2 import Gpt2Config
 from archsim.workload.huggingface import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -45,64 +43,61 @@ from archsim.workload.huggingface import (
 )
 from archsim.workload.manifest import Environment, FileRecord, printable
 from archsim.workload.record import record
-from archsim.workload.tokenizer import END_OF_TEXT, load_tokenizer, tokenizer_files
+from archsim.workload.texts import Words
+from archsim.workload.tokenizer import load_tokenizer, tokenizer_files
 from archsim.workload.trace import ADAPTATION_FILE, ADAPTED_TRACE, save_trace
+from archsim.workload.trace_checks import check_name
+from archsim.workload.training.batches import SHORTEST_WINDOW
 
 
 def adapt_model(
     folder: Path,
     hardware: Hardware,
-    texts: Sequence[str],
+    texts: Words,
     output: Path,
     plan: Plan,
     *,
+    documents: bool = False,
+    length: int | None = None,
     trace_text: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Bring the GPT-2 of `folder` onto `hardware`, learning from `texts`; returns `output`.
 
+    `texts`: texts or token ids, one stream; with `documents` each stands alone in a window of its
+    own. `length`: tokens a window at most (default: all positions of the model).
     The start of `trace_text` (default: of the first text) becomes the trace in the folder. If
     `output` stands beside `folder`, the software model is not copied into it.
     Run again after an interruption, it goes on from the checkpoints in `output` to the same result.
     Raises ConfigError for what does not fit or an `output` that is in use, CorruptInputError for
-    damaged files, MissingExtraError where a stage trains and torch is missing.
+    damaged files, MissingExtraError where a stage trains and torch is missing; all of them before
+    the first long step.
     """
     report = progress or (lambda step, done, total: None)
-    if (output / ADAPTATION_FILE).exists() and not force:
-        raise ConfigError(f"{output}: holds an adapted model already; use --force to replace it")
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"{output}: is not a folder")
-    if output.resolve() == folder.resolve():
-        raise ConfigError(f"{output}: the result needs a folder of its own")
-    if set(plan.stages) & set(TRAINING):
-        _need_torch()
+    _check_output(folder, output, force)
+    _check_plan(plan)
     if is_adapted(folder):
         raise ConfigError(f"{folder}: is adapted already; start from the model it was made from")
-    base = load_gpt2(folder)
-    if base.config.head_dim != hardware.config.array.rows:
-        raise ConfigError(
-            f"{folder}: head_dim {base.config.head_dim} does not fit array.rows "
-            f"{hardware.config.array.rows}; --set array.rows={base.config.head_dim}"
-        )
-    positions = base.config.n_positions
-    if set(plan.stages) & set(TRAINING):
-        from archsim.adaptation.attention import check_trainable
-
-        check_trainable(with_token_period(hardware).config, positions)
+    config = read_config(folder)
+    shortest = 2 if documents or not set(plan.stages) & set(TRAINING) else SHORTEST_WINDOW
+    positions = _check_length(length, config.n_positions, shortest)
+    _check_fit(folder, hardware, config, plan, positions)
     recipes = {n: replace(r, tokens=min(r.tokens, positions)) for n, r in plan.recipes.items()}
     plan = replace(plan, recipes=recipes)
-    ids, text_sha256 = encode_texts(folder, texts, base.config.n_positions)
-    traced = [int(i) for i in ids[: plan.trace_tokens]]
+    report("reading text", 0, 0)
+    corpus = encode_corpus(folder, texts, config.vocab_size, positions, documents)
+    traced = corpus.opening[: plan.trace_tokens]
     if trace_text is not None:
         traced = load_tokenizer(folder).encode(trace_text)[: plan.trace_tokens]
     if not traced:
         raise ConfigError("trace text: is empty")
-    calibration = calibration_windows(
-        ids, base.config.n_positions, plan.calibration_windows, plan.seed
-    )
+    calibration = corpus.calibration(positions, plan.calibration_windows, plan.seed)
+    base = load_gpt2(folder)
+    ids, text_sha256 = corpus.ids, corpus.sha256
     base_sha256 = checkpoint_sha256(folder)
-    drawn = [plan.seed] if plan.seed else []
+    drawn: list[object] = [plan.seed] if plan.seed else []
+    drawn += [] if length is None else ["length", positions]
     history = fingerprint(
         base_sha256, hardware.sha256, text_sha256, plan.dtype, plan.trained, *drawn
     )
@@ -119,8 +114,7 @@ def adapt_model(
         for place in range(before, len(state.stages)):
             entry, model, scalers = state.stages[place]
             state.stages[place] = (entry.model_copy(update={"minutes": minutes}), model, scalers)
-    if not state.scalers:
-        raise ConfigError("no stage puts the model on the hardware: add direct, transfer or linear")
+    report("writing", 0, 0)
     _write(folder, hardware, output, plan, state, base_sha256, text_sha256)
     _write_trace(output, traced, own_text=trace_text is not None)
     shutil.rmtree(output / "checkpoints")
@@ -156,37 +150,54 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def encode_texts(
-    folder: Path, texts: Sequence[str], positions: int
-) -> tuple[NDArray[np.uint16], str]:
-    """Token ids of all texts, one after another, and the hash of the texts."""
-    tokenizer = load_tokenizer(folder)
-    digest = hashlib.sha256()
-    stream: list[int] = []
-    end = tokenizer.encode(END_OF_TEXT)
-    for text in texts:
-        digest.update(hashlib.sha256(text.encode()).digest())
-        stream += end if len(end) == 1 else []  # texts apart, as GPT-2 was trained
-        stream += tokenizer.encode(text)
-    if len(stream) < 2 * positions + 2:
-        raise ConfigError(
-            f"text: {len(stream)} tokens; adaptation needs at least {2 * positions + 2}"
+def _check_output(folder: Path, output: Path, force: bool) -> None:
+    """Everything about `output` that could be refused at the end."""
+    if (output / ADAPTATION_FILE).exists() and not force:
+        raise ConfigError(f"{output}: holds an adapted model already; use --force to replace it")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output}: is not a folder")
+    if output.resolve() == folder.resolve():
+        raise ConfigError(f"{output}: the result needs a folder of its own")
+    check_name(printable(output.resolve().name))  # it names the trace in the folder
+    check_writable(output / ADAPTATION_FILE)
+
+
+def _check_plan(plan: Plan) -> None:
+    if not plan.reaches_hardware:
+        raise ConfigError("no stage puts the model on the hardware: add direct, transfer or linear")
+    training = [name for name in plan.stages if name in TRAINING]
+    if not training:
+        return
+    _need_torch()
+    import torch
+
+    muon = any(plan.recipes[name].optimiser == "muon" for name in training)
+    if muon and not hasattr(torch.optim, "Muon"):
+        raise MissingExtraError(
+            f"torch {torch.__version__} has no Muon: pip install 'archsim[train]', or --optimiser "
+            "adamw"
         )
-    kind = np.uint16 if max(stream) < 1 << 16 else np.int64
-    return np.asarray(stream, kind), digest.hexdigest()
 
 
-def calibration_windows(
-    ids: NDArray[Any], positions: int, count: int, seed: int
-) -> NDArray[np.int64]:
-    """`count` windows of positions + 1 tokens; evenly over the text for seed 0, else drawn."""
-    last = len(ids) - positions - 1
-    count = min(count, (len(ids) - 1) // positions)
-    if seed:
-        starts = np.random.default_rng(seed).integers(0, last + 1, count)
-    else:
-        starts = np.linspace(0, last, count).round().astype(int)
-    return np.stack([ids[s : s + positions + 1] for s in starts]).astype(np.int64)
+def _check_length(length: int | None, positions: int, shortest: int) -> int:
+    if length is not None and not shortest <= length <= positions:
+        raise ConfigError(f"length {length}: takes {shortest} to {positions} tokens here")
+    return positions if length is None else length
+
+
+def _check_fit(
+    folder: Path, hardware: Hardware, config: Gpt2Config, plan: Plan, tokens: int
+) -> None:
+    """That model and hardware fit each other in all stages of the plan."""
+    check_retention(hardware.config)
+    for cell in CELLS:
+        Head(with_cell(hardware, cell).config, config.head_dim)
+    if set(plan.stages) & set(TRAINING):
+        from archsim.adaptation.attention import check_trainable
+        from archsim.adaptation.model import torch_shape
+
+        check_trainable(with_token_period(hardware).config, tokens, config.head_dim)
+        torch_shape(config, folder)
 
 
 def _write(

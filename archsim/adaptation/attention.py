@@ -45,9 +45,15 @@ def _passes(x: Tensor, quantiser: Quantiser) -> Tensor | None:
     return (x >= quantiser.low - half) & (x <= quantiser.high + half)
 
 
-def check_trainable(config: HardwareConfig, tokens: int) -> None:
-    """Raises ConfigError for a retention that this model does not have, or too fast for it."""
+def check_trainable(config: HardwareConfig, tokens: int, head_dim: int | None = None) -> None:
+    """Raises ConfigError for a retention that this model does not have, or too fast for it, and
+    for vectors of `head_dim` that the arrays digitise in parts."""
     check_retention(config)
+    if head_dim is not None and config.splits_digitally(head_dim):
+        raise ConfigError(
+            f"head_dim {head_dim} on {config.array.rows} rows, split digitally: cannot be trained; "
+            "--set mapping.row_split=charge, or direct alone, which needs no training"
+        )
     cell = Head(config).cell
     powers = len(cell.coefficients) - 1
     if cell.decay_per_token * powers * tokens > LARGEST_EXPONENT:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.adaptation.adapt import calibration_windows, encode_texts
+from archsim.adaptation.corpus import encode_corpus
 from archsim.adaptation.matching import match_scalers, moments
 from archsim.adaptation.recipe import Statistic
 from archsim.components.head import Head
@@ -83,13 +83,15 @@ def main(words: list[str] | None = None) -> None:
     if linear is None:
         raise ConfigError(f"{arguments.model}: was adapted without a stage linear")
     config = adapted.model.config
-    ids, _ = encode_texts(arguments.model, read_texts([arguments.text]), config.n_positions)
+    corpus = encode_corpus(
+        arguments.model, read_texts([arguments.text]), config.vocab_size, config.n_positions
+    )
     calibrations = [
-        calibration_windows(ids, config.n_positions, 4, seed) for seed in range(arguments.seeds)
+        corpus.calibration(config.n_positions, 4, seed) for seed in range(arguments.seeds)
     ]
-    words = read_text(arguments.unseen)
-    refuse_held_out([words], "comparison of statistics")
-    texts = [Text(arguments.unseen.name, (words,))]
+    written = read_text(arguments.unseen)
+    refuse_held_out([written], "comparison of statistics")
+    texts = [Text(arguments.unseen.name, (written,))]
     unseen = cut_material(arguments.model, texts, config, arguments.windows, None)
     lines = [
         "| statistic | nats above the linear cell, by seed | mean | passes |",

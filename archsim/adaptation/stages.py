@@ -32,7 +32,7 @@ from archsim.workload.manifest import Scalar
 from archsim.workload.scalers import Scaler
 
 if TYPE_CHECKING:
-    from archsim.adaptation.training import Curve
+    from archsim.adaptation.training import Curve, Stream
 
 Progress = Callable[[str, int, int], None]
 Scalers = dict[str, Scaler]
@@ -88,6 +88,11 @@ class Plan:
             raise ConfigError("stage match needs stage linear, whose statistics it matches")
 
     @property
+    def reaches_hardware(self) -> bool:
+        """Whether a stage puts the model on the hardware."""
+        return bool(set(self.stages) - {"basis", "control"})
+
+    @property
     def cell(self) -> str:
         """The cell law the first stages see: the linear one if there is a linear stage."""
         return "linear" if "linear" in self.stages else "polynomial"
@@ -111,7 +116,7 @@ class Run:
         self,
         hardware: Hardware,
         plan: Plan,
-        ids: NDArray[np.uint16],
+        ids: Stream,
         calibration: NDArray[np.int64],
         base: Gpt2,
         checkpoints: Path,
@@ -125,7 +130,7 @@ class Run:
         """What earlier sittings spent on the stage that runs; nan where that is not known."""
 
     def head(self, cell: str) -> Head:
-        return Head(with_cell(self.hardware, cell).config)
+        return Head(with_cell(self.hardware, cell).config, self.base.config.head_dim)
 
     def keep(
         self, state: State, name: str, attention: str, steps: int = 0, recipe: Recipe | None = None
@@ -155,6 +160,7 @@ class Run:
         state.curves["control"] = curve
 
     def basis(self, state: State) -> None:
+        self.report("basis", 0, 1)
         state.model = prepare(state.model, self.calibration[:, :-1], self.plan.seed)
         state.history = fingerprint(state.history, "basis")
 

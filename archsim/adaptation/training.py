@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -37,10 +36,18 @@ Curve = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Batch:
-    """ids (windows, tokens + 1), and the weight of each target (windows, tokens)."""
+    """ids (windows, tokens + 1), and the weight of each target (windows, tokens).
+
+    `there` (windows, tokens) marks tokens that exist, where sequences differ in length.
+    """
 
     ids: Tensor
     weight: Tensor
+    there: Tensor | None = None
+
+    def existing(self, x: Tensor) -> Tensor:
+        """`x` (windows, tokens, ...) of the tokens that exist, one after another."""
+        return x.flatten(0, 1) if self.there is None else x[self.there]
 
 
 class Objective(Protocol):
@@ -58,18 +65,18 @@ class Language:
     hidden: float = 0.0
 
     def __call__(self, model: Gpt2, kernel: AnalogKernel | None, batch: Batch) -> Tensor:
-        inputs, targets = batch.ids[:, :-1], batch.ids[:, 1:].flatten()
-        weight, matrix = batch.weight.flatten(), model.wte.weight
+        inputs, targets = batch.ids[:, :-1], batch.existing(batch.ids[:, 1:])
+        weight, matrix = batch.existing(batch.weight), model.wte.weight
         if self.teacher is None or self.distillation == self.hidden == 0.0:
-            states = model.states(inputs, kernel=kernel).flatten(0, 1)
+            states = batch.existing(model.states(inputs, kernel=kernel))
             return prediction_loss(states, matrix, targets, weight)
         with listening(_blocks(model)) as heard:
-            states = model.states(inputs, kernel=kernel).flatten(0, 1)
+            states = batch.existing(model.states(inputs, kernel=kernel))
         with torch.no_grad(), listening(_blocks(self.teacher)) as wanted_heard:
-            wanted = self.teacher.states(inputs).flatten(0, 1), self.teacher.wte.weight
+            wanted = batch.existing(self.teacher.states(inputs)), self.teacher.wte.weight
         loss = prediction_loss(states, matrix, targets, weight, wanted, self.distillation)
         pairs = zip(heard, wanted_heard, strict=True)
-        missed = [missed_share(found, aim) for (_, found), (_, aim) in pairs]
+        missed = [missed_share(found, aim, batch) for (_, found), (_, aim) in pairs]
         return loss + self.hidden * torch.stack(missed).mean()
 
 
@@ -84,13 +91,17 @@ class Transfer:
             self.teacher(batch.ids[:, :-1])
         missed = []
         for layer, (block, (x, wanted)) in enumerate(zip(_blocks(model), seen, strict=True)):
-            missed.append(missed_share(block.attn(x, layer, kernel), wanted))
+            missed.append(missed_share(block.attn(x, layer, kernel), wanted, batch))
         return torch.stack(missed).mean()
 
 
-def missed_share(found: Tensor, wanted: Tensor) -> Tensor:
-    """Squared distance as a share of the variance of `wanted` (batch, tokens, embedding)."""
+def missed_share(found: Tensor, wanted: Tensor, batch: Batch) -> Tensor:
+    """Squared distance as a share of the variance of `wanted` (windows, tokens, embedding)."""
     found, wanted = found.float(), wanted.float()
+    if batch.there is not None:
+        found, wanted = batch.existing(found)[None], batch.existing(wanted)[None]
+    if found.shape[0] * found.shape[1] < 2:  # one token alone does not vary
+        return found.sum() * 0
     spread = (wanted - wanted.mean(dim=(0, 1))).square().mean()
     return (found - wanted).square().mean() / spread
 
@@ -113,15 +124,24 @@ def _blocks(model: Gpt2) -> Iterable[Any]:
     return model.h
 
 
-def draw(recipe: Recipe, corpus: NDArray[np.uint16], vocabulary: int, step: int) -> Batch:
-    """The batch of a step, keyed by seed and step; the late mixture of the reference's training."""
+Stream = NDArray[Any] | batches.Documents
+"""Running text (tokens,), or documents."""
+
+
+def draw(recipe: Recipe, corpus: Stream, vocabulary: int, step: int) -> Batch:
+    """The batch of a step, keyed by seed and step.
+
+    Of running text the late mixture of the reference's training; documents alone, as they are.
+    """
+    place = batches.LATE_STEP + step
+    if isinstance(corpus, batches.Documents):
+        ids, exists = batches.document_batch(
+            recipe.seed, place, corpus, recipe.windows, recipe.tokens
+        )
+        there = torch.from_numpy(exists)
+        return Batch(torch.from_numpy(ids), there.float(), there)
     ids, weight, _ = batches.batch(
-        recipe.seed,
-        batches.LATE_STEP + step,
-        corpus,
-        recipe.windows,
-        recipe.tokens,
-        vocabulary,
+        recipe.seed, place, corpus, recipe.windows, recipe.tokens, vocabulary
     )
     return Batch(torch.from_numpy(ids), torch.from_numpy(weight))
 
@@ -233,7 +253,7 @@ def train(
     kernel: AnalogKernel | None,
     objective: Objective,
     recipe: Recipe,
-    corpus: NDArray[np.uint16],
+    corpus: Stream,
     *,
     trained: Callable[[str], bool] = everything,
     checkpoint: Checkpoint | None = None,

@@ -14,6 +14,7 @@ from archsim.cli import CONTEXT_SETTINGS
 if TYPE_CHECKING:
     from archsim.adaptation.recipe import Optimiser, Statistic
     from archsim.adaptation.stages import Plan
+    from archsim.workload.texts import Words
 
 DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
 
@@ -31,10 +32,22 @@ DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
     "texts",
     type=click.Path(path_type=Path),
     multiple=True,
-    required=True,
     metavar="PATH",
     help="UTF-8 text to learn from, or a folder of .txt; may be repeated.",
 )
+@click.option(
+    "--documents",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="UTF-8 text instead, every line a document that stands alone.",
+)
+@click.option(
+    "--tokens",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON list of token ids instead, or a list of such lists: documents.",
+)
+@click.option("--length", type=int, metavar="N", help="Tokens a window (default: all positions).")
 @click.option(
     "--trace-text",
     type=click.Path(path_type=Path),
@@ -132,6 +145,9 @@ def command(
     config: str | None,
     assignments: tuple[str, ...],
     texts: tuple[Path, ...],
+    documents: Path | None,
+    tokens: Path | None,
+    length: int | None,
     trace_text: Path | None,
     output: Path,
     stages: str,
@@ -159,6 +175,7 @@ def command(
     \b
     archsim adapt --model gpt2 --text corpus -o adapted
     archsim adapt --model gpt2 --text book.txt --stages basis,direct -o quick
+    archsim adapt --model protein-gpt2 --documents proteins.txt --length 256 -o out
 
     \b
     basis     a change of basis that the software model does not notice
@@ -179,7 +196,7 @@ def command(
     from archsim.report.tables import show
     from archsim.retention import retention_of
     from archsim.workload.adapted import read_adaptation
-    from archsim.workload.record import read_texts
+    from archsim.workload.record import read_text
 
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
@@ -202,8 +219,8 @@ def command(
         dtype,
         trained,
     )
-    words = read_texts(texts)
-    traced = None if trace_text is None else read_texts((trace_text,))[0]
+    words, apart = _words(texts, documents, tokens)
+    traced = None if trace_text is None else read_text(trace_text)
     if threads is not None:
         _set_threads(threads)
     with progress_bar() as progress:
@@ -213,6 +230,8 @@ def command(
             words,
             output,
             plan,
+            documents=apart,
+            length=length,
             trace_text=traced,
             force=force,
             progress=progress,
@@ -229,6 +248,22 @@ def command(
         click.echo(f"{stage.name}: {stage.title}{steps}{took}")
     show(retention_table(retention, "adapted to"))
     click.echo(f"written to {output}; next: archsim evaluate --all --model {output}")
+
+
+def _words(
+    texts: tuple[Path, ...], documents: Path | None, tokens: Path | None
+) -> tuple[Words, bool]:
+    """What to learn from, and whether its parts stand alone."""
+    from archsim.workload.record import read_lines, read_texts, read_token_documents
+
+    if sum((bool(texts), documents is not None, tokens is not None)) != 1:
+        raise click.UsageError("give --text, --documents or --tokens, one of them")
+    if documents is not None:
+        return read_lines(documents), True
+    if tokens is not None:
+        found = read_token_documents(tokens)
+        return found, len(found) > 1
+    return read_texts(texts), False
 
 
 def _plan(

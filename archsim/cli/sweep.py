@@ -107,6 +107,7 @@ def run_command(**given: Any) -> None:
     if given["where"] and given["best"] is None:
         raise click.UsageError("--where says under which budget to look for --best: give both")
 
+    from archsim.files import check_writable
     from archsim.report.sweep import best_text, sweep_document, sweep_text
     from archsim.report.sweep_files import default_folder, write_sweep
     from archsim.report.tables import show
@@ -123,6 +124,10 @@ def run_command(**given: Any) -> None:
         sweep = _with_goal(sweep, given["best"], given["where"])
     if given["windows"] is not None and not sweep.measures_loss:
         raise click.UsageError("--windows is of the loss, which is no objective here")
+    if given["output"] is not None:  # before the points, which take longer
+        if not given["output"].strip():
+            raise ConfigError("output folder: an empty name")
+        check_writable(Path(given["output"]) / "sweep.json")
     stop = Stop()
     with stop.on_signals(), _progress(sweep, given["quiet"]) as report:
         exploration = explore(
@@ -148,8 +153,6 @@ def run_command(**given: Any) -> None:
     folder = None if given["output"] is None else Path(given["output"])
     if folder is None and not given["as_json"] and not given["no_report"] and shard is None:
         folder = default_folder(exploration)
-    if folder is not None and not str(given["output"] or "x").strip():
-        raise ConfigError("output folder: an empty name")
     written, missing = ([], "") if folder is None else write_sweep(exploration, folder)
     if given["as_json"]:
         document = sweep_document(exploration)

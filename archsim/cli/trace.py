@@ -67,29 +67,37 @@ def record(
     if (text is None) == (tokens is None):
         raise click.UsageError("give --text FILE or --tokens FILE.json, one of the two")
 
+    from archsim.cli.progress import progress_bar
     from archsim.evaluation.closed_loop import closed_loop
+    from archsim.files import check_writable
     from archsim.workload import record as recorder
     from archsim.workload.adapted import is_adapted
+    from archsim.workload.manifest import MANIFEST_FILE
     from archsim.workload.trace import refuse_existing, save_trace
+    from archsim.workload.trace_checks import check_name
     from archsim.workload.trace_summary import summarise
 
     refuse_existing(output, force)  # before the model runs
+    check_name(name or output.resolve().name)
     loop = closed_loop(model) if is_adapted(model) else None
-    trace = recorder.record(
-        model,
-        text=recorder.read_text(text) if text else None,
-        token_ids=recorder.read_token_ids(tokens) if tokens else None,
-        length=length,
-        name=name or output.resolve().name,
-        skip_tokens=skip_tokens,
-        dtype=dtype,
-        description=description,
-        command=_command_line(model, text, tokens, length, skip_tokens, dtype),
-        attention=loop and loop["attention"],
-        scalers=loop and loop["scalers"],
-        attention_sha256=loop and loop["attention_sha256"],
-        **({"voltages": loop["voltages"]} if loop else {}),
-    )
+    check_writable(output / MANIFEST_FILE)
+    with progress_bar() as progress:
+        trace = recorder.record(
+            model,
+            text=recorder.read_text(text) if text else None,
+            token_ids=recorder.read_token_ids(tokens) if tokens else None,
+            length=length,
+            name=name or output.resolve().name,
+            skip_tokens=skip_tokens,
+            dtype=dtype,
+            description=description,
+            command=_command_line(model, text, tokens, length, skip_tokens, dtype),
+            attention=loop and loop["attention"],
+            scalers=loop and loop["scalers"],
+            attention_sha256=loop and loop["attention_sha256"],
+            **({"voltages": loop["voltages"]} if loop else {}),
+            progress=progress,
+        )
     manifest = save_trace(trace, output, force)
     if as_json:
         click.echo(json.dumps(summarise(trace) | {"folder": str(output)}, indent=2))
@@ -128,8 +136,10 @@ def synth(
     """
     from archsim.workload.synthetic import synthesise
     from archsim.workload.trace import refuse_existing, save_trace
+    from archsim.workload.trace_checks import check_name
 
     refuse_existing(output, force)  # before the numbers are drawn
+    check_name(name or output.resolve().name)
     trace = synthesise(layers, heads, tokens, head_dim, seed, name or output.resolve().name)
     manifest = save_trace(trace, output, force)
     size = manifest.files["trace.safetensors"].bytes

@@ -206,12 +206,20 @@ class Evaluation:
             "rows": [self._row_document(row) for row in self.rows],
         }
 
+    def probes_above_control(self, row: Row) -> dict[str, Estimate]:
+        """Points by which `row` is above the control on each probe; empty without a control."""
+        if self.control is None:
+            return {}
+        return {probe: row.probe_above(self.control, probe) for probe in row.probe_hits}
+
     def _row_document(self, row: Row) -> dict[str, Any]:
-        above = self.above_control(row)
+        above, probes = self.above_control(row), self.probes_above_control(row)
         return {
             **row.document(),
             "above_control": None if above is None else above.mean,
             "above_control_standard_error": None if above is None else above.error,
+            "probes_above_control": {name: e.mean for name, e in probes.items()},
+            "probes_above_control_standard_error": {n: e.error for n, e in probes.items()},
             "by_text": [part.document() for part in self.by_text(row)],
         }
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,6 +218,7 @@ def measure(
     once = {v.key: v for v in reversed(everything)}
     distinct = [v for v in everything if once[v.key] is v]
     whole = np.full(len(windows), tokens) if lengths is None else lengths
+    jobs: list[tuple[str, NDArray[np.int64], NDArray[Any], Probe | None]]
     jobs = [("text", windows, whole, None)]
     jobs += [(p.name, p.ids, np.full(len(p.ids), p.ids.shape[1] - 1), p) for p in probes]
     size = max(1, LOGITS_AT_ONCE // (tokens * reference.model.config.vocab_size))

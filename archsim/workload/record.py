@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def record(
     scalers: Mapping[str, Scaler] | None = None,
     attention_sha256: str | None = None,
     voltages: VoltageRange = DEFAULT_RANGE,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Trace:
     """The trace of `length` tokens of `text` or of `token_ids`, after the first `skip_tokens`.
 
@@ -75,7 +76,8 @@ def record(
         token_ids = tokenizer.encode(text)
     assert token_ids is not None
     ids = _window(token_ids, skip_tokens, length, model.config.n_positions)
-    arrays = {part: _stored(x, dtype, part) for part, x in capture(model, ids, attention).items()}
+    captured = capture(model, ids, attention, progress)
+    arrays = {part: _stored(x, dtype, part) for part, x in captured.items()}
     config = model.config
     stored_ids = np.asarray(ids, np.int32)
     content = Content(
@@ -113,7 +115,10 @@ def record(
 
 
 def capture(
-    model: Gpt2, ids: Sequence[int], attention: Attention | None = None
+    model: Gpt2,
+    ids: Sequence[int],
+    attention: Attention | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Array]:
     """q, k and v of every layer, each (layers, heads, tokens, head_dim), in the model's dtype.
 
@@ -124,6 +129,8 @@ def capture(
     arrays = {part: np.empty(shape, model.weights.wte.dtype) for part in ("q", "k", "v")}
 
     def keep(layer: int, q: Array, k: Array, v: Array) -> None:
+        if progress is not None:
+            progress("recording layers", layer, config.n_layer)
         arrays["q"][layer], arrays["k"][layer], arrays["v"][layer] = q, k, v
 
     # weights may be finite and their products not: reported below, with the place

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -60,18 +60,18 @@ def as_text(words: Words, name: str) -> Text:
     """
     if isinstance(words, str):
         return Text(name, (words,))
-    parts = list(words)
+    parts: list[Any] = list(words)
     if not parts:
         raise ConfigError(f"{name}: no document")
     if all(isinstance(part, str) for part in parts):
-        return Text(name, tuple(parts))  # type: ignore[arg-type]
+        return Text(name, tuple(parts))
     if all(_is_id(part) for part in parts):
-        return Text(name, ([int(part) for part in parts],))  # type: ignore[arg-type]
+        return Text(name, ([int(part) for part in parts],))
     try:
-        documents = [list(part) for part in parts]  # type: ignore[arg-type]
+        documents = [[] if isinstance(part, str) else list(part) for part in parts]
     except TypeError:
         documents = []
-    if not documents or not all(_is_id(i) for ids in documents for i in ids):
+    if not documents or not all(ids and all(_is_id(i) for i in ids) for ids in documents):
         raise ConfigError(f"{name}: give a text, a list of texts, token ids, or a list of those")
     return Text(name, tuple([int(i) for i in ids] for ids in documents))
 

@@ -14,6 +14,7 @@ All draws are keyed by (seed, step), so a resumed run sees the same batches.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,59 @@ class Sequence:
     second: slice
 
 
+@dataclass(frozen=True, eq=False)
+class Documents:
+    """Sequences that stand alone: `ids` (all tokens,), document i at starts[i] to starts[i + 1]."""
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, parts: Iterable[Iterable[int]]) -> Documents:
+        """Documents of token ids."""
+        arrays = [np.fromiter(part, np.int64) for part in parts]
+        return cls(np.concatenate(arrays), np.cumsum([0, *map(len, arrays)]))
+
+    @property
+    def count(self) -> int:
+        return len(self.starts) - 1
+
+    def document(self, place: int) -> NDArray[np.int64]:
+        """The ids of one document."""
+        return self.ids[self.starts[place] : self.starts[place + 1]]
+
+
+def document_batch(
+    seed: int, step: int, corpus: Documents, size: int, tokens: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """A step's documents: ids (size, longest + 1), padded with 0, and which targets exist.
+
+    Drawn by their length, each from its start, or a window of `tokens` + 1 of a longer one. No
+    sequence holds tokens of two documents.
+    """
+    rng = np.random.default_rng((seed, step))
+    places = np.searchsorted(corpus.starts, rng.integers(0, len(corpus.ids), size), "right") - 1
+    drawn = []
+    for place in places:
+        ids = corpus.document(int(place))
+        start = int(rng.integers(0, max(len(ids) - tokens, 1)))
+        drawn.append(ids[start : start + tokens + 1])
+    longest = max(map(len, drawn))
+    result, there = np.zeros((size, longest), np.int64), np.zeros((size, longest - 1), bool)
+    for row, ids in enumerate(drawn):
+        result[row, : len(ids)], there[row, : len(ids) - 1] = ids, True
+    return result, there
+
+
+SHORTEST_WINDOW = 8
+"""Tokens of a window of running text that all kinds of sequences fit into."""
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> int:
+    """A whole number, its logarithm uniform from `low` (at most `high`) to `high`."""
+    return int(np.exp(rng.uniform(np.log(min(low, high)), np.log(high))))
+
+
 def prose(rng: np.random.Generator, corpus: NDArray[np.uint16], tokens: int) -> Sequence:
     """A window of running text."""
     start = int(rng.integers(0, len(corpus) - tokens - 1))
@@ -58,7 +112,7 @@ def repeat(
     base = prose(rng, corpus, tokens)
     ids, weight = base.ids.copy(), base.weight.copy()
     if length is None:
-        length = int(np.exp(rng.uniform(np.log(16), np.log(tokens * 0.4))))
+        length = _log_uniform(rng, 16, tokens * 0.4)
     first = int(rng.integers(0, tokens + 1 - 2 * length))
     second = int(rng.integers(first + length, tokens + 2 - length))
     if rng.random() < random_share:
@@ -79,7 +133,7 @@ def cycle(
     rng: np.random.Generator, corpus: NDArray[np.uint16], tokens: int, vocabulary: int
 ) -> Sequence:
     """A segment of random tokens or real text, repeated to the end of the sequence."""
-    length = int(np.exp(rng.uniform(np.log(8), np.log(tokens // 4))))
+    length = _log_uniform(rng, 8, tokens // 4)
     if rng.random() < 0.5:
         segment = rng.integers(1, vocabulary, length)
         first_weight = 0.0
@@ -107,7 +161,7 @@ def recall(
     ids, weight = base.ids.copy(), base.weight.copy()
     if pairs is None:
         most = min(tokens // 8, (vocabulary - 1) // 2)
-        pairs = int(np.exp(rng.uniform(np.log(4), np.log(most))))
+        pairs = _log_uniform(rng, 4, most)
     drawn = rng.choice(np.arange(1, vocabulary), 2 * pairs, replace=False).reshape(pairs, 2)
     first = int(rng.integers(0, tokens + 2 - 4 * pairs))
     second = int(rng.integers(first + 2 * pairs, tokens + 2 - 2 * pairs))
