@@ -70,7 +70,7 @@ def sweep_summary(evaluation: Evaluation) -> RenderableType:
             f"{100 * row.top1_agreement:.1f}",
             f"{row.kl:.3f}",
         )
-    told = ["", unread(evaluation.unread)] if evaluation.unread else []
+    told: list[RenderableType] = ["", unread(evaluation.unread)] if evaluation.unread else []
     return Group(_origin(evaluation), "", table, *told)
 
 
