@@ -127,3 +127,17 @@ def test_what_is_refused(tmp_path: Path) -> None:
         module.total(np.ones((1, 1)), "1", 9)
     with pytest.raises(InvariantError, match="allocates as machine code needs"):
         module.allocates(np.ones(3))
+
+
+def test_a_number_from_another_module_is_part_of_the_key(tmp_path: Path) -> None:
+    """Machine code holds it as it was; the source of the function is the same."""
+    x = np.ones((1, 1))
+    module = kernels(tmp_path)
+    module.SIZE = 3  # as ``from elsewhere import SIZE`` leaves it
+    module.total(x.copy(), 1.0, 9)
+    (first,) = (tmp_path / "__pycache__").glob("archsim.kernels-total.*.o")
+    module = kernels(tmp_path)
+    module.SIZE = 4
+    module.total(x.copy(), 1.0, 9)
+    (second,) = (tmp_path / "__pycache__").glob("archsim.kernels-total.*.o")
+    assert first != second

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import archsim
-
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 
@@ -53,33 +51,6 @@ def test_readme_shows_what_is_printed(name: str) -> None:
     found = block(name).search(README.read_text(encoding="utf-8"))
     assert found is not None
     assert found[2] == shown(name), "run: python tests/test_readme.py"
-
-
-def test_every_command_in_the_documentation_exists() -> None:
-    """Options and keys named in README and docs are options and keys."""
-    from archsim.cli import COMMANDS
-    from archsim.config.hardware import HardwareConfig
-    from archsim.config.loading import leaf_paths
-
-    keys = set(leaf_paths(HardwareConfig))
-    for path in (README, *sorted((ROOT / "docs").glob("*.md"))):
-        text = path.read_text(encoding="utf-8")
-        for command in re.findall(r"^archsim (\w+)", text, re.MULTILINE):
-            assert command in COMMANDS, (path.name, command)
-        for key in re.findall(r"--set ([\w.]+)=", text):
-            assert key in keys, (path.name, key)
-
-
-def test_configs_in_the_documentation_load(tmp_path: Path) -> None:
-    """Every YAML example is a config."""
-    examples = re.findall(
-        r"```yaml\n(.*?)```", (ROOT / "docs" / "your-own.md").read_text(), re.DOTALL
-    )
-    assert examples
-    for example in examples:
-        path = tmp_path / "mine.yaml"
-        path.write_text(example, encoding="utf-8")
-        assert archsim.load_hardware(path).sha256
 
 
 def test_no_line_of_the_readme_is_too_wide_to_read() -> None:

@@ -272,3 +272,23 @@ def test_all_shows_every_stage(adapted_folder: Path, text_file: Path) -> None:
     shown = run(*words, "--probes", 0, "--all")
     assert "matched: polynomial cell after scaler matching" in shown.output
     assert max(map(len, shown.output.splitlines())) <= 80
+
+
+def test_keys_that_no_row_depends_on_are_told(
+    tiny_folder: Path, tiny_hardware: Hardware, text: str
+) -> None:
+    """What only sets time and energy, a variant that is not selected, or ideal's own slope."""
+    axes = {"write_path.pulse": ["10 ns", "20 ns"], "levels.key_value": [8, 4]}
+    hardware = tiny_hardware.changed({"retention.tau": "3 ms", "cell.linear_slope": "21 uA/V"})
+    swept = evaluate_sweep(tiny_folder, hardware, axes, text, "text", windows=1)
+    assert {"write_path.pulse", "retention.tau", "cell.linear_slope"} <= {*swept.unread}
+    assert "levels.key_value" not in swept.unread
+    rows = {row.name: row.loss for row in swept.rows}
+    assert (
+        rows["write_path.pulse=10 ns, levels.key_value=4"]
+        == (rows["write_path.pulse=20 ns, levels.key_value=4"])
+    )
+    plain = archsim.evaluate(tiny_folder, hardware, text, windows=1, probes=0)
+    assert "retention.tau" in plain.unread
+    assert "cell.linear_slope" not in plain.unread  # the rows ideal and linear read it
+    assert plain.document()["unread_parameters"] == list(plain.unread)

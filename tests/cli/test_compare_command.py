@@ -363,3 +363,14 @@ def test_impossible_requests_are_one_line(
         assert result.exit_code == 2
         assert result.stderr.count("Error:") == 1
     assert result.stdout == ""
+
+
+def test_keys_that_nothing_reads_are_told(small_trace_folder: Path) -> None:
+    """Told as `simulate` does; the part of a token besides attention reads `digital`."""
+    settings = ["--set", "retention.tau=7 ms", "--set", "digital.rate=1e12 MAC/s"]
+    narrow = ["--gpu", "h100-sxm", "--protocol", "latency", "--set", "write_path.pulse=12 ns"]
+    found = run("-t", str(small_trace_folder), *narrow, *settings)
+    assert "Not read by this run: digital.rate, retention.tau" in found.stdout
+    narrow += settings
+    whole = json.loads(run("--scope", "model", *narrow, "--json").stdout)
+    assert whole["unread_parameters"] == ["retention.tau"]
