@@ -1,8 +1,9 @@
 """How long cells must hold: retention against the time that a whole token takes.
 
-A model's own decay a token is one assumption, the time of a token another. The published decay takes
-everything but attention to be free; the hardware's ``digital`` section says what the rest of a token
-takes. Here the two are set beside each other, and ``retention.token_period: auto`` is worked out.
+A model's own decay a token is one assumption, the time of a token another. The published decay
+takes everything but attention to be free; the hardware's ``digital`` section says what the rest of
+a token takes. Here the two are set beside each other, and ``retention.token_period: auto`` is
+worked out.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class TokenTime:
             else ", weights resident"
         )
         return (
-            f"a whole token of {self.shape.name}: {self.attention_s * 1e6:,.4g} us of attention and "
-            f"{self.rest_s * 1e6:,.4g} us of the rest at {engine} (assumed)"
+            f"a whole token of {self.shape.name}: {self.attention_s * 1e6:,.4g} us of attention "
+            f"and {self.rest_s * 1e6:,.4g} us of the rest at {engine} (assumed)"
         )
 
 
@@ -163,8 +164,8 @@ class Retention:
         if used is not None and used.decay_per_token >= whole.decay_per_token * (1 - 1e-9):
             return f"{start}: its oldest tokens are forgotten"
         return (
-            f"{start}: its oldest tokens are forgotten, and no loss or error shown here has that in "
-            "it (archsim retention: what cells must hold)"
+            f"{start}: its oldest tokens are forgotten, and no loss or error shown here has that "
+            "in it (archsim retention: what cells must hold)"
         )
 
     def document(self) -> dict[str, Any]:

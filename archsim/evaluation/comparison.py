@@ -12,9 +12,10 @@ from archsim.baseline.transformer import GPT2_SMALL, ModelComparison, ModelRow, 
 from archsim.config.gpu import Gpu
 from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError
-from archsim.evaluation.calibration import HEADS, Calibration, calibrate, representative_heads
+from archsim.evaluation.calibration import Calibration, calibrate, representative_heads
 from archsim.result import Result
 from archsim.retention import Retention, retention_of
+from archsim.workload.calibration import HEADS
 
 SCHEMA_VERSION = 3
 

@@ -215,14 +215,14 @@ def _speed(study: Study) -> str:
         f"{_times(None if attention_mj is None else attention_mj * 1e-3 / study.attention_j)} |"
     )
     for token in study.tokens:
-        row = gpu if token.step_tokens == 1 else study.batched
-        if token.energy_j is None or row is None or row.energy_mj is None:
+        whole = gpu if token.step_tokens == 1 else study.batched
+        if token.energy_j is None or whole is None or whole.energy_mj is None:
             continue
-        ratio = row.latency_us * 1e-6 / token.period_s
-        energy = row.energy_mj * 1e-3 / row.batch / token.energy_j
+        ratio = whole.latency_us * 1e-6 / token.period_s
+        saved = whole.energy_mj * 1e-3 / whole.batch / token.energy_j
         lines.append(
-            f"| {token.name} | {row.latency_us:,.4g} | {_us(token.period_s)} | {_times(ratio)} | "
-            f"{_times(energy)} |"
+            f"| {token.name} | {whole.latency_us:,.4g} | {_us(token.period_s)} | {_times(ratio)} | "
+            f"{_times(saved)} |"
         )
     return "**What is left of the comparison**\n\n" + "\n".join(lines)
 

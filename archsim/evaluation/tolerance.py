@@ -1,12 +1,11 @@
 """How slow a token may be, and how long cells must hold, by the loss of a model in closed loop.
 
-A loss depends on the decay a token alone, whatever token time and tau it is the quotient of. So it is
-measured at a few decays, and each token time or tau follows from one of them.
+A loss depends on the decay a token alone, whatever token time and tau it is the quotient of. So it
+is measured at a few decays, and each token time or tau follows from one of them.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +105,7 @@ class Tolerances:
     @property
     def fills(self) -> bool:
         """Whether a window of text is as long as the hardware's: else it never fills."""
-        return self.material.windows.shape[1] - 1 >= self.hardware.config.window
+        return bool(self.material.windows.shape[1] > self.hardware.config.window)
 
     def needed_tau(self, tolerance: Tolerance) -> float | None:
         """Seconds that cells must hold at the hardware's own whole token; None where unknown."""
@@ -193,11 +192,10 @@ def find_tolerances(
 def _tolerance(rise: Losses, grid: Sequence[float], wanted: float) -> Tolerance:
     if rise(grid[0]) >= wanted:  # even the slowest decay tried is too fast
         return Tolerance(wanted, 0.0, grid[0], None)
-    for low, high in itertools.pairwise(grid):
-        if rise(high) >= wanted:
-            break
-    else:
+    above = next((place for place, decay in enumerate(grid) if rise(decay) >= wanted), None)
+    if above is None:
         return Tolerance(wanted, grid[-1], None, None)
+    low, high = grid[above - 1], grid[above]
     while high / low > CLOSE:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if rise(middle) >= wanted else (middle, high)
