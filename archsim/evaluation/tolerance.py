@@ -6,7 +6,6 @@ is measured at a few decays, and each token time or tau follows from one of them
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,10 +187,10 @@ def find_tolerances(
 def _tolerance(rise: Losses, grid: Sequence[float], wanted: float) -> Tolerance:
     if rise(grid[0]) >= wanted:  # even the slowest decay tried is too fast
         return Tolerance(wanted, 0.0, grid[0], None)
-    above = next((step for step in itertools.pairwise(grid) if rise(step[1]) >= wanted), None)
+    above = next((place for place, decay in enumerate(grid) if rise(decay) >= wanted), None)
     if above is None:
         return Tolerance(wanted, grid[-1], None, None)
-    low, high = above
+    low, high = grid[above - 1], grid[above]
     while high / low > CLOSE:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if rise(middle) >= wanted else (middle, high)

@@ -17,7 +17,7 @@ from archsim.workload.adapted import adapted_hardware
 
 def test_page_is_made_of_computed_figures(adapted_folder: Path, text: str, tmp_path: Path) -> None:
     page, unseen = tmp_path / "page.md", tmp_path / "unseen.txt"
-    page.write_text(f"before\n\n{OPENING}\nold\n{CLOSING}\n\nafter\n")
+    page.write_text(f"before\n\n{OPENING}\nwhat stood here\n{CLOSING}\n\nafter\n")
     unseen.write_text(text)
     config = adapted_hardware(adapted_folder)
     words = ["-o", page, "-c", config, "--model", adapted_folder, "--text", unseen]
@@ -25,7 +25,7 @@ def test_page_is_made_of_computed_figures(adapted_folder: Path, text: str, tmp_p
     shown = page.read_text()
     assert shown.startswith("before\n")
     assert shown.endswith("after\n")
-    assert "old" not in shown
+    assert "what stood here" not in shown
     rows = compare_whole_model(load_hardware(config), [load_gpu("h100-sxm")]).rows
     measured = next(row for row in rows if row.source == "measured" and row.batch == 1)
     line = f"| whole token, weights streamed | {measured.latency_us:,.4g} | "
