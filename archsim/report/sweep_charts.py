@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import html
 import itertools
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from archsim.report.charts import chart_tools
+from archsim.report.charts import chart_tools, with_titles
 from archsim.report.sweep import axis_labels, design_text, is_paper, objective_unit
 from archsim.report.tables import number
 from archsim.sweep.analysis import pareto, valued
@@ -138,15 +137,6 @@ def _axis_title(o: Objective) -> str:
     unit = objective_unit(o)
     better = "low" if o.direction == "minimise" else "high"
     return f"{o.name}{f', {unit}' if unit else ''} ({better} is better)"
-
-
-def with_titles(svg: str) -> str:
-    """The marks' descriptions also as titles, which browsers show under the pointer."""
-    return re.sub(
-        r'<path aria-label="([^"]*)"([^>]*?)(?:/>|></path>)',
-        r'<path aria-label="\1"\2><title>\1</title></path>',
-        svg,
-    )
 
 
 def pareto_chart(rows: Sequence[Row], objectives: Sequence[Objective], data: _Datasets) -> Any:
