@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Sequence
 
 from archsim.evaluation.comparison import GpuComparison
@@ -32,8 +31,7 @@ def comparison_page(comparison: GpuComparison, sections: Sequence[tuple[str, str
         lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     table = "\n".join(f"<tr>{line}</tr>" for line in lines)
     figures = "\n".join(
-        f"<figure><h2>{html.escape(title)}</h2>\n{_inline(vector, place)}</figure>"
-        for place, (title, vector) in enumerate(sections)
+        f"<figure><h2>{html.escape(title)}</h2>\n{vector}</figure>" for title, vector in sections
     )
     own = comparison.full_window
     name = html.escape(own.name)
@@ -47,7 +45,7 @@ def comparison_page(comparison: GpuComparison, sections: Sequence[tuple[str, str
 body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 1.5rem auto;
   padding: 0 1rem; color: {INK[0]}; background: {PAPER[0]}; }}
 .charts {{ display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }}
-figure {{ margin: 0; max-width: 100%; }}
+figure {{ margin: 0; width: 22.5rem; max-width: 100%; }}
 h2 {{ font-size: 1rem; }}
 svg {{ max-width: 100%; height: auto; }}
 .table {{ overflow-x: auto; }}
@@ -72,11 +70,6 @@ each protocol measures, and what is wrong with the paper's, is in docs/baseline.
 </table></div>
 </body></html>
 """
-
-
-def _inline(vector: str, place: int) -> str:
-    """A drawing that shares a document with others: the names of its clip paths are its own."""
-    return re.sub(r'(id="|url\(#)', rf"\g<1>chart{place}-", vector)
 
 
 def _dark() -> str:
