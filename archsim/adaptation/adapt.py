@@ -19,6 +19,7 @@ from archsim.errors import ConfigError, MissingExtraError
 from archsim.evaluation.accuracy import CELLS, with_cell
 from archsim.evaluation.closed_loop import check_retention, closed_loop
 from archsim.files import check_writable, write_text
+from archsim.retention import with_token_period
 from archsim.workload.adapted import (
     CURVES_FILE,
     HARDWARE_FILE,

@@ -1,23 +1,29 @@
-"""Pictures of a comparison: one roofline, and speed-up and energy ratio, as SVG, PNG and a page."""
+"""Charts of a comparison: one roofline, and speed-up and energy ratio over window and batch.
+
+One colour a GPU on all of them. In the ratio charts the accelerator is the line at 1, and the
+ratios that the paper states are marks. What a mark is shows under the pointer.
+"""
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
+from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from archsim.baseline import AcceleratorFigures, Request, compare
-from archsim.baseline.protocols import BATCHES
+from archsim.baseline import AcceleratorFigures, ComparisonRow, DecodeAttention, Request, compare
+from archsim.baseline.protocols import BATCHES, PAPER_STEP
 from archsim.baseline.roofline import estimate
 from archsim.config.gpu import Gpu, Precision
 from archsim.evaluation.comparison import GpuComparison, window_figures
 from archsim.files import atomic_path
-from archsim.report.charts import chart_tools
-from archsim.report.comparison import energy_text, speed_text
+from archsim.report.charts import INK, SERIES, chart_tools, with_titles
+from archsim.report.comparison import energy_text, speed_text, times
+from archsim.report.comparison_page import comparison_page
+from archsim.report.tables import number
 
 WINDOWS = (128, 256, 512, 1024, 2048, 4096, 8192)
 INTENSITIES = (0.1, 1e4)
@@ -26,10 +32,15 @@ INTENSITIES = (0.1, 1e4)
 DECADES = tuple(10.0**power for power in range(-6, 7))
 MEMORY_ROOF, L2_ROOF = "memory", "L2"
 DEFAULT_PRECISION: Precision = "fp16"
-"""Of pictures, as of the protocols latency and throughput."""
+"""Of the roofline."""
 
-ACCELERATOR = "gain cells"
-WIDTH, HEIGHT, PNG_SCALE = 320, 250, 2
+ACCELERATOR = "accelerator"
+MODEL, MEASURED, STATED, EDGE = "model", "measured", "the paper states", "edge of L2"
+SHAPES = {MODEL: "circle", MEASURED: "diamond", STATED: "cross", EDGE: "square"}
+SIZES = {MODEL: 12, MEASURED: 110, STATED: 110, EDGE: 70}
+FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
+WIDTH, HEIGHT, PNG_SCALE = 275, 230, 2
+"""Of a panel, so that a chart with its axis fits a screen of 400 pixels."""
 
 Point = dict[str, Any]
 
@@ -50,25 +61,22 @@ def write_charts(comparison: GpuComparison, gpus: Sequence[Gpu], folder: Path) -
             "Roofline: attention of one token and layer",
         ),
         "speedup": (
-            _ratio_chart(own, by_window, gpus, request, "speedup", "times faster per token"),
-            "Speed-up per token over window and batch",
+            ratio_chart(own, by_window, gpus, request, "speedup"),
+            "How much faster the accelerator is, per token",
         ),
         "energy": (
-            _ratio_chart(
-                own, by_window, gpus, request, "energy_ratio", "times less energy per token"
-            ),
-            "Energy ratio per token over window and batch",
+            ratio_chart(own, by_window, gpus, request, "energy_ratio"),
+            "How much less energy it takes, per token",
         ),
     }
     pictures: dict[str, bytes] = {}
     sections: list[tuple[str, str]] = []
     for name, (chart, title) in charts.items():
-        specification = chart.to_json()
-        vector = vl_convert.vegalite_to_svg(specification)
+        vector = with_titles(vl_convert.vegalite_to_svg(_specification(chart)))
         pictures[f"{name}.svg"] = vector.encode()
-        pictures[f"{name}.png"] = vl_convert.vegalite_to_png(specification, scale=PNG_SCALE)
+        pictures[f"{name}.png"] = vl_convert.svg_to_png(vector, scale=PNG_SCALE)
         sections.append((title, vector))
-    pictures["comparison.html"] = _page(comparison, sections).encode()
+    pictures["comparison.html"] = comparison_page(comparison, sections).encode()
     with ExitStack() as stack:
         for name, content in pictures.items():
             stack.enter_context(atomic_path(folder / name)).write_bytes(content)
@@ -95,27 +103,20 @@ def roofline_points(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Reque
         for x in (INTENSITIES[0], peak / bandwidth, INTENSITIES[1])
     ]
     points.append(
-        {
-            "name": ACCELERATOR,
-            "kind": "one token",
-            "intensity": step.layer_flop / own.boundary_bytes,
-            "rate": own_rate * 1e-12,
-        }
+        _operating(ACCELERATOR, "one token", step.layer_flop / own.boundary_bytes, own_rate)
     )
     for gpu in able:
         for batch in (1, 64):
             many = replace(step, batch=batch, precision=precision)
-            points.append(
-                {
-                    "name": gpu.name,
-                    "kind": f"batch {batch}",
-                    "intensity": many.layer_flop / many.layer_bytes,
-                    "rate": many.layer_flop
-                    / estimate(gpu, many, cache=request.cache).latency_s
-                    * 1e-12,
-                }
-            )
+            rate = many.layer_flop / estimate(gpu, many, cache=request.cache).latency_s
+            intensity = many.layer_flop / many.layer_bytes
+            points.append(_operating(gpu.name, f"batch {batch}", intensity, rate))
     return points
+
+
+def _operating(name: str, kind: str, intensity: float, rate: float) -> Point:
+    text = f"{name}, {kind}: {number(rate * 1e-12, 3)} TFLOP/s at {number(intensity, 3)} FLOP/byte"
+    return {"name": name, "kind": kind, "intensity": intensity, "rate": rate * 1e-12, "text": text}
 
 
 def ratio_points(
@@ -127,24 +128,103 @@ def ratio_points(
 ) -> list[Point]:
     """`ratio` of modelled rows over window at batch 1, and over batch at the window of `own`.
 
-    Measured points beside them, where one was measured for that very window and batch.
+    Beside them measured points, where one was measured for that very window and batch; what the
+    paper states, at its batch; and the edge of L2: where half of K and V is still there.
     """
     points: list[Point] = []
-
-    def add(panel: str, x: str, figures: AcceleratorFigures, asked: Request) -> None:
-        for row in compare(figures, gpus, asked).rows:
-            value = getattr(row, ratio)
-            if value is not None:
-                at = {"panel": panel, "x": getattr(row, x), "y": value}
-                points.append({"name": row.gpu, "source": row.source, **at})
-
+    across = "window, batch 1"
+    panel = f"batch, window {own.window:,}"
     for figures in by_window:
         asked = replace(request, protocols=("latency",), batch=None)
-        add("window, batch 1", "window", figures, asked)
+        points += [
+            _ratio(across, "window", row, ratio) for row in compare(figures, gpus, asked).rows
+        ]
     for batch in BATCHES:
-        panel = f"batch, window {own.window:,}"
-        add(panel, "batch", own, replace(request, protocols=("throughput",), batch=batch))
+        asked = replace(request, protocols=("throughput",), batch=batch)
+        points += [_ratio(panel, "batch", row, ratio) for row in compare(own, gpus, asked).rows]
+    points = [point for point in points if point["y"] is not None]
+    if own.shape == (PAPER_STEP.heads, PAPER_STEP.head_dim, PAPER_STEP.window):
+        points += _stated(panel, gpus, ratio)
+    if request.cache == "warm":
+        points += _edges(points, across, panel, own, gpus)
     return points
+
+
+def _ratio(panel: str, x: str, row: ComparisonRow, ratio: str) -> Point:
+    value = getattr(row, ratio)
+    told = energy_text(value) if ratio == "energy_ratio" else speed_text(value)
+    kernel = f", {row.kernel}" if row.kernel else ""
+    return {
+        "panel": panel,
+        "name": row.gpu,
+        "source": row.source,
+        "x": getattr(row, x),
+        "y": value,
+        "text": f"{row.gpu}, {row.source}{kernel}, {row.precision}, batch {row.batch:,}, window "
+        f"{row.window:,}: {told}",
+    }
+
+
+def _stated(panel: str, gpus: Sequence[Gpu], ratio: str) -> list[Point]:
+    """The paper's ratios at the authors' batch, window and precision."""
+    found = []
+    for gpu in gpus:
+        if gpu.claim is not None:
+            value = gpu.claim.speedup if ratio == "speedup" else gpu.claim.energy_ratio
+            text = f"{gpu.name}: the paper states {times(value)} (fp32, eager, a throughput)"
+            at = {"x": PAPER_STEP.batch, "y": value, "text": text}
+            found.append({"panel": panel, "name": gpu.name, "source": STATED, **at})
+    return found
+
+
+def _edges(
+    points: Sequence[Point],
+    across: str,
+    panel: str,
+    own: AcceleratorFigures,
+    gpus: Sequence[Gpu],
+) -> list[Point]:
+    """Where each modelled line crosses the edge of its GPU's L2, if it does."""
+    found = []
+    for gpu in gpus:
+        room = gpu.model.l2_edge * gpu.memory.l2
+        for name in (across, panel):
+            line = sorted(
+                (log(p["x"]), log(p["y"]))
+                for p in points
+                if (p["panel"], p["name"], p["source"]) == (name, gpu.name, MODEL)
+            )
+            precision: Precision = "bf16" if gpu.peak.has("bf16") else "fp16"
+            window = 1 if name == across else own.window
+            step = DecodeAttention(1, own.heads, own.head_dim, window, 1, precision)
+            edge = log(room / step.layer_cache_bytes)
+            for (x0, y0), (x1, y1) in pairwise(line):
+                if x0 <= edge < x1:
+                    y = exp(y0 + (y1 - y0) * (edge - x0) / (x1 - x0))
+                    text = f"{gpu.name}: K and V fill L2 ({number(room / 1e6, 3)} MB of it)"
+                    at = {"x": exp(edge), "y": y, "text": text}
+                    found.append({"panel": name, "name": gpu.name, "source": EDGE, **at})
+    return found
+
+
+def colours(gpus: Sequence[Gpu]) -> dict[str, str]:
+    """The colour of each GPU on every chart, by its place among `gpus`; the accelerator is ink.
+
+    Beyond as many GPUs as there are colours they repeat.
+    """
+    named = {gpu.name: SERIES[place % len(SERIES)][0] for place, gpu in enumerate(gpus)}
+    return {ACCELERATOR: INK[0], **named}
+
+
+def _colour(gpus: Sequence[Gpu], names: Sequence[str]) -> Any:
+    import altair as alt
+
+    found = colours(gpus)
+    shown = [name for name in found if name in names]
+    legend = alt.Legend(orient="bottom", columns=3, title=None, symbolType="circle", symbolSize=70)
+    return alt.Color("name:N", legend=legend).scale(
+        domain=shown, range=[found[name] for name in shown]
+    )
 
 
 def roofline_chart(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Request) -> Any:
@@ -157,119 +237,132 @@ def roofline_chart(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Reques
         type="log", domain=list(INTENSITIES)
     )
     y = alt.Y("rate:Q", title="TFLOP/s", axis=axis).scale(type="log", nice=True)
-    names = [ACCELERATOR, *(gpu.name for gpu in gpus)]
-    colour = alt.Color("name:N", title=None, sort=names)
+    colour = _colour(gpus, [point["name"] for point in points])
     roofs = [point for point in points if point["kind"] in {MEMORY_ROOF, L2_ROOF}]
     marks = [point for point in points if point not in roofs]
-    dashes = alt.StrokeDash("kind:N", title="roof").scale(
+    below = alt.Legend(orient="bottom", columns=3)
+    dashes = alt.StrokeDash("kind:N", title="roof", legend=below).scale(
         domain=[MEMORY_ROOF, L2_ROOF], range=[[1, 0], [5, 4]]
     )
     lines = (
         alt.Chart(alt.Data(values=roofs))
-        .mark_line()
+        .mark_line(strokeWidth=1.2)
         .encode(x=x, y=y, color=colour, strokeDash=dashes)
     )
-    shapes = alt.Shape("kind:N", title="point", sort=["one token", "batch 1", "batch 64"])
-    # GPUs at batch 1 are all at their floor: rings of different sizes are told apart
-    sizes = [(8 + 4 * place) ** 2 for place in range(len(names))]
-    size = alt.Size("name:N", legend=None).scale(type="ordinal", domain=names, range=sizes)
-    dots = (
-        alt.Chart(alt.Data(values=marks))
-        .mark_point(filled=False, strokeWidth=2, opacity=1)
-        .encode(x=x, y=y, color=colour, shape=shapes, size=size)
+    shapes = alt.Shape("kind:N", title="point", legend=below).scale(
+        domain=["one token", "batch 1", "batch 64"], range=["diamond", "circle", "square"]
     )
-    title = f"{own.heads} heads x {own.head_dim}, window {own.window:,}, {_setting(request)}"
-    return alt.layer(lines, dots).properties(title=title, width=2 * WIDTH, height=1.5 * HEIGHT)
+    # GPUs at batch 1 are all at their floor: rings of different sizes are told apart
+    names = list(colours(gpus))
+    sized = [{**mark, "size": (7 + 3 * names.index(mark["name"])) ** 2} for mark in marks]
+    size = alt.Size("size:Q", legend=None, scale=None)
+    dots = (
+        alt.Chart(alt.Data(values=sized))
+        .mark_point(filled=False, strokeWidth=2, opacity=1)
+        .encode(x=x, y=y, color=colour, shape=shapes, size=size, description="text:N")
+    )
+    label = (
+        alt.Chart(alt.Data(values=[p for p in marks if p["name"] == ACCELERATOR]))
+        .mark_text(dy=-11, color=INK[0], fontSize=11)
+        .encode(x=x, y=y, text="name:N")
+    )
+    title = [f"{own.heads} heads x {own.head_dim}, window {own.window:,}", _setting(request)]
+    chart = alt.layer(lines, dots, label).properties(width=WIDTH, height=1.4 * HEIGHT)
+    return _finished(chart, title)
 
 
 def _setting(request: Request) -> str:
     return f"GPUs modelled, {request.precision or DEFAULT_PRECISION}, {request.cache} cache"
 
 
-def _ratio_chart(
+def ratio_chart(
     own: AcceleratorFigures,
     by_window: Sequence[AcceleratorFigures],
     gpus: Sequence[Gpu],
     request: Request,
     ratio: str,
-    title: str,
 ) -> Any:
+    """`ratio` over window and over batch, one panel below the other; the accelerator at 1."""
     import altair as alt
 
     points = ratio_points(own, by_window, gpus, request, ratio)
-    panels = []
-    for panel in dict.fromkeys(point["panel"] for point in points):
-        own_points = [point for point in points if point["panel"] == panel]
-        ticks = sorted({point["x"] for point in own_points})
-        x = alt.X("x:Q", title=panel).scale(type="log", base=2).axis(values=ticks, format=",d")
-        y = alt.Y("y:Q", title=title).scale(type="log").axis(values=list(DECADES), format=",~g")
-        colour = alt.Color("name:N", title=None, sort=[gpu.name for gpu in gpus])
-        modelled = [point for point in own_points if point["source"] == "model"]
-        measured = [point for point in own_points if point["source"] != "model"]
-        layers = [
-            alt.Chart(alt.Data(values=modelled))
-            .mark_line(point=True)
-            .encode(x=x, y=y, color=colour)
-        ]
-        if measured:
-            layers.append(
-                alt.Chart(alt.Data(values=measured))
-                .mark_point(shape="diamond", size=160, filled=False, strokeWidth=2, opacity=1)
-                .encode(x=x, y=y, color=colour)
-            )
-        panels.append(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT))
-    text = f"{own.heads} heads x {own.head_dim}; lines: {_setting(request)}; diamonds: measured"
-    return alt.hconcat(*panels).resolve_scale(y="shared").properties(title=text)
+    colour = _colour(gpus, [ACCELERATOR, *(point["name"] for point in points)])
+    panels = [
+        _panel(panel, [p for p in points if p["panel"] == panel], ratio, colour)
+        for panel in dict.fromkeys(point["panel"] for point in points)
+    ]
+    precision = request.precision or "bf16 (without: fp16)"
+    title = [
+        f"{own.heads} heads x {own.head_dim}; lines: GPUs modelled,",
+        f"{precision}, {request.cache} cache",
+    ]
+    return _finished(alt.vconcat(*panels).resolve_scale(y="shared"), title)
 
 
-def _page(comparison: GpuComparison, sections: Sequence[tuple[str, str]]) -> str:
-    """One HTML file that asks the network for nothing: the pictures and every row."""
-    head = ("GPU", "protocol", "source", "heads", "window", "batch", "precision", "cache",
-            "us a token", "mJ a token", "per token")  # fmt: skip
-    lines = []
-    for row in comparison.rows:
-        energy = row.per_token_energy_mj
-        cells = (
-            row.gpu, row.protocol, row.source, f"{row.heads}x{row.head_dim}", f"{row.window:,}",
-            f"{row.batch:,}", row.precision, row.cache, f"{row.per_token_latency_us:.4g}",
-            f"< {row.energy_bound_mj / row.batch:.4g}" if energy is None else f"{energy:.4g}",
-            f"{speed_text(row.speedup)} ({row.kind}), {energy_text(row.energy_ratio)}",
-        )  # fmt: skip
-        lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-    table = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    figures = "\n".join(
-        f"<h2>{html.escape(title)}</h2>\n<figure>{_image(title, vector)}</figure>"
-        for title, vector in sections
+def _panel(panel: str, points: Sequence[Point], ratio: str, colour: Any) -> Any:
+    import altair as alt
+
+    ticks = sorted({point["x"] for point in points if point["source"] == MODEL})
+    ends = [min(ticks), max(ticks)]
+    axis = alt.Axis(values=ticks, format=",d", labelOverlap=True)
+    x = alt.X("x:Q", title=panel, axis=axis).scale(type="log", base=2, domain=ends, nice=False)
+    better = "times faster" if ratio == "speedup" else "times less energy"
+    y = (
+        alt.Y("y:Q", title=f"accelerator: {better}")
+        .scale(type="log")
+        .axis(values=list(DECADES), format=",~g")
     )
-    name = html.escape(comparison.calibrated.name)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name} beside GPUs</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; background: #fff; }}
-figure {{ margin: 0; }}
-img {{ max-width: 100%; height: auto; }}
-div {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: 13px; }}
-th, td {{ text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #ddd; }}
-</style></head><body>
-<h1>{name} beside GPUs</h1>
-<p>Attention of one layer only: no projections, no MLP, no host. What each protocol measures, and
-what is wrong with the paper's, is in docs/baseline.md.</p>
-{figures}
-<h2>All rows</h2>
-<div><table><tr>{"".join(f"<th>{h}</th>" for h in head)}</tr>
-{table}
-</table></div>
-</body></html>
-"""
+    lines = (
+        alt.Chart(alt.Data(values=[p for p in points if p["source"] == MODEL]))
+        .mark_line(strokeWidth=1.8)
+        .encode(x=x, y=y, color=colour)
+    )
+    kinds = list(SHAPES)
+    below = alt.Legend(orient="bottom", columns=2, title=None)
+    shape = alt.Shape("source:N", legend=below).scale(domain=kinds, range=[*SHAPES.values()])
+    sized = [{**point, "size": SIZES[point["source"]]} for point in points]
+    size = alt.Size("size:Q", legend=None, scale=None)
+    marks = (
+        alt.Chart(alt.Data(values=sized))
+        .mark_point(filled=False, strokeWidth=2, opacity=1)
+        .encode(x=x, y=y, color=colour, shape=shape, size=size, description="text:N")
+    )
+    own = [{"x": ends[0], "y": 1, "name": ACCELERATOR}, {"x": ends[1], "y": 1, "name": ACCELERATOR}]
+    base = alt.Chart(alt.Data(values=own)).encode(x=x, y=y)
+    rule = base.mark_line(strokeWidth=2.5).encode(color=colour)
+    label = (
+        alt.Chart(alt.Data(values=[{**own[0], "text": f"{ACCELERATOR} = 1"}]))
+        .mark_text(align="left", dx=4, dy=-8, color=INK[0], fontSize=11)
+        .encode(x=x, y=y, text="text:N")
+    )
+    edges = (
+        alt.Chart(alt.Data(values=[p for p in points if p["source"] == EDGE]))
+        .mark_text(dx=13, dy=-8, fontSize=10)
+        .encode(x=x, y=y, color=colour, text=alt.value("L2"))
+    )
+    return alt.layer(rule, lines, marks, label, edges).properties(width=WIDTH, height=HEIGHT)
 
 
-def _image(title: str, vector: str) -> str:
-    """The picture as data: drawings in one document would share the names of their clip paths."""
-    data = base64.b64encode(vector.encode()).decode()
-    return f'<img alt="{html.escape(title)}" src="data:image/svg+xml;base64,{data}">'
+def _finished(chart: Any, title: Sequence[str]) -> Any:
+    """With title, fonts, and colours that the page can turn for a dark screen."""
+    return chart.properties(title=list(title)).configure(
+        font=FONT,
+        background="transparent",
+        padding={"left": 3, "top": 3, "bottom": 3, "right": 10},
+        title={"fontSize": 12, "anchor": "start", "color": INK[0]},
+        axis={"labelColor": INK[0], "titleColor": INK[0], "labelFontSize": 11},
+        legend={
+            "labelColor": INK[0],
+            "titleColor": INK[0],
+            "labelFontSize": 11,
+        },
+    )
+
+
+def _specification(chart: Any) -> Point:
+    """The chart in Vega-Lite, its legends one below the other, of which Altair knows nothing."""
+    found: Point = chart.to_dict()
+    found["config"]["legend"]["layout"] = {
+        "bottom": {"direction": "vertical", "anchor": "start", "margin": 6}
+    }
+    return found

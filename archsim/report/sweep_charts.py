@@ -7,11 +7,10 @@ mark in the SVG.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from archsim.report.charts import chart_tools
+from archsim.report.charts import chart_tools, with_titles
 from archsim.report.sweep_front import (
     axis_labels,
     contest_title,
@@ -149,15 +148,6 @@ def _axis_title(o: Objective) -> str:
     unit = objective_unit(o)
     better = "low" if o.direction == "minimise" else "high"
     return f"{o.name}{f', {unit}' if unit else ''} ({better} is better)"
-
-
-def with_titles(svg: str) -> str:
-    """The marks' descriptions also as titles, which browsers show under the pointer."""
-    return re.sub(
-        r'<path aria-label="([^"]*)"([^>]*?)(?:/>|></path>)',
-        r'<path aria-label="\1"\2><title>\1</title></path>',
-        svg,
-    )
 
 
 def pareto_chart(rows: Sequence[Row], objectives: Sequence[Objective], data: _Datasets) -> Any:

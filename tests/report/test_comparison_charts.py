@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +17,24 @@ from archsim.config.hardware import load_hardware
 from archsim.errors import MissingExtraError
 from archsim.evaluation.comparison import GpuComparison, window_figures
 from archsim.report import comparison_charts
+from archsim.report.charts import INK, PAPER, SERIES
 from archsim.report.comparison_charts import (
     ACCELERATOR,
+    EDGE,
     L2_ROOF,
     MEMORY_ROOF,
+    STATED,
     Point,
+    colours,
+    ratio_chart,
     ratio_points,
     roofline_chart,
     roofline_points,
     write_charts,
 )
 from archsim.result import Result
+
+from .colour_vision import contrast, least_difference
 
 GPUS = [load_gpu("h100-sxm", measured=False), load_gpu("jetson-nano", measured=False)]
 
@@ -81,8 +90,10 @@ def test_pictures_have_the_precision_and_cache_asked_for(comparison: GpuComparis
     assert warm.keys() == cold.keys()
     assert all(cold[at] >= warm[at] for at in warm)
     assert cold["batch, window 1,024", 4] > warm["batch, window 1,024", 4]
+    edges = [p for p in ratio_points(own, [], GPUS, asked, "speedup") if p["source"] == EDGE]
+    assert edges == []  # nothing is left in L2
     title = roofline_chart(own, GPUS, asked).to_dict()["title"]
-    assert title.endswith("GPUs modelled, bf16, cold cache")
+    assert title[-1] == "GPUs modelled, bf16, cold cache"
 
 
 def test_ratio_points_agree_with_the_table(comparison: GpuComparison) -> None:
@@ -97,7 +108,66 @@ def test_ratio_points_agree_with_the_table(comparison: GpuComparison) -> None:
         len([p for p in points if p["source"] == "model"]) == 2 * 2 + 9 + 7
     )  # the Nano holds up to 64
     energies = ratio_points(own, by_window, GPUS, Request(), "energy_ratio")
-    assert {p["source"] for p in energies} == {"model"}  # nobody measured the energy
+    assert {p["source"] for p in energies} == {"model", STATED, EDGE}  # nobody measured it
+
+
+def test_what_the_paper_states_is_drawn_at_its_own_batch(comparison: GpuComparison) -> None:
+    for ratio, claimed in (("speedup", 100), ("energy_ratio", 70_000)):
+        points = ratio_points(comparison.calibrated, [], GPUS, Request(), ratio)
+        (mark,) = [p for p in points if (p["name"], p["source"]) == ("H100 SXM", STATED)]
+        assert (mark["panel"], mark["x"], mark["y"]) == ("batch, window 1,024", 64, claimed)
+        assert "the paper states" in mark["text"]
+    other = window_figures(load_hardware(), 512)  # of that window the paper says nothing
+    assert STATED not in {p["source"] for p in ratio_points(other, [], GPUS, Request(), "speedup")}
+
+
+def test_the_edge_of_l2_lies_on_the_line_where_k_and_v_fill_it(comparison: GpuComparison) -> None:
+    """An H100: 0.7 of 50 MB over 3.1 MB a sequence, so between batch 8 and 16."""
+    points = ratio_points(comparison.calibrated, [], GPUS, Request(), "speedup")
+    (mark,) = [p for p in points if (p["name"], p["source"]) == ("H100 SXM", EDGE)]
+    assert mark["x"] == pytest.approx(0.7 * 50e6 / (2 * 12 * 1024 * 64 * 2))
+    line = {p["x"]: p["y"] for p in points if (p["name"], p["source"]) == ("H100 SXM", "model")}
+    assert min(line[8], line[16]) < mark["y"] < max(line[8], line[16])
+
+
+def test_a_gpu_has_one_colour_on_every_chart_and_the_accelerator_is_drawn(
+    comparison: GpuComparison,
+) -> None:
+    own, request = comparison.calibrated, Request()
+    drawn = [
+        roofline_chart(own, GPUS, request).to_dict(),
+        *(ratio_chart(own, [], GPUS, request, r).to_dict() for r in ("speedup", "energy_ratio")),
+    ]
+    for chart in drawn:
+        found = set(colour_scales(chart))
+        assert found == {tuple(colours(GPUS).items())}
+        assert ACCELERATOR in json.dumps(chart)
+    many = [GPUS[0].model_copy(update={"name": f"GPU {place}"}) for place in range(len(SERIES))]
+    assert len(set(colours(many).values())) == len(SERIES) + 1
+
+
+def colour_scales(chart: object) -> Iterator[tuple[tuple[str, str], ...]]:
+    """Name and colour of every colour scale in a specification."""
+    if isinstance(chart, dict):
+        scale = chart.get("color", {})
+        if isinstance(scale, dict) and "scale" in scale:
+            yield tuple(zip(scale["scale"]["domain"], scale["scale"]["range"], strict=True))
+        for value in chart.values():
+            yield from colour_scales(value)
+    elif isinstance(chart, list):
+        for value in chart:
+            yield from colour_scales(value)
+
+
+@pytest.mark.parametrize("dark", [0, 1])
+def test_colours_are_told_apart_by_every_eye(dark: int) -> None:
+    """Any two by 16 of CIE 2000 at least, and each by a contrast of 3 from its page."""
+    shown = [INK[dark], *(pair[dark] for pair in SERIES)]
+    assert least_difference(shown) >= 16
+    assert min(contrast(colour, PAPER[dark]) for colour in shown) >= 3
+    # red and green of the same lightness, and blue and green, are not
+    assert least_difference(["#c05050", "#7a7a30"]) < 16
+    assert contrast("#ffff00", PAPER[0]) < 3
 
 
 def test_files_are_drawn_and_ask_for_nothing(
@@ -111,11 +181,19 @@ def test_files_are_drawn_and_ask_for_nothing(
         picture = ElementTree.parse(tmp_path / f"{name}.svg").getroot()
         texts = {element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")}
         assert {"H100 SXM", "Jetson Nano"} <= texts
+        titles = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}title")]
+        assert any("H100 SXM, " in str(title) for title in titles)  # under the pointer
+        assert ACCELERATOR in " ".join(str(text) for text in texts)
+        assert float(picture.attrib["width"]) <= 400 - 2 * 16  # a phone's page has margins
     page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
-    assert page.count('src="data:image/svg+xml;base64,') == page.count("src=") == 3
+    assert page.count("<svg ") == 3
+    assert "url(#" not in page  # drawings in one document would share such names
+    assert "prefers-color-scheme: dark" in page
+    for light, dark in SERIES[:2]:
+        assert f'svg [stroke="{light}"] {{ stroke: {dark}; }}' in page
     assert "344x" not in page  # no RTX 4090 was asked for
     assert "7,521x faster (throughput), 43,98" in page
-    for word in ("<script", "@import", "http://", "https://", "url("):
+    for word in ("<script", "@import", "https://", "url(h", "src="):
         assert word not in page
 
 
