@@ -98,7 +98,10 @@ def make_study(
     rows = compare_models(figures, streamed, [gpu], Request(("latency",))).rows
     single = _measured(rows, 1)
     if not single:
-        raise ConfigError(f"{gpu.name}: no whole token was measured; choose another GPU")
+        raise ConfigError(
+            f"{gpu.name}: no whole token was measured at window {hardware.config.window:,}; choose "
+            "another GPU, or a hardware with another window"
+        )
     asked = Request(("throughput",), batch=BATCH)
     many = _measured(compare_models(figures, streamed, [gpu], asked).rows, BATCH)
     at_once = accelerator_token(figures, streamed, GPT2_SMALL, BATCH)

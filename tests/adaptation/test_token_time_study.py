@@ -19,7 +19,8 @@ def test_page_is_made_of_computed_figures(adapted_folder: Path, text: str, tmp_p
     page, unseen = tmp_path / "page.md", tmp_path / "unseen.txt"
     page.write_text(f"before\n\n{OPENING}\nwhat stood here\n{CLOSING}\n\nafter\n")
     unseen.write_text(text)
-    config = adapted_hardware(adapted_folder)
+    config = tmp_path / "full-window.yaml"  # GPUs were measured at 1,024 tokens
+    config.write_text("extends: gaincell-28nm\narray: {rows: 8}\n")
     words = ["-o", page, "-c", config, "--model", adapted_folder, "--text", unseen]
     main([str(word) for word in [*words, "--windows", 1]])
     shown = page.read_text()
@@ -51,5 +52,5 @@ def test_a_gpu_without_a_measured_token_is_refused(
 ) -> None:
     hardware = load_hardware(adapted_hardware(adapted_folder))
     monkeypatch.setattr(token_time_study, "measure_tolerances", lambda *_, **__: None)
-    with pytest.raises(ConfigError, match="RTX 4090: no whole token was measured"):
+    with pytest.raises(ConfigError, match="RTX 4090: no whole token was measured at window 48"):
         make_study(adapted_folder, hardware, text, "", 1, load_gpu("rtx-4090"))
