@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.components.action import Law, rests_on
 from archsim.config.hardware import Hardware
 from archsim.function import LayerFunction
 from archsim.simulation import Simulation, holding
@@ -40,12 +41,9 @@ INSIDE = "arrays, converters, DACs and the digital part of attention"
 OUTSIDE = "projections, MLP, LayerNorm, embeddings, host link"
 
 
-def grade(hardware: Hardware, parameters: Iterable[str]) -> str:
-    """The weakest source among dotted parameters; a section stands for all its leaves."""
-    sources = set()
-    for parameter in parameters:
-        leaves = [p for p in hardware.provenance if p == parameter or p.startswith(parameter + ".")]
-        sources |= {hardware.source(leaf) for leaf in leaves} or {"assumed"}
+def grade(hardware: Hardware, laws: Iterable[Law]) -> str:
+    """The weakest source among the parameters that `laws` read."""
+    sources = {hardware.source(parameter) for parameter in rests_on(hardware.config, laws)}
     for name in ("user", "assumed", "calibrated"):
         if name in sources:
             return name
@@ -228,13 +226,12 @@ class Result:
         stages = self.simulation.declaration.stages
         path = [stage for stage in stages if stage.name != "write_value"]
         times = [
-            (stage.rests_on, float((s.end[stage.name] - s.start[stage.name]).sum()))
+            (stage.laws, float((s.end[stage.name] - s.start[stage.name]).sum()))
             for stage in path  # write_value runs beside write_key
         ]
-        energies = [(p.action.rests_on, p.total) for p in self.simulation.ledger]
+        energies = [(p.action.laws, p.total) for p in self.simulation.ledger]
         areas = [
-            (b.rests_on, b.area)
-            for b in self.simulation.head.footprints(self.simulation.trace.heads)
+            (b.laws, b.area) for b in self.simulation.head.footprints(self.simulation.trace.heads)
         ]
         return {
             "latency": _shares(hardware, times),
@@ -317,12 +314,12 @@ def _sqnr(layers: Sequence[LayerFunction]) -> float | None:
     return float(10 * np.log10(signal / error))
 
 
-def _shares(hardware: Hardware, parts: list[tuple[tuple[str, ...], float]]) -> dict[str, float]:
+def _shares(hardware: Hardware, parts: list[tuple[tuple[Law, ...], float]]) -> dict[str, float]:
     total = sum(value for _, value in parts)
     shares = dict.fromkeys(GRADES, 0.0)
-    for parameters, value in parts:
+    for laws, value in parts:
         if value:
-            shares[grade(hardware, parameters)] += value / total
+            shares[grade(hardware, laws)] += value / total
     return shares
 
 

@@ -31,7 +31,7 @@ from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.config.quantity import PICOSECOND
 from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages, CellTimes
-from archsim.datapath.attention import Precision
+from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
 from archsim.errors import ConfigError, InvariantError
 from archsim.function import Functions, run_function
 from archsim.ledger import Ledger
@@ -67,6 +67,26 @@ class Simulation:
     ledger: Ledger
     unread: list[str]
     wall_s: float
+
+    def attended(self, layer: int, head: int, tokens: int) -> AttentionOutput:
+        """What one head computed in the first `tokens` tokens, details kept.
+
+        A run keeps how much its blocks did, not every pulse of every cell. These are they, at the
+        run's own ages and precision.
+        """
+        part = slice(head, head + 1)
+        scalers = {
+            name: (a[layer, part], b[layer, part]) for name, (a, b) in self.trace.scalers.items()
+        }
+        ages = None
+        if self.hardware.config.retention.model == "simulated":
+            rate = cell.decay_rate(self.hardware.config)
+            of_layer = cell_times(self.schedule, rate)[layer]
+            ages = Ages(*(times.part(part, tokens) for times in (of_layer.keys, of_layer.values)))
+        q, k, v = (x[part, :tokens] for x in self.trace.layer(layer))
+        return attend_layer(
+            q, k, v, self.head, scalers, details=True, precision=self.precision, ages=ages
+        )
 
 
 def known_tokens(trace: Trace, order: str, prompt: int | None) -> int:
@@ -176,7 +196,7 @@ def settle(
         functions = function_of(None)
         declaration = declare(head, [f.activity for f in functions], known)
         return functions, declaration, schedule_of(declaration), 1
-    rate = PICOSECOND / hardware.config.retention.tau
+    rate = cell.decay_rate(hardware.config)
     full = [Activity.busiest(trace.heads, trace.tokens)] * trace.layers
     schedule = schedule_of(declare(head, full, known))
     for passes in range(1, MOST_PASSES + 1):

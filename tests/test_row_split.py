@@ -57,7 +57,7 @@ def test_every_array_converts_and_every_addition_is_paid(result: Result) -> None
     spent = result.simulation.ledger.by_component()
     assert set(spent) > BLOCKS
     assert "converters" not in spent
-    assert grade(result.simulation.hardware, CONVERT_PARTIAL.rests_on) == "assumed"
+    assert grade(result.simulation.hardware, CONVERT_PARTIAL.laws) == "assumed"
     # the coefficients of the published design, where the physics is the same
     assert spent["partial converters"] == pytest.approx(every * 0.3177e-12)
     assert spent["partial counters"] == pytest.approx(issued[COUNT_PARTIAL] * 0.2e-12 * 1.0184)

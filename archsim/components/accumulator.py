@@ -5,27 +5,48 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action, Footprint, shared_instances
+from archsim.components.action import Action, Discipline, Footprint, shared_instances
 from archsim.components.array import SubTiles
 from archsim.config.hardware import HardwareConfig
 from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
 
-COUNT = Action(
-    "counters",
-    "count",
-    "digital",
-    "count",
-    ("counter.energy_per_count", "calibration.digital_energy"),
-)
-ADD = Action(
-    "adders",
-    "sign, latch, add",
-    "digital",
-    "accumulate",
-    ("accumulator.energy_per_add", "calibration.digital_energy"),
-)
+
+def energy_per_count(config: HardwareConfig) -> float:
+    """J of one count."""
+    return config.calibration.digital_energy * config.counter.energy_per_count
+
+
+def energy_per_add(config: HardwareConfig) -> float:
+    """J of one addition."""
+    return config.calibration.digital_energy * config.accumulator.energy_per_add
+
+
+def counter_area(config: HardwareConfig) -> float:
+    """m^2 of one counter."""
+    return config.counter.area
+
+
+def adder_area(config: HardwareConfig) -> float:
+    """m^2 of one adder."""
+    return config.accumulator.area
+
+
+def add_time(config: HardwareConfig) -> int:
+    """ps that sign, latch and adder tree take."""
+    return picoseconds(config.accumulator.time)
+
+
+def adder_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
+    """How many heads an adder tree serves, and in which order."""
+    section = config.accumulator
+    heads = section.heads_per_adder
+    return heads, section.arbitration if heads > 1 else "static"
+
+
+COUNT = Action("counters", "count", "digital", "count", (energy_per_count,))
+ADD = Action("adders", "sign, latch, add", "digital", "accumulate", (energy_per_add,))
 
 
 class Counters:
@@ -37,13 +58,12 @@ class Counters:
     def __init__(
         self, config: HardwareConfig, levels: int | None, lines: int, component: str = "counters"
     ) -> None:
-        scale = config.calibration.digital_energy
-        self._energy_per_count = scale * config.counter.energy_per_count
+        self._energy_per_count = energy_per_count(config)
         self._levels = levels
         self._lines, self._component = lines, component
         period_ps = picoseconds(1 / config.controller.clock)
         self.edges = picoseconds(config.converter.t_max) / period_ps
-        self._area = config.counter.area
+        self._area = counter_area(config)
 
     def counts(self, codes: Array, out: Array | None = None) -> Array:
         """Counts of each conversion, into `out` if given: the code's magnitude; clock edges where
@@ -64,20 +84,18 @@ class Counters:
         return self._energy_per_count * counts
 
     def footprint(self) -> Footprint:
-        return Footprint(self._component, self._lines, self._area, ("counter.area",))
+        return Footprint(self._component, self._lines, self._area, (counter_area,))
 
 
 class Accumulator:
     """The adder tree of one head, shared by `heads_per_adder` heads."""
 
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
-        section = config.accumulator
         self.sub_tiles = sub_tiles
-        self.time_ps = picoseconds(section.time)
-        self.heads_per_adder = section.heads_per_adder
-        self.arbitration = section.arbitration if self.heads_per_adder > 1 else "static"
-        self._energy_per_add = config.calibration.digital_energy * section.energy_per_add
-        self.area_each = section.area
+        self.time_ps = add_time(config)
+        self.heads_per_adder, self.arbitration = adder_sharing(config)
+        self._energy_per_add = energy_per_add(config)
+        self.area_each = adder_area(config)
 
     def output(self, total: Array, a: float, b: float) -> Array:
         """``y = a * total + b``; `total` (tokens, features) is the sum over sub-tiles."""
@@ -90,4 +108,4 @@ class Accumulator:
     def footprint(self, heads: int) -> Footprint:
         built = self.sub_tiles.count * self.sub_tiles.rows
         instances = shared_instances(built, self.heads_per_adder, heads)
-        return Footprint("adders", instances, self.area_each, ("accumulator.area",))
+        return Footprint("adders", instances, self.area_each, (adder_area,))

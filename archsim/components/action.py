@@ -1,29 +1,44 @@
-"""What a block can do that costs energy, and what a block occupies."""
+"""What a block can do that costs energy, what a block occupies, and which parameters that reads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from archsim.config.hardware import HardwareConfig
+from archsim.config.loading import parameters_read
 
 Bucket = Literal["qk", "sv", "digital", "dac", "static", "refresh"]
 """The four published energy totals (FACTS 3), and two lines that are shown even when zero."""
 
 BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
 
+Discipline = Literal["static", "fifo"]
+"""In which order heads that share a block are served: program order, or as they come."""
+
+Law = Callable[[HardwareConfig], object]
+"""A formula of a block over the config. The block itself computes by it, so that the parameters it
+reads, recorded when somebody asks, are those that a result rests on."""
+
+
+def rests_on(config: HardwareConfig, laws: Iterable[Law]) -> tuple[str, ...]:
+    """Dotted parameters that `laws` read in this config, in the order of the config."""
+    return parameters_read(config, lambda: [law(config) for law in laws])
+
 
 @dataclass(frozen=True)
 class Action:
     """One kind of event: who does it, in which stage, to which total it counts.
 
-    `rests_on` names the config parameters its energy is computed from, so that a result can say
-    how much of it stands on assumed numbers.
+    `laws` give what one event costs, so that a result can say how much of it stands on what.
     """
 
     component: str
     name: str
     bucket: Bucket
     stage: str
-    rests_on: tuple[str, ...]
+    laws: tuple[Law, ...]
 
     @property
     def label(self) -> str:
@@ -32,7 +47,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Area of one kind of block: instances a head x area each (m^2).
+    """Area of one kind of block: instances a head x area each (m^2), which `laws` give.
 
     A block that heads share counts to each of them in parts, so `instances` need not be whole.
     """
@@ -40,7 +55,7 @@ class Footprint:
     component: str
     instances: float
     area_each: float
-    rests_on: tuple[str, ...]
+    laws: tuple[Law, ...]
 
     @property
     def area(self) -> float:

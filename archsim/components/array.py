@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsim.components.action import Footprint
-from archsim.components.cell import Cell
+from archsim.components.cell import Cell, cell_area
 from archsim.config.hardware import HardwareConfig
 from archsim.errors import ConfigError
 
@@ -95,4 +95,4 @@ class SubTiles:
 
     def footprint(self) -> Footprint:
         cells = 2 * self.count * self.rows * self.columns
-        return Footprint("cells", cells, self.cell.area, ("cell.area",))
+        return Footprint("cells", cells, self.cell.area, (cell_area,))

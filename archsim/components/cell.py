@@ -13,16 +13,66 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action
+from archsim.components.action import Action, Law
+from archsim.components.pulses import longest_converted, longest_query
 from archsim.config.hardware import HardwareConfig
+from archsim.config.quantity import PICOSECOND
 
 Array = NDArray[np.float64]
 
 MICROAMPERE = 1e-6
 
-_READ = ("cell.effective_voltage", "cell.model", "cell.polynomial", "retention.model")
-READ_KEYS = Action("K arrays", "read current", "qk", "read_key", (*_READ, "pulse_generator.t_max"))
-READ_VALUES = Action("V arrays", "read current", "sv", "read_value", (*_READ, "converter.t_max"))
+
+def current_law(config: HardwareConfig) -> list[float]:
+    """C_0..C_P in A/V^p of the current at `input_voltage` (FACTS 2)."""
+    cell = config.cell
+    if cell.model == "linear":
+        return [0.0, cell.linear_slope]
+    p = cell.polynomial
+    return [p.constant, p.linear, p.quadratic, p.cubic]
+
+
+def decay_per_token(config: HardwareConfig) -> float:
+    """What a token's time costs a deviation; with ``simulated`` ages come with the times."""
+    retention = config.retention
+    model = retention.model
+    if model == "per_token":
+        return retention.decay_per_token
+    if model == "nominal":
+        return retention.token_period / retention.tau
+    return 0.0
+
+
+def decay_rate(config: HardwareConfig) -> float:
+    """Decay of a deviation in 1/ps, of ages that come with the times (``simulated``)."""
+    return PICOSECOND / config.retention.tau
+
+
+def fading(config: HardwareConfig) -> float:
+    """What takes a stored deviation away: `decay_rate` or `decay_per_token`, as configured."""
+    if config.retention.model == "simulated":
+        return decay_rate(config)
+    return decay_per_token(config)
+
+
+def read_voltage(config: HardwareConfig) -> float:
+    """V that the charge of a read is drawn from."""
+    return config.cell.effective_voltage
+
+
+def energy_per_volt(config: HardwareConfig) -> float:
+    """J a volt to charge a storage capacitor from the supply."""
+    return config.cell.storage_capacitance * config.cell.supply
+
+
+def cell_area(config: HardwareConfig) -> float:
+    """m^2 of one cell."""
+    return config.cell.area
+
+
+_READ: tuple[Law, ...] = (read_voltage, current_law, fading)
+READ_KEYS = Action("K arrays", "read current", "qk", "read_key", (*_READ, longest_query))
+READ_VALUES = Action("V arrays", "read current", "sv", "read_value", (*_READ, longest_converted))
 
 
 @dataclass(frozen=True)
@@ -49,26 +99,14 @@ class Cell:
         self.mid_rail = cell.mid_rail
         self.supply = cell.supply
         self.input_voltage = cell.input_voltage
-        self.effective_voltage = cell.effective_voltage
-        self.storage_capacitance = cell.storage_capacitance
-        self.area = cell.area
+        self.effective_voltage = read_voltage(config)
+        self._energy_per_volt = energy_per_volt(config)
+        self.area = cell_area(config)
         self.linear_slope = cell.linear_slope / MICROAMPERE
         """uA/V of the linear cell, and of *ideal* attention."""
-        if cell.model == "linear":
-            law = [0.0, cell.linear_slope]
-        else:
-            p = cell.polynomial
-            law = [p.constant, p.linear, p.quadratic, p.cubic]
-        self.coefficients: Array = np.array(law) / MICROAMPERE
+        self.coefficients: Array = np.array(current_law(config)) / MICROAMPERE
         """C_0..C_P in uA/V^p at `input_voltage` (FACTS 2)."""
-        retention = config.retention
-        self.decay_per_token = {
-            "off": lambda: 0.0,
-            "per_token": lambda: retention.decay_per_token,
-            "nominal": lambda: retention.token_period / retention.tau,
-            "simulated": lambda: 0.0,
-        }[retention.model]()
-        """What a token's time costs a deviation; with ``simulated`` ages come with the times."""
+        self.decay_per_token = decay_per_token(config)
 
     def current(self, deviation: Array, out: Array | None = None) -> Array:
         """Signed current in uA of cells at a deviation (V), any shape; into `out` if given."""
@@ -100,4 +138,4 @@ class Cell:
 
     def write_energy(self, volts: Array) -> Array:
         """J to charge storage capacitors from the supply to the summed voltages `volts`."""
-        return self.storage_capacitance * self.supply * volts
+        return self._energy_per_volt * volts

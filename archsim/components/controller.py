@@ -12,21 +12,45 @@ from archsim.config.quantity import picoseconds
 Array = NDArray[np.float64]
 Picoseconds = NDArray[np.int64]
 
-CONTROL = Action(
-    "controller",
-    "busy cycles",
-    "digital",
-    "head",
-    ("controller.energy_per_cycle", "calibration.digital_energy"),
-)
-CLOCK = Action(
-    "clock",
-    "busy cycles",
-    "digital",
-    "head",
-    ("controller.clock_energy_per_cycle", "calibration.digital_energy"),
-)
-STATIC = Action("static power", "leak", "static", "head", ("static.power_per_head",))
+
+def control_energy_per_cycle(config: HardwareConfig) -> float:
+    """J of the control logic in one busy cycle."""
+    return config.calibration.digital_energy * config.controller.energy_per_cycle
+
+
+def clock_energy_per_cycle(config: HardwareConfig) -> float:
+    """J of the clock tree in one busy cycle."""
+    return config.calibration.digital_energy * config.controller.clock_energy_per_cycle
+
+
+def static_power(config: HardwareConfig) -> float:
+    """W that a head draws whatever it does."""
+    return config.static.power_per_head
+
+
+def controller_area(config: HardwareConfig) -> float:
+    """m^2 of a head's controller."""
+    return config.controller.area
+
+
+def clock_period(config: HardwareConfig) -> int:
+    """ps of one clock period."""
+    return picoseconds(1 / config.controller.clock)
+
+
+def ends_early(config: HardwareConfig) -> bool:
+    """Whether a phase ends with its longest pulse."""
+    return config.controller.phases == "early_end"
+
+
+def phase_law(config: HardwareConfig) -> tuple[bool, int | None]:
+    """Whether a phase ends with its longest pulse, and then on which edges (ps)."""
+    return (True, clock_period(config)) if ends_early(config) else (False, None)
+
+
+CONTROL = Action("controller", "busy cycles", "digital", "head", (control_energy_per_cycle,))
+CLOCK = Action("clock", "busy cycles", "digital", "head", (clock_energy_per_cycle,))
+STATIC = Action("static power", "leak", "static", "head", (static_power,))
 REFRESH = Action("refresh", "none modelled", "refresh", "head", ())
 """A sliding window overwrites every cell before it must be refreshed: 0 by construction."""
 
@@ -36,19 +60,18 @@ class Controller:
 
     def __init__(self, config: HardwareConfig) -> None:
         section = config.controller
-        self.period_ps = picoseconds(1 / section.clock)
-        self.early_end = section.phases == "early_end"
+        self.period_ps = clock_period(config)
+        self.early_end = ends_early(config)
         self.pipelining = section.pipelining
         self.heads_in_parallel = section.heads_in_parallel
         self.layer_buffer = section.layer_buffer
         self.layer_gap_ps = picoseconds(section.layer_gap)
         self.token_gap_ps = picoseconds(section.token_gap)
         self.gate_unwritten = section.gate_unwritten
-        scale = config.calibration.digital_energy
-        self._energy_per_cycle = scale * section.energy_per_cycle
-        self._clock_energy_per_cycle = scale * section.clock_energy_per_cycle
-        self._area = section.area
-        self.static_power = config.static.power_per_head
+        self._energy_per_cycle = control_energy_per_cycle(config)
+        self._clock_energy_per_cycle = clock_energy_per_cycle(config)
+        self._area = controller_area(config)
+        self.static_power = static_power(config)
 
     def phase(self, longest: Array, t_max_ps: int) -> Picoseconds:
         """Duration in ps of an analog phase whose longest pulse is `longest` x T_max.
@@ -74,4 +97,4 @@ class Controller:
         return self._clock_energy_per_cycle * cycles
 
     def footprint(self) -> Footprint:
-        return Footprint("controller", 1, self._area, ("controller.area",))
+        return Footprint("controller", 1, self._area, (controller_area,))

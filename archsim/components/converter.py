@@ -14,30 +14,62 @@ from numpy.typing import NDArray
 from archsim.components.action import Action, Footprint
 from archsim.components.array import SubTiles
 from archsim.components.cell import MICROAMPERE
+from archsim.components.pulses import longest_converted
 from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import PICOSECOND, picoseconds
+from archsim.config.quantity import PICOSECOND
 
 Array = NDArray[np.float64]
 
-CONVERT_SCORE = Action(
-    "converters", "convert", "qk", "read_value", ("converter.score.energy_per_conversion",)
-)
-CONVERT_OUTPUT = Action(
-    "signed converters", "convert", "sv", "count", ("converter.output.energy_per_conversion",)
-)
+
+def score_energy(config: HardwareConfig) -> float:
+    """J of one score conversion."""
+    return config.converter.score.energy_per_conversion
+
+
+def output_energy(config: HardwareConfig) -> float:
+    """J of one signed conversion."""
+    return config.converter.output.energy_per_conversion
+
+
+def score_area(config: HardwareConfig) -> float:
+    """m^2 of one score converter."""
+    return config.converter.score.area
+
+
+def output_area(config: HardwareConfig) -> float:
+    """m^2 of one signed converter."""
+    return config.converter.output.area
+
+
+def score_full_scale(config: HardwareConfig) -> float:
+    """Summed current in A at which a score converter saturates."""
+    return config.converter.score.saturation_current
+
+
+def output_full_scale(config: HardwareConfig) -> float:
+    """Summed current in A at which a signed converter of V arrays saturates."""
+    return config.converter.output.saturation_current
+
+
+def buffers(config: HardwareConfig) -> int:
+    """Conversions that a converter can hold."""
+    return config.converter.buffers
+
+
+CONVERT_SCORE = Action("converters", "convert", "qk", "read_value", (score_energy,))
+CONVERT_OUTPUT = Action("signed converters", "convert", "sv", "count", (output_energy,))
 
 
 class ScoreConverter:
     """HardSigmoid of one K bit line: ``P = clip(S / S_sat, 0, 1)``, an analog pulse width."""
 
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
-        section = config.converter
         self.sub_tiles = sub_tiles
-        self.t_max_ps = picoseconds(section.t_max)
-        self.buffers = section.buffers
-        self.saturation = section.score.saturation_current / MICROAMPERE
-        self._section = section.score
+        self.t_max_ps = longest_converted(config)
+        self.buffers = buffers(config)
+        self.saturation = score_full_scale(config) / MICROAMPERE
+        self._config = config  # a head whose dot products are split has no use for the costs
 
     @property
     def t_max(self) -> float:
@@ -50,11 +82,11 @@ class ScoreConverter:
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""
-        return self._section.energy_per_conversion * conversions
+        return score_energy(self._config) * conversions
 
     def footprint(self) -> Footprint:
         instances = self.sub_tiles.slots * self.buffers  # a second buffer is a second integrator
-        return Footprint("converters", instances, self._section.area, ("converter.score.area",))
+        return Footprint("converters", instances, score_area(self._config), (score_area,))
 
 
 class SignedConverter:
@@ -71,14 +103,12 @@ class SignedConverter:
         lines: int,
         component: str = "signed converters",
     ) -> None:
-        section = config.converter
-        self.t_max_ps = picoseconds(section.t_max)
-        self.buffers = section.buffers
+        self.t_max_ps = longest_converted(config)
+        self.buffers = buffers(config)
         self.quantiser = Quantiser(levels, -1.0, 1.0)
         self.saturation = saturation_current / MICROAMPERE
         self._lines, self._component = lines, component
-        self._energy_per_conversion = section.output.energy_per_conversion
-        self._area = section.output.area
+        self._energy_per_conversion, self._area = output_energy(config), output_area(config)
 
     @property
     def t_max(self) -> float:
@@ -91,4 +121,4 @@ class SignedConverter:
 
     def footprint(self) -> Footprint:
         instances = self._lines * self.buffers
-        return Footprint(self._component, instances, self._area, ("converter.output.area",))
+        return Footprint(self._component, instances, self._area, (output_area,))

@@ -9,11 +9,16 @@ from archsim.components.action import Footprint
 from archsim.components.array import SubTiles
 from archsim.components.cell import Cell
 from archsim.components.controller import Controller
-from archsim.components.converter import ScoreConverter, SignedConverter
+from archsim.components.converter import ScoreConverter, SignedConverter, output_full_scale
 from archsim.components.pulse_generator import PulseGenerator
 from archsim.components.row_split import RowSplit
 from archsim.components.write_path import WritePath
 from archsim.config.hardware import HardwareConfig
+
+
+def periphery_scale(config: HardwareConfig) -> float:
+    """What all areas but that of the cells are multiplied by."""
+    return config.calibration.periphery_area
 
 
 class Head:
@@ -26,10 +31,10 @@ class Head:
         self.cell = Cell(config)
         self.sub_tiles = SubTiles(config, self.cell, head_dim)
         self.write_path = WritePath(config, self.cell, self.sub_tiles)
-        self.pulse_generator = PulseGenerator(config, self.cell, self.sub_tiles)
+        self.pulse_generator = PulseGenerator(config, self.sub_tiles)
         self.score_converter = ScoreConverter(config, self.sub_tiles)
         levels, lines = config.levels.output, self.sub_tiles.count * self.sub_tiles.rows
-        full_scale = config.converter.output.saturation_current
+        full_scale = output_full_scale(config)
         self.output_converter = SignedConverter(config, levels, full_scale, lines)
         self.counters = Counters(config, levels, lines)
         self.accumulator = Accumulator(config, self.sub_tiles)
@@ -44,7 +49,7 @@ class Head:
                 self.accumulator,
             )
         self.controller = Controller(config)
-        self._periphery_scale = config.calibration.periphery_area
+        self._periphery_scale = periphery_scale(config)
 
     def footprints(self, heads: int) -> list[Footprint]:
         """Every block's area in one of `heads` heads of a layer.
@@ -65,7 +70,7 @@ class Head:
             replace(
                 block,
                 area_each=block.area_each * self._periphery_scale,
-                rests_on=(*block.rests_on, "calibration.periphery_area"),
+                laws=(*block.laws, periphery_scale),
             )
             for block in periphery
         ]

@@ -5,47 +5,54 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action, Footprint, shared_instances
+from archsim.components.action import Action, Discipline, Footprint, shared_instances
 from archsim.components.array import SubTiles
-from archsim.components.cell import Cell
+from archsim.components.pulses import longest_query
 from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import HardwareConfig
-from archsim.config.quantity import PICOSECOND, picoseconds
+from archsim.config.quantity import PICOSECOND
 
 Array = NDArray[np.float64]
 
-PULSE = Action(
-    "pulse generators",
-    "drive word lines",
-    "digital",
-    "read_key",
-    (
-        "pulse_generator.energy_per_pulse",
-        "pulse_generator.word_line_capacitance",
-        "cell.input_voltage",
-        "calibration.digital_energy",
-    ),
-)
+
+def energy_per_pulse(config: HardwareConfig) -> float:
+    """J of one pulse on one word line."""
+    section, volts = config.pulse_generator, config.cell.input_voltage
+    return config.calibration.digital_energy * (
+        section.energy_per_pulse + section.word_line_capacitance * volts**2
+    )
+
+
+def driver_area(config: HardwareConfig) -> float:
+    """m^2 of one word-line driver."""
+    return config.pulse_generator.area
+
+
+def generator_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
+    """How many heads a set of generators serves, and in which order."""
+    section = config.pulse_generator
+    heads = section.heads_per_generator
+    return heads, section.arbitration if heads > 1 else "static"
+
+
+def query_levels(config: HardwareConfig) -> Quantiser:
+    """From scaled queries to pulse widths / T_max."""
+    return Quantiser(config.levels.query, 0.0, 1.0)
+
+
+PULSE = Action("pulse generators", "drive word lines", "digital", "read_key", (energy_per_pulse,))
 
 
 class PulseGenerator:
     """One head's query pulses; every K array has its own word-line drivers."""
 
-    def __init__(self, config: HardwareConfig, cell: Cell, sub_tiles: SubTiles) -> None:
-        section = config.pulse_generator
+    def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
         self.sub_tiles = sub_tiles
-        self.quantiser = Quantiser(config.levels.query, 0.0, 1.0)
-        if section.t_max == "auto":
-            steps = (config.levels.query or 2) - 1
-            self.t_max_ps = steps * picoseconds(1 / config.controller.clock)
-        else:
-            self.t_max_ps = picoseconds(section.t_max)
-        self.heads_per_generator = section.heads_per_generator
-        self.arbitration = section.arbitration if self.heads_per_generator > 1 else "static"
-        self._energy_per_pulse = config.calibration.digital_energy * (
-            section.energy_per_pulse + section.word_line_capacitance * cell.input_voltage**2
-        )
-        self.area_each = section.area
+        self.quantiser = query_levels(config)
+        self.t_max_ps = longest_query(config)
+        self.heads_per_generator, self.arbitration = generator_sharing(config)
+        self._energy_per_pulse = energy_per_pulse(config)
+        self.area_each = driver_area(config)
 
     @property
     def t_max(self) -> float:
@@ -63,4 +70,4 @@ class PulseGenerator:
     def footprint(self, heads: int) -> Footprint:
         lines = self.sub_tiles.count * self.sub_tiles.rows
         drivers = shared_instances(lines, self.heads_per_generator, heads)
-        return Footprint("pulse generators", drivers, self.area_each, ("pulse_generator.area",))
+        return Footprint("pulse generators", drivers, self.area_each, (driver_area,))

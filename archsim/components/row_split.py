@@ -21,16 +21,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.accumulator import ADD, COUNT, Accumulator, Counters
+from archsim.components.accumulator import ADD, COUNT, Accumulator, Counters, adder_area
 from archsim.components.action import Action, Footprint
 from archsim.components.array import SubTiles
 from archsim.components.converter import CONVERT_OUTPUT, ScoreConverter, SignedConverter
-from archsim.components.pulse_generator import PULSE, PulseGenerator
+from archsim.components.pulse_generator import PULSE, PulseGenerator, driver_area
 from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import HardwareConfig
 from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
+
+
+def partial_full_scale(config: HardwareConfig) -> float:
+    """Summed current in A at which a converter of partial sums saturates."""
+    return config.mapping.partial_saturation_current
+
+
+def partial_add_time(config: HardwareConfig) -> int:
+    """ps that adding the partial sums takes."""
+    return picoseconds(config.mapping.add_time)
+
+
+def partial_levels(config: HardwareConfig) -> int | None:
+    """Levels of a partial sum, sign included."""
+    return config.mapping.partial_levels
+
+
+def score_levels(config: HardwareConfig) -> Quantiser:
+    """From the HardSigmoid of summed parts to the pulse widths that there are."""
+    return Quantiser(config.mapping.pulse_levels, 0.0, 1.0)
+
 
 CONVERT_PARTIAL = Action(
     "partial converters",
@@ -38,12 +59,12 @@ CONVERT_PARTIAL = Action(
     "qk",
     "count_partial",
     # fitted at another full scale: that it holds at this one is assumed
-    (*CONVERT_OUTPUT.rests_on, "mapping.partial_saturation_current"),
+    (*CONVERT_OUTPUT.laws, partial_full_scale),
 )
-COUNT_PARTIAL = Action("partial counters", "count", "digital", "count_partial", COUNT.rests_on)
-ADD_PARTIAL = Action("partial adders", "sign, latch, add", "digital", "add_partial", ADD.rests_on)
+COUNT_PARTIAL = Action("partial counters", "count", "digital", "count_partial", COUNT.laws)
+ADD_PARTIAL = Action("partial adders", "sign, latch, add", "digital", "add_partial", ADD.laws)
 PULSE_VALUES = Action(
-    "value pulse generators", "drive word lines", "digital", "read_value", PULSE.rests_on
+    "value pulse generators", "drive word lines", "digital", "read_value", PULSE.laws
 )
 
 
@@ -62,14 +83,13 @@ class RowSplit:
         pulse_generator: PulseGenerator,
         accumulator: Accumulator,
     ) -> None:
-        mapping = config.mapping
         self.parts = len(sub_tiles.parts)
         self._lines = lines = sub_tiles.slots * self.parts
-        levels, full_scale = mapping.partial_levels, mapping.partial_saturation_current
+        levels, full_scale = partial_levels(config), partial_full_scale(config)
         self.converter = SignedConverter(config, levels, full_scale, lines, "partial converters")
         self.counters = Counters(config, levels, lines, "partial counters")
-        self.add_ps = picoseconds(mapping.add_time)
-        self.quantiser = Quantiser(mapping.pulse_levels, 0.0, 1.0)
+        self.add_ps = partial_add_time(config)
+        self.quantiser = score_levels(config)
         self._unit = self.converter.saturation / score_converter.saturation
         self._pulse_generator, self._accumulator = pulse_generator, accumulator
 
@@ -105,6 +125,6 @@ class RowSplit:
         return [
             self.converter.footprint(),
             self.counters.footprint(),
-            Footprint("partial adders", self._lines, adder, ("accumulator.area",)),
-            Footprint("value pulse generators", self._lines, driver, ("pulse_generator.area",)),
+            Footprint("partial adders", self._lines, adder, (adder_area,)),
+            Footprint("value pulse generators", self._lines, driver, (driver_area,)),
         ]

@@ -5,35 +5,59 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action, Footprint, shared_instances
+from archsim.components.action import Action, Discipline, Footprint, shared_instances
 from archsim.components.array import SubTiles
-from archsim.components.cell import Cell
+from archsim.components.cell import Cell, energy_per_volt
 from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import HardwareConfig
 from archsim.config.quantity import picoseconds
 
 Array = NDArray[np.float64]
 
-_CONVERSION = ("write_path.energy_per_conversion",)
-_CHARGE = ("cell.storage_capacitance", "cell.supply")
-CONVERT_KEYS = Action("DACs", "convert K", "dac", "write_key", _CONVERSION)
-CONVERT_VALUES = Action("DACs", "convert V", "dac", "write_value", _CONVERSION)
-CHARGE_KEYS = Action("write lines", "charge K cells", "dac", "write_key", _CHARGE)
-CHARGE_VALUES = Action("write lines", "charge V cells", "dac", "write_value", _CHARGE)
+
+def energy_per_conversion(config: HardwareConfig) -> float:
+    """J of one DAC conversion."""
+    return config.write_path.energy_per_conversion
+
+
+def dac_area(config: HardwareConfig) -> float:
+    """m^2 of one DAC."""
+    return config.write_path.area
+
+
+def write_time(config: HardwareConfig) -> int:
+    """ps of a write pulse."""
+    return picoseconds(config.write_path.pulse)
+
+
+def driver_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
+    """How many heads a set of DACs serves, and in which order."""
+    section = config.write_path
+    heads = section.heads_per_driver
+    return heads, section.arbitration if heads > 1 else "static"
+
+
+def stored_levels(config: HardwareConfig) -> Quantiser:
+    """From scaled keys and values to stored voltages."""
+    return Quantiser(config.levels.key_value, 0.0, config.cell.supply)
+
+
+CONVERT_KEYS = Action("DACs", "convert K", "dac", "write_key", (energy_per_conversion,))
+CONVERT_VALUES = Action("DACs", "convert V", "dac", "write_value", (energy_per_conversion,))
+CHARGE_KEYS = Action("write lines", "charge K cells", "dac", "write_key", (energy_per_volt,))
+CHARGE_VALUES = Action("write lines", "charge V cells", "dac", "write_value", (energy_per_volt,))
 
 
 class WritePath:
     """DACs of one head: `rows` for K and as many for V, shared by `heads_per_driver` heads."""
 
     def __init__(self, config: HardwareConfig, cell: Cell, sub_tiles: SubTiles) -> None:
-        section = config.write_path
         self.rows = sub_tiles.rows
-        self.quantiser = Quantiser(config.levels.key_value, 0.0, config.cell.supply)
-        self.pulse_ps = picoseconds(section.pulse)
-        self.heads_per_driver = section.heads_per_driver
-        self.arbitration = section.arbitration if self.heads_per_driver > 1 else "static"
-        self.energy_per_conversion = section.energy_per_conversion
-        self._area = section.area
+        self.quantiser = stored_levels(config)
+        self.pulse_ps = write_time(config)
+        self.heads_per_driver, self.arbitration = driver_sharing(config)
+        self.energy_per_conversion = energy_per_conversion(config)
+        self._area = dac_area(config)
 
     def voltages(self, scaled: Array) -> Array:
         """Stored voltages of scaled keys or values, same shape."""
@@ -45,4 +69,4 @@ class WritePath:
 
     def footprint(self, heads: int) -> Footprint:
         instances = shared_instances(2 * self.rows, self.heads_per_driver, heads)
-        return Footprint("DACs", instances, self._area, ("write_path.area",))
+        return Footprint("DACs", instances, self._area, (dac_area,))

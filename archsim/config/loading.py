@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +75,23 @@ def unread_leaves(section: Section, reads: set[tuple[int, str]], prefix: str = "
         elif (id(section), name) not in reads:
             unread.append(f"{prefix}{name}")
     return unread
+
+
+def parameters_read(section: Section, formula: Callable[[], object]) -> tuple[str, ...]:
+    """Dotted paths of the leaves of `section` that `formula` reads, in their order."""
+    with reads_recorded() as reads:
+        formula()
+    return tuple(_read_leaves(section, reads))
+
+
+def _read_leaves(section: Section, reads: set[tuple[int, str]], prefix: str = "") -> Iterator[str]:
+    for name in type(section).model_fields:
+        if (id(section), name) in reads:
+            value = section.__dict__[name]
+            if isinstance(value, Section):
+                yield from _read_leaves(value, reads, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}"
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,10 @@ def _amount(given: object) -> Amount:
     if isinstance(given, bool) or not isinstance(given, int | float | str):
         raise ValueError("give a number, with its unit if it has one")
     value, unit = split_quantity(given) if isinstance(given, str) else (given, "")
-    if unit not in get_args(Unit):
-        known = ", ".join(each for each in get_args(Unit) if each)
-        raise ValueError(f"unit {unit!r} is not one of {known}")
-    return Amount(float(value), unit)
+    known: tuple[Unit, ...] = get_args(Unit)
+    if unit not in known:
+        raise ValueError(f"unit {unit!r} is not one of {', '.join(filter(None, known))}")
+    return Amount(float(value), known[known.index(unit)])
 
 
 AmountText = Annotated[Amount, BeforeValidator(_amount)]

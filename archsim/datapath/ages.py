@@ -33,6 +33,10 @@ class CellTimes:
         """The times of one head."""
         return CellTimes(self.read[index], self.written[index], self.rate)
 
+    def part(self, heads: slice, tokens: int) -> CellTimes:
+        """The times of some heads in the first `tokens` tokens."""
+        return CellTimes(self.read[heads, :tokens], self.written[heads, :tokens], self.rate)
+
     def check(self, name: str, shape: tuple[int, int]) -> None:
         """Raises ConfigError unless every token is read after it and all before it are written."""
         for what, times in (("read", self.read), ("written", self.written)):

@@ -11,7 +11,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from archsim.datapath.attention import AttentionOutput, attend_layer
 from archsim.errors import ConfigError
 from archsim.report.files import visit_energy_pj
 from archsim.report.tables import number
@@ -79,7 +78,7 @@ def check_place(trace: Trace, token: int, layer: int = 0, head: int = 0) -> None
 def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explanation:
     """The phases of one token in one head, indices from 0 within the run.
 
-    Times and energies are those of the run; the pulses are computed again for this head alone.
+    Times and energies are those of the run, and so are the pulses: its own ages and precision.
     Raises ConfigError if the run has no such token, layer or head.
     """
     simulation = result.simulation
@@ -128,39 +127,37 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
 def _pulses(result: Result, token: int, layer: int, head: int) -> dict[str, Array]:
     """Pulse widths in ns of the token, by the stage they run in.
 
-    Output pulses are known to a count; the longest is exact, because it may end the phase.
+    Output pulses are known to a count; the longest of every phase is the run's, because it may end
+    the phase.
     """
     simulation = result.simulation
-    trace, blocks = simulation.trace, simulation.head
-    q, k, v = (x[head : head + 1, : token + 1] for x in trace.layer(layer))
-    scalers = {
-        name: (a[layer, head : head + 1], b[layer, head : head + 1])
-        for name, (a, b) in trace.scalers.items()
-    }
-    output: AttentionOutput = attend_layer(q, k, v, blocks, scalers, details=True)
+    blocks, activity = simulation.head, simulation.function[layer].activity
+    output = simulation.attended(layer, head, token + 1)
     assert output.pulse_widths is not None
     assert output.codes is not None
-    a, b = scalers["q"]
-    query = np.clip(blocks.pulse_generator.widths(a * q[0, token] + b), 0.0, 1.0)
+    a, b = (x[layer, head] for x in simulation.trace.scalers["q"])
+    scaled = a * simulation.trace.q[layer][head, token].astype(np.float64) + b
+    query = np.clip(blocks.pulse_generator.widths(scaled), 0.0, 1.0)
+    score = _with_longest(output.pulse_widths[0, token], activity.longest_score[head, token])
     counted = np.abs(blocks.output_converter.quantiser.values(output.codes[0, token])).ravel()
-    counted = _with_longest(counted, float(output.activity.longest_output[0, token]))
+    counted = _with_longest(counted, activity.longest_output[head, token])
     partial: dict[str, Array] = {}
     if blocks.row_split is not None:
         assert output.partials is not None
         converter = blocks.row_split.converter
         widths = np.abs(converter.quantiser.values(output.partials[0, token])).ravel()
-        widths = _with_longest(widths, float(output.activity.longest_partial[0, token]))
+        widths = _with_longest(widths, activity.longest_partial[head, token])
         partial["count_partial"] = widths * (converter.t_max_ps / 1000)
     return {
         "read_key": query * (blocks.pulse_generator.t_max_ps / 1000),
         **partial,
-        "read_value": output.pulse_widths[0, token] * (blocks.score_converter.t_max_ps / 1000),
+        "read_value": score * (blocks.score_converter.t_max_ps / 1000),
         "count": counted * (blocks.output_converter.t_max_ps / 1000),
     }
 
 
 def _with_longest(counted: Array, longest: float) -> Array:
-    """Pulse widths known to a count, the longest of them as it was."""
+    """Pulse widths known to a count, or to rounding, the longest of them as it was."""
     widths: Array = np.minimum(counted, longest)
     if longest > 0:
         widths[widths.argmax()] = longest

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action
+from archsim.components.action import Action, rests_on
 from archsim.config.hardware import Hardware
 from archsim.config.showing import OPENING, show_config
 from archsim.datapath.attention import Precision
@@ -177,8 +177,8 @@ def _energy(result: Result) -> Iterable[Sequence[object]]:
             posting.energy.size,
             posting.operations,
             posting.total * PER_PICO,
-            grade(hardware, action.rests_on),
-            " ".join(action.rests_on),
+            grade(hardware, action.laws),
+            " ".join(rests_on(hardware.config, action.laws)),
         )
 
 
@@ -190,8 +190,8 @@ def _area(result: Result) -> Iterable[Sequence[object]]:
             block.instances,
             block.area_each * 1e12,
             block.area * 1e6,
-            grade(hardware, block.rests_on),
-            " ".join(block.rests_on),
+            grade(hardware, block.laws),
+            " ".join(rests_on(hardware.config, block.laws)),
         )
 
 

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from archsim.components.action import BUCKETS
+from archsim.components.action import BUCKETS, Law
 from archsim.evaluation.calibration import (
     PUBLISHED_ATTENTION_NS,
     PUBLISHED_HEAD_MM2,
@@ -244,13 +244,13 @@ def energy(result: Result) -> Table:
     for bucket in BUCKETS:
         published = PUBLISHED_PJ.get(bucket)
         components: dict[str, float] = {}
-        rests_on: dict[str, list[str]] = {}
+        laws: dict[str, list[Law]] = {}
         for posting in result.simulation.ledger:
             if posting.action.bucket == bucket:
                 name = posting.action.component
                 components[name] = components.get(name, 0.0) + posting.total * PER_PICO / visits
-                rests_on.setdefault(name, []).extend(posting.action.rests_on)
-        grades = {name: grade(hardware, found) if found else "" for name, found in rests_on.items()}
+                laws.setdefault(name, []).extend(posting.action.laws)
+        grades = {name: grade(hardware, found) if found else "" for name, found in laws.items()}
         alone = published is None and len(components) == 1  # static and refresh are one line each
         table.add_row(
             BUCKET_NAMES[bucket],

@@ -38,11 +38,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.components.accumulator import add_time
+from archsim.components.action import Discipline, Law
+from archsim.components.controller import phase_law
 from archsim.components.head import Head
+from archsim.components.pulses import longest_converted, longest_query
+from archsim.components.row_split import partial_add_time
+from archsim.components.write_path import write_time
 from archsim.datapath.attention import Activity
 
 Picoseconds = NDArray[np.int64]
-Discipline = Literal["static", "fifo"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Stage:
     """One phase of a token: what it waits for, takes, and gives back.
 
     `one_unit`: of a resource with several units it takes the one of the token's slot, not all.
-    Otherwise the phase happens in every sub-tile at once.
+    Otherwise the phase happens in every sub-tile at once. `laws` give how long it lasts.
     """
 
     name: str
@@ -91,7 +96,7 @@ class Stage:
     one_unit: bool = False
     gives_at_start: tuple[str, ...] = ()
     gives_at_end: tuple[str, ...] = ()
-    rests_on: tuple[str, ...] = ()
+    laws: tuple[Law, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -292,7 +297,7 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
                 (After("read_key"), After("write_value")),
                 ("V arrays", "signed converters"),
                 gives_at_end=("V arrays", converters),
-                rests_on=("converter.t_max",),
+                laws=(phase_law, longest_converted),
             ),
         )
     else:
@@ -302,14 +307,14 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
                 (After("read_key"),),
                 ("partial counters",),
                 gives_at_end=(converters,),
-                rests_on=("converter.t_max",),
+                laws=(phase_law, longest_converted),
             ),
             Stage(
                 "add_partial",
                 (After("count_partial"),),
                 ("partial adders",),
                 gives_at_start=("partial counters",),  # the adders latch the counts
-                rests_on=("mapping.add_time",),
+                laws=(partial_add_time,),
             ),
             Stage(
                 "read_value",
@@ -317,7 +322,7 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
                 ("V arrays", "signed converters", "value pulse generators"),
                 gives_at_start=("partial adders",),  # the generators latch the sums
                 gives_at_end=("V arrays", "value pulse generators"),
-                rests_on=("converter.t_max",),
+                laws=(phase_law, longest_converted),
             ),
         )
     stages = (
@@ -327,7 +332,7 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
             own_first(*entry, *key_array, "K DACs"),
             one_unit=True,
             gives_at_end=(*key_array, "K DACs"),
-            rests_on=("write_path.pulse",),
+            laws=(write_time,),
         ),
         Stage(
             "write_value",
@@ -335,14 +340,14 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
             own_first(*value_array, "V DACs"),
             one_unit=True,
             gives_at_end=(*value_array, "V DACs"),
-            rests_on=("write_path.pulse",),
+            laws=(write_time,),
         ),
         Stage(
             "read_key",
             (After("write_key"),),
             own_first("K arrays", converters, "pulse generators"),
             gives_at_end=("K arrays", "pulse generators"),
-            rests_on=("pulse_generator.t_max",),
+            laws=(phase_law, longest_query),
         ),
         *read_value,
         Stage(
@@ -350,7 +355,7 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
             (After("read_value"),),
             ("counters",),
             gives_at_end=("signed converters",),
-            rests_on=("converter.t_max",),
+            laws=(phase_law, longest_converted),
         ),
         Stage(
             "accumulate",
@@ -358,7 +363,7 @@ def structure(head: Head, heads: int) -> tuple[tuple[Stage, ...], tuple[Resource
             ("adder tree",),
             gives_at_start=("counters",),  # the adder latches the count
             gives_at_end=("adder tree", *entry),
-            rests_on=("accumulator.time",),
+            laws=(add_time,),
         ),
     )
     return stages, tuple(resources)

@@ -10,6 +10,7 @@ import pytest
 
 from archsim.api import attend, simulate
 from archsim.config.hardware import load_hardware
+from archsim.datapath.attention import Precision
 from archsim.errors import ConfigError
 from archsim.report.explain import explain, explanation_table
 from archsim.report.tables import show
@@ -84,6 +85,29 @@ def test_early_end_stops_with_the_longest_pulse(small_trace: Trace) -> None:
         for phase in explain(result, token, 1, 1).phases:
             if phase.pulse_ns is not None:
                 assert phase.duration_ns - 1 < phase.pulse_ns[1] <= phase.duration_ns + 1e-9
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_cells_that_fade_by_the_clock_fill_their_phases(
+    small_trace: Trace, precision: Precision
+) -> None:
+    """The pulses are those of the run: its own ages, its own longest. Without them some did not
+    fit their phase."""
+    overrides = {"controller.phases": "early_end", "retention.model": "simulated",
+                 "retention.tau": "3 us"}  # fmt: skip
+    hardware = load_hardware(overrides=overrides)
+    result = simulate(small_trace.select(tokens=40), hardware, precision=precision)
+    steady = simulate(small_trace.select(tokens=40), hardware.changed({"retention.model": "off"}))
+    seen = differ = 0
+    for token in range(40):
+        phases = explain(result, token, 1, 1).phases
+        for phase, other in zip(phases, explain(steady, token, 1, 1).phases, strict=True):
+            if phase.pulse_ns is not None:
+                assert phase.duration_ns - 1 < phase.pulse_ns[1] <= phase.duration_ns + 1e-9
+                seen += 1
+                differ += phase.pulse_ns != other.pulse_ns
+    assert seen > 80
+    assert differ > 20, "the cells faded"
 
 
 def test_a_window_that_wrapped(small_trace: Trace) -> None:
