@@ -40,16 +40,13 @@ def test_without_a_gpu_exit_3_and_no_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
-def test_measured_file_goes_into_compare(
-    fake: FakeDevice, tmp_path: Path, small_trace_folder: Path
-) -> None:
+def test_measured_file_goes_into_compare(fake: FakeDevice, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     result = run("baseline", "measure", "-o", str(path), *FEW)
     assert result.exit_code == 0, result.output
     assert "24 points, 0 left out" in result.stdout
     arguments = (
-        "compare", "--gpu", "h100-sxm", "-t", str(small_trace_folder), "--protocol", "latency",
-        "--precision", "fp32", "--json",
+        "compare", "--gpu", "h100-sxm", "--protocol", "latency", "--precision", "fp32", "--json",
     )  # fmt: skip
     shipped = json.loads(run(*arguments).stdout)["rows"]
     compared = run(*arguments, "--measured", str(path))
