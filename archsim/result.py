@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.bounds import EnergyBounds, energy_bounds
 from archsim.components.action import Law, rests_on
+from archsim.components.controller import STATIC
 from archsim.config.hardware import Hardware
 from archsim.function import LayerFunction
 from archsim.retention import Retention, retention_of
@@ -252,6 +254,21 @@ class Result:
         return retention_of(self.simulation.hardware, interval)
 
     @cached_property
+    def energy_bounds(self) -> EnergyBounds:
+        """pJ per token, head and layer with assumed costs at their bounds (`archsim.bounds`)."""
+        simulation = self.simulation
+        trace, config = simulation.trace, simulation.hardware.config
+        visits = trace.tokens * trace.heads * trace.layers
+        units = {
+            posting.action: posting.total / visits / cost
+            for posting in simulation.ledger
+            if (cost := posting.action.cost(config))
+        }
+        run = simulation.schedule.makespan * simulation.declaration.clock.seconds
+        units[STATIC] = run * trace.heads * trace.layers / visits  # s, also where it draws nothing
+        return energy_bounds(simulation.hardware, units)
+
+    @cached_property
     def interface(self) -> dict[str, int]:
         """Bytes that cross the boundary a token, all layers and heads: codes in, 16-bit y out."""
         trace, levels = self.simulation.trace, self.simulation.hardware.config.levels
@@ -309,6 +326,7 @@ class Result:
             "function": self.function,
             "foundation": self.foundation,
             "retention": self.retention.document(),
+            "energy_bounds_per_token_per_head": self.energy_bounds.document(),
             "unread_parameters": simulation.unread,
             "events": simulation.ledger.events,
         }

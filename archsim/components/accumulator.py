@@ -45,8 +45,8 @@ def adder_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
     return heads, section.arbitration if heads > 1 else "static"
 
 
-COUNT = Action("counters", "count", "digital", "count", (energy_per_count,))
-ADD = Action("adders", "sign, latch, add", "digital", "accumulate", (energy_per_add,))
+COUNT = Action("counters", "count", "digital", "count", energy_per_count)
+ADD = Action("adders", "sign, latch, add", "digital", "accumulate", energy_per_add)
 
 
 class Counters:

@@ -31,14 +31,22 @@ def rests_on(config: HardwareConfig, laws: Iterable[Law]) -> tuple[str, ...]:
 class Action:
     """One kind of event: who does it, in which stage, to which total it counts.
 
-    `laws` give what one event costs, so that a result can say how much of it stands on what.
+    `cost` is what one unit of it costs, in J (of static power: W), to which the energy is
+    proportional; `also` are other laws that its energy comes from. Together they are what a result
+    can say it stands on.
     """
 
     component: str
     name: str
     bucket: Bucket
     stage: str
-    laws: tuple[Law, ...]
+    cost: Callable[[HardwareConfig], float]
+    also: tuple[Law, ...] = ()
+
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """Everything that its energy is computed by."""
+        return (self.cost, *self.also)
 
     @property
     def label(self) -> str:

@@ -70,9 +70,13 @@ def cell_area(config: HardwareConfig) -> float:
     return config.cell.area
 
 
-_READ: tuple[Law, ...] = (read_voltage, current_law, fading)
-READ_KEYS = Action("K arrays", "read current", "qk", "read_key", (*_READ, longest_query))
-READ_VALUES = Action("V arrays", "read current", "sv", "read_value", (*_READ, longest_converted))
+_CHARGE: tuple[Law, ...] = (current_law, fading)
+READ_KEYS = Action(
+    "K arrays", "read current", "qk", "read_key", read_voltage, (*_CHARGE, longest_query)
+)
+READ_VALUES = Action(
+    "V arrays", "read current", "sv", "read_value", read_voltage, (*_CHARGE, longest_converted)
+)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ def static_power(config: HardwareConfig) -> float:
     return config.static.power_per_head
 
 
+def no_energy(config: HardwareConfig) -> float:
+    """J of what never happens."""
+    return 0.0
+
+
 def controller_area(config: HardwareConfig) -> float:
     """m^2 of a head's controller."""
     return config.controller.area
@@ -48,10 +53,10 @@ def phase_law(config: HardwareConfig) -> tuple[bool, float | None]:
     return (True, clock_period(config)) if ends_early(config) else (False, None)
 
 
-CONTROL = Action("controller", "busy cycles", "digital", "head", (control_energy_per_cycle,))
-CLOCK = Action("clock", "busy cycles", "digital", "head", (clock_energy_per_cycle,))
-STATIC = Action("static power", "leak", "static", "head", (static_power,))
-REFRESH = Action("refresh", "none modelled", "refresh", "head", ())
+CONTROL = Action("controller", "busy cycles", "digital", "head", control_energy_per_cycle)
+CLOCK = Action("clock", "busy cycles", "digital", "head", clock_energy_per_cycle)
+STATIC = Action("static power", "leak", "static", "head", static_power)
+REFRESH = Action("refresh", "none modelled", "refresh", "head", no_energy)
 """A sliding window overwrites every cell before it must be refreshed: 0 by construction."""
 
 

@@ -57,8 +57,8 @@ def buffers(config: HardwareConfig) -> int:
     return config.converter.buffers
 
 
-CONVERT_SCORE = Action("converters", "convert", "qk", "read_value", (score_energy,))
-CONVERT_OUTPUT = Action("signed converters", "convert", "sv", "count", (output_energy,))
+CONVERT_SCORE = Action("converters", "convert", "qk", "read_value", score_energy)
+CONVERT_OUTPUT = Action("signed converters", "convert", "sv", "count", output_energy)
 
 
 class ScoreConverter:

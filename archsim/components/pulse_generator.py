@@ -40,7 +40,7 @@ def query_levels(config: HardwareConfig) -> Quantiser:
     return Quantiser(config.levels.query, 0.0, 1.0)
 
 
-PULSE = Action("pulse generators", "drive word lines", "digital", "read_key", (energy_per_pulse,))
+PULSE = Action("pulse generators", "drive word lines", "digital", "read_key", energy_per_pulse)
 
 
 class PulseGenerator:

@@ -58,13 +58,14 @@ CONVERT_PARTIAL = Action(
     "convert",
     "qk",
     "count_partial",
+    CONVERT_OUTPUT.cost,
     # fitted at another full scale: that it holds at this one is assumed
-    (*CONVERT_OUTPUT.laws, partial_full_scale),
+    (partial_full_scale,),
 )
-COUNT_PARTIAL = Action("partial counters", "count", "digital", "count_partial", COUNT.laws)
-ADD_PARTIAL = Action("partial adders", "sign, latch, add", "digital", "add_partial", ADD.laws)
+COUNT_PARTIAL = Action("partial counters", "count", "digital", "count_partial", COUNT.cost)
+ADD_PARTIAL = Action("partial adders", "sign, latch, add", "digital", "add_partial", ADD.cost)
 PULSE_VALUES = Action(
-    "value pulse generators", "drive word lines", "digital", "read_value", PULSE.laws
+    "value pulse generators", "drive word lines", "digital", "read_value", PULSE.cost
 )
 
 

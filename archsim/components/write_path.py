@@ -42,10 +42,10 @@ def stored_levels(config: HardwareConfig) -> Quantiser:
     return Quantiser(config.levels.key_value, 0.0, config.cell.supply)
 
 
-CONVERT_KEYS = Action("DACs", "convert K", "dac", "write_key", (energy_per_conversion,))
-CONVERT_VALUES = Action("DACs", "convert V", "dac", "write_value", (energy_per_conversion,))
-CHARGE_KEYS = Action("write lines", "charge K cells", "dac", "write_key", (energy_per_volt,))
-CHARGE_VALUES = Action("write lines", "charge V cells", "dac", "write_value", (energy_per_volt,))
+CONVERT_KEYS = Action("DACs", "convert K", "dac", "write_key", energy_per_conversion)
+CONVERT_VALUES = Action("DACs", "convert V", "dac", "write_value", energy_per_conversion)
+CHARGE_KEYS = Action("write lines", "charge K cells", "dac", "write_key", energy_per_volt)
+CHARGE_VALUES = Action("write lines", "charge V cells", "dac", "write_value", energy_per_volt)
 
 
 class WritePath:

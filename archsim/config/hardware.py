@@ -454,6 +454,10 @@ class Hardware:
         found = self.provenance.get(dotted)
         return found.source if found is not None else "assumed"
 
+    def bounds(self, dotted: str) -> tuple[float, float]:
+        """Low and high of a number that the config gives, in SI units; where none, its value."""
+        return _bounds(dotted, self.provenance[dotted], self.config)
+
 
 def available_hardware() -> list[str]:
     """Names of the shipped configs."""
@@ -515,8 +519,12 @@ def _validated(name: str, document: Document, overrides: Mapping[str, Any]) -> H
 
 def _check_bounds(key: str, found: Provenance, config: HardwareConfig) -> None:
     """Raises ConfigError unless low <= value <= high, in units that fit the value."""
-    if found.low is None and found.high is None:
-        return
+    if found.low is not None or found.high is not None:
+        _bounds(key, found, config)
+
+
+def _bounds(key: str, found: Provenance, config: HardwareConfig) -> tuple[float, float]:
+    """Low and high of a leaf, its value where there is none; ConfigError as `_check_bounds`."""
     info = field_of(HardwareConfig, key)
     quantity = next((q for q in info.metadata if isinstance(q, Quantity)), None)
     if info.annotation == float | Literal["auto"]:
@@ -536,6 +544,7 @@ def _check_bounds(key: str, found: Provenance, config: HardwareConfig) -> None:
         raise ConfigError(f"{found.place}: {key}: bounds: {one_line(error, 160)}") from None
     if not low <= value <= high:
         raise ConfigError(f"{found.place}: {key}: the value is not between low and high")
+    return low, high
 
 
 def _bound(written: object, quantity: Quantity | None, config: HardwareConfig) -> float:

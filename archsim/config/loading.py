@@ -329,6 +329,13 @@ def inactive_leaves(section: Section, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+def with_leaf(section: Model, dotted: str, value: object) -> Model:
+    """A copy of a section with one leaf changed, unchecked: the value must fit."""
+    name, _, rest = dotted.partition(".")
+    changed = with_leaf(section.__dict__[name], rest, value) if rest else value
+    return section.model_copy(update={name: changed})
+
+
 def leaf_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Dotted paths of every leaf field of a config model."""
     for name, info in model.model_fields.items():

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from archsim.components.action import BUCKETS, Law
+from archsim.components.action import BUCKETS, Law, rests_on
 from archsim.config.hardware import Hardware
 from archsim.evaluation.calibration import (
     PUBLISHED_ATTENTION_NS,
@@ -156,6 +156,9 @@ def headline(result: Result) -> Group:
         f"{number(result.energy_per_token_per_head_pj['total'])} pJ",
         f"{number(sum(PUBLISHED_PJ.values()))} pJ",
     )
+    if result.energy_bounds.parameters:
+        ends = _pj_range(result.energy_bounds.one_at_a_time)
+        table.add_row("  one assumed cost at its low or high", f"{ends} pJ", "")
     table.add_row(
         "area of one head",
         f"{number(result.area_mm2['per_head'], 3)} mm^2",
@@ -252,8 +255,8 @@ def bottleneck(result: Result) -> Group:
     return Group(Text("Bottleneck", style="bold"), Padding(table, (0, 0, 0, 2)))
 
 
-def energy(result: Result) -> Table:
-    """Energy by published total and, below each, by component."""
+def energy(result: Result) -> Group:
+    """Energy by published total and, below each, by component; then what assumed costs make it."""
     table = _table(
         "Energy, pJ of one token in one head",
         ("here", 9), ("share", 8), ("published", 10), ("rests on", 10),
@@ -271,7 +274,10 @@ def energy(result: Result) -> Table:
                 name = posting.action.component
                 components[name] = components.get(name, 0.0) + posting.total * PER_PICO / visits
                 laws.setdefault(name, []).extend(posting.action.laws)
-        grades = {name: grade(hardware, found) if found else "" for name, found in laws.items()}
+        grades = {
+            name: grade(hardware, found) if rests_on(hardware.config, found) else ""
+            for name, found in laws.items()
+        }
         alone = published is None and len(components) == 1  # static and refresh are one line each
         table.add_row(
             BUCKET_NAMES[bucket],
@@ -292,7 +298,23 @@ def energy(result: Result) -> Table:
         number(sum(PUBLISHED_PJ.values())),
         style="bold",
     )
-    return table
+    bounds = result.energy_bounds
+    if not bounds.parameters:
+        return Group(table)
+    table.add_row("  one assumed cost at its low or high", _pj_range(bounds.one_at_a_time))
+    table.add_row("  all of them at once", _pj_range(bounds.all_together))
+    return Group(
+        table,
+        note(
+            f"{len(bounds.parameters)} assumed costs have a low and a high in the config; how the "
+            "published totals divide is not published. Times and counts stay those of this run "
+            "(archsim validate --bounds moves them too)."
+        ),
+    )
+
+
+def _pj_range(pair: tuple[float, float]) -> str:
+    return "-".join(number(pj) for pj in pair)
 
 
 def area(result: Result) -> Table:
