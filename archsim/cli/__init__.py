@@ -5,10 +5,12 @@ Subcommands are imported only when they are called, so that ``archsim --help`` s
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
 import sys
+from typing import TextIO
 
 import click
 
@@ -76,11 +78,31 @@ COLLECT_EVERY = 50_000
 """New objects between two searches for garbage: imports make many that stay."""
 
 
+def _open_outputs() -> TextIO:
+    """Standard output; ends the process where it is closed (``>&-``), for nothing could be told.
+
+    A closed standard error is only made harmless: the next file that is opened would take its
+    place and get our messages.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for the whole process)
+    if sys.stdout is None:
+        _tell("error: standard output is closed; > /dev/null if it is not wanted")
+        sys.exit(2)
+    return sys.stdout
+
+
+def _tell(text: str) -> None:
+    """One message on standard error, if it can be written; the exit code tells in any case."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(text, err=True)
+
+
 def main() -> None:
     """Entry point: runs the command and turns our errors into one line and an exit code."""
     from archsim.errors import ArchsimError, one_line
 
-    out = sys.stdout
+    out = _open_outputs()
     gc.set_threshold(COLLECT_EVERY)
     try:
         application(standalone_mode=False)
@@ -91,33 +113,33 @@ def main() -> None:
             sys.exit(0)
         raise
     except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
+        _tell("interrupted")
         sys.exit(130)
     except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
+        _tell("interrupted")
         sys.exit(130)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        _tell(error.ctx.get_help() if error.ctx else "")
         sys.exit(2)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f"try {error.ctx.command_path} --help"
-            click.echo(f"error: {one_line(error.format_message())} ({hint})", err=True)
+            _tell(f"error: {one_line(error.format_message())} ({hint})")
         else:
-            click.echo(f"error: {one_line(error.format_message())}", err=True)
+            _tell(f"error: {one_line(error.format_message())}")
         sys.exit(error.exit_code)
     except click.exceptions.Exit as status:
         sys.exit(status.exit_code)
     except ArchsimError as error:
-        click.echo(f"error: {one_line(error, 1000)}", err=True)
+        _tell(f"error: {one_line(error, 1000)}")
         sys.exit(error.exit_code)
     except MemoryError:
-        click.echo("error: out of memory; use fewer tokens or layers", err=True)
+        _tell("error: out of memory; use fewer tokens or layers")
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:  # a full disk under standard output, and the like
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (its buffer cannot be flushed)
-        click.echo(f"error: {one_line(error.strerror or error)}", err=True)
+        _tell(f"error: {one_line(error.strerror or error)}")
         sys.exit(2)

@@ -9,8 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +23,7 @@ from archsim.evaluation.calibration import (
 )
 from archsim.evaluation.trace_loop import InLoop
 from archsim.notes import AdaptedTo
+from archsim.report.terminal import show as show
 from archsim.result import GRADES, INSIDE, OUTSIDE, PER_PICO, Result, grade
 
 PUBLISHED_WINDOW = 1024
@@ -75,17 +75,6 @@ def summary(result: Result, loop: InLoop | None = None) -> Group:
     for part in parts:
         spaced += [part, Text("")]
     return Group(*spaced[:-1])
-
-
-def show(renderable: RenderableType) -> None:
-    """Print to standard output; colour only on a terminal, no trailing blanks in a file or pipe."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    if console.is_terminal:
-        console.print(renderable)
-        return
-    with console.capture() as capture:
-        console.print(renderable)
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def boundary(result: Result) -> Table:
@@ -208,9 +197,6 @@ def latency(result: Result) -> Group:
 def throughput(result: Result) -> Group:
     """Rates, power, and how TOPS are counted."""
     rates = result.throughput
-    table = Table.grid(padding=(0, 2))
-    for column in range(6):
-        table.add_column(justify="right" if column % 3 == 1 else "left", no_wrap=True)
     cells = [
         ("throughput", rates["tokens_per_s"], "tokens/s"),
         ("average power", rates["average_power_mw"], "mW"),
@@ -221,14 +207,17 @@ def throughput(result: Result) -> Group:
         ("efficiency", rates["tops_per_w"], "TOPS/W"),
         ("energy of the run", result.energy_pj["total"] * 1e-3, "nJ"),
     ]
-    for left, right in zip(cells[::2], cells[1::2], strict=True):
-        texts = [
-            text for name, value, unit in (left, right) for text in (name, number(value), unit)
-        ]
-        table.add_row(*texts)
+    halves = []
+    for half in (cells[::2], cells[1::2]):
+        table = Table.grid(padding=(0, 2))
+        for justify in ("left", "right", "left"):
+            table.add_column(justify=justify, no_wrap=True)
+        for name, value, unit in half:
+            table.add_row(name, number(value), unit)
+        halves.append(table)
     return Group(
         Text("Throughput and power", style="bold"),
-        Padding(table, (0, 0, 0, 2)),
+        Padding(_beside(*halves, apart=2), (0, 0, 0, 2)),
         note(
             "An operation is a multiply or an add of Q.K or P.V over the columns in the window, "
             "whatever their bits. Power and area are of all heads of all layers."
@@ -460,8 +449,8 @@ def _table(title: str, *columns: tuple[str, int], name_width: int | None = None)
     return table
 
 
-def _beside(*tables: Table) -> Table:
-    grid = Table.grid(padding=(0, 6, 0, 0))
+def _beside(*tables: Table, apart: int = 6) -> Table:
+    grid = Table.grid(padding=(0, apart, 0, 0))
     for _ in tables:
         grid.add_column()
     grid.add_row(*tables)
