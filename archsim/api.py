@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from archsim.arguments import as_text, as_whole, kind
 from archsim.arrays import real_array
 from archsim.components.head import Head
 from archsim.config.gpu import as_gpus
@@ -23,8 +24,6 @@ from archsim.workload.scalers import GivenScalers
 from archsim.workload.trace import Trace, as_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from archsim.adaptation.stages import Plan
     from archsim.baseline import Request
     from archsim.config.gpu import Cache, GivenGpus, Protocol
@@ -100,11 +99,11 @@ def simulate(
         simulate_trace(
             as_trace(trace),
             as_hardware(hardware),
-            order=order,
-            prompt=prompt,
+            order=as_text(order, "order"),
+            prompt=_whole(prompt, "prompt"),
             engine=engine,
             detail=detail,
-            precision=precision,
+            precision=cast("Precision", as_text(precision, "precision")),
             progress=progress,
         )
     )
@@ -129,13 +128,9 @@ def compare(
     from archsim.evaluation.comparison import compare_with_gpus
 
     if not isinstance(result, Result):
-        raise ConfigError(
-            "result: give what archsim.simulate returned, "
-            f"not {one_line(type(result).__qualname__, 60)}"
-        )
-    return compare_with_gpus(
-        result, as_gpus(gpus), _request(protocols, batch, precision, cache), window
-    )
+        raise ConfigError(f"result: give what archsim.simulate returned, not {kind(result)}")
+    request = _request(protocols, batch, precision, cache)
+    return compare_with_gpus(result, as_gpus(gpus), request, _whole(window, "window"))
 
 
 def compare_model(
@@ -154,6 +149,7 @@ def compare_model(
     from archsim.evaluation.comparison import compare_whole_model
 
     request = _request(protocols, batch, precision, "warm")
+    window = _whole(window, "window")
     return compare_whole_model(as_hardware(hardware), as_gpus(gpus), request, window)
 
 
@@ -166,8 +162,16 @@ def _request(
     from archsim.baseline import Request
     from archsim.baseline import protocols as known
 
-    names = [p.name for p in known()] if protocols is None else list(protocols)
-    return Request(tuple(names), batch, precision, cache)
+    given: object = [p.name for p in known()] if protocols is None else protocols
+    given = [given] if isinstance(given, str) else given
+    if not isinstance(given, Iterable):
+        raise ConfigError(f"protocols: give a list of names, not {one_line(repr(given), 60)}")
+    names = [cast("Protocol", as_text(name, "protocol")) for name in given]
+    return Request(tuple(names), _whole(batch, "batch"), precision, cache)
+
+
+def _whole(value: int | None, what: str) -> int | None:
+    return None if value is None else as_whole(value, what)
 
 
 def validate(hardware: Hardware | str | Path) -> Validation:

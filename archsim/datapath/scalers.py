@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.arguments import as_mapping
 from archsim.arrays import real_array
 from archsim.compiled import Kernel
 from archsim.errors import ConfigError
@@ -19,7 +20,7 @@ def resolve_scalers(scalers: Scalers | None, heads: int) -> dict[str, tuple[Arra
 
     Raises ConfigError for an unknown name, a wrong shape, or a value that is not finite.
     """
-    given = dict(scalers or {})
+    given = as_mapping({} if scalers is None else scalers, "scalers", "{'q': (1.0, 0.5)}")
     unknown = given.keys() - DEFAULT_SCALERS.keys()
     if unknown:
         raise ConfigError(f"scalers: unknown name {sorted(unknown)[0]!r}; use q, k, v, output")

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pydantic import Field, ValidationError
 
+from archsim.arguments import as_path
 from archsim.config.hardware import DEFAULT_HARDWARE, available_hardware, load_hardware
 from archsim.errors import ConfigError, CorruptInputError, one_line
-from archsim.files import as_path, atomic_path, data_folder, sha256_of_file, write_text
+from archsim.files import atomic_path, data_folder, sha256_of_file, write_text
 from archsim.workload.gpt2 import Gpt2
 from archsim.workload.huggingface import (
     CONFIG_FILE,
