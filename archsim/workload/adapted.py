@@ -38,6 +38,7 @@ from archsim.workload.huggingface import (
 from archsim.workload.manifest import Environment, FileRecord, Record, Scalar, Sha256, Text
 from archsim.workload.scalers import SCALED, Scaler
 from archsim.workload.tensor_file import Limits, open_tensors
+from archsim.workload.text_file import read_bytes
 from archsim.workload.trace_checks import checked_scalers
 
 ADAPTATION_FILE, SCALERS_FILE = "adaptation.json", "scalers.safetensors"
@@ -201,7 +202,7 @@ def read_adaptation(folder: Path) -> AdaptationManifest:
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise CorruptInputError(f"{path}: larger than 1 MiB; a manifest is a small JSON file")
-        return AdaptationManifest.model_validate_json(path.read_bytes())
+        return AdaptationManifest.model_validate_json(read_bytes(path, MAX_MANIFEST_BYTES))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
