@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from archsim.arguments import as_text, as_whole
 from archsim.arrays import real_array
 from archsim.components.head import Head
 from archsim.config.gpu import as_gpus
@@ -23,8 +25,6 @@ from archsim.workload.scalers import GivenScalers
 from archsim.workload.trace import Trace, as_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from archsim.adaptation.stages import Plan
     from archsim.baseline import Request
     from archsim.config.gpu import Cache, GivenGpus, Protocol
@@ -114,11 +114,11 @@ def simulate(
         simulate_trace(
             as_trace(trace),
             as_hardware(hardware),
-            order=order,
-            prompt=prompt,
+            order=as_text(order, "order"),
+            prompt=_whole(prompt, "prompt"),
             engine=engine,
             detail=detail,
-            precision=precision,
+            precision=cast("Precision", as_text(precision, "precision")),
             progress=progress,
         )
     )
@@ -156,7 +156,7 @@ def compare(
         raise ConfigError("shape trace: give the result of a simulation, not the hardware alone")
     request = _request(protocols, batch, precision, cache)
     traced = result if shape == "trace" else None
-    return compare_with_gpus(hardware, as_gpus(gpus), request, window, traced)
+    return compare_with_gpus(hardware, as_gpus(gpus), request, _whole(window, "window"), traced)
 
 
 def compare_model(
@@ -175,6 +175,7 @@ def compare_model(
     from archsim.evaluation.comparison import compare_whole_model
 
     request = _request(protocols, batch, precision, "warm")
+    window = _whole(window, "window")
     return compare_whole_model(as_hardware(hardware), as_gpus(gpus), request, window)
 
 
@@ -187,8 +188,16 @@ def _request(
     from archsim.baseline import Request
     from archsim.baseline import protocols as known
 
-    names = [p.name for p in known()] if protocols is None else list(protocols)
-    return Request(tuple(names), batch, precision, cache)
+    given: object = [p.name for p in known()] if protocols is None else protocols
+    given = [given] if isinstance(given, str) else given
+    if not isinstance(given, Iterable):
+        raise ConfigError(f"protocols: give a list of names, not {one_line(repr(given), 60)}")
+    names = [cast("Protocol", as_text(name, "protocol")) for name in given]
+    return Request(tuple(names), _whole(batch, "batch"), precision, cache)
+
+
+def _whole(value: int | None, what: str) -> int | None:
+    return None if value is None else as_whole(value, what)
 
 
 def judge_claims(hardware: Hardware | str | Path) -> Claims:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from archsim.errors import ConfigError, one_line
+from archsim.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -54,18 +54,6 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def as_path(value: object, what: str, instead: str = "a path") -> str | Path:
-    """`value` if it can name a file; raises ConfigError, which calls it `what`, for anything else.
-
-    `instead` is what to give.
-    """
-    if isinstance(value, str | Path):
-        return value
-    if isinstance(value, os.PathLike) and isinstance(path := os.fspath(value), str):
-        return Path(path)
-    raise ConfigError(f"{what}: give {instead}, not {one_line(type(value).__qualname__, 60)}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -86,6 +86,50 @@ def test_mistakes_are_one_line(name: str, small_trace: Trace) -> None:
     assert "\n" not in str(raised.value)
 
 
+ODD: list[Any] = [object(), b"x", 1.5, [1], {"a": 1}, {3: 1}, True, "\ud800", -(10**30)]
+
+ARGUMENTS: dict[str, Callable[[Result, Any], object]] = {
+    "order": lambda r, x: archsim.simulate(r.simulation.trace, "gaincell-28nm", order=x),
+    "prompt": lambda r, x: archsim.simulate(r.simulation.trace, "gaincell-28nm", prompt=x),
+    "engine": lambda r, x: archsim.simulate(r.simulation.trace, "gaincell-28nm", engine=x),
+    "precision": lambda r, x: archsim.simulate(r.simulation.trace, "gaincell-28nm", precision=x),
+    "protocols": lambda r, x: archsim.compare(r, "rtx-4090", protocols=x),
+    "batch": lambda r, x: archsim.compare(r, "rtx-4090", batch=x),
+    "format": lambda r, x: archsim.compare(r, "rtx-4090", precision=x),
+    "cache": lambda r, x: archsim.compare(r, "rtx-4090", cache=x),
+    "window": lambda r, x: archsim.compare(r, "rtx-4090", window=x),
+    "tokens": lambda r, x: r.simulation.trace.select(tokens=x),
+    "layers": lambda r, x: r.simulation.trace.select(layers=x),
+    "layer": lambda r, x: r.simulation.trace.layer(x),
+    "value": lambda r, x: archsim.load_hardware(overrides={"window": x}),
+    "overrides": lambda r, x: archsim.load_hardware(overrides=x),
+    "changed": lambda r, x: archsim.load_hardware().changed(x),
+    "name": lambda r, x: archsim.Trace.from_arrays(*r.simulation.trace.layer(0), name=x),
+    "scalers": lambda r, x: archsim.attend(*r.simulation.trace.layer(0), "gaincell-28nm", x),
+    "folder": lambda r, x: r.simulation.trace.save(x),
+    "trace": lambda r, x: archsim.load_trace(x),
+    "GPU": lambda r, x: archsim.load_gpu(x),
+    "hardware": lambda r, x: archsim.load_hardware(x),
+    "sweep": lambda r, x: archsim.load_sweep(x),
+    "workers": lambda r, x: archsim.explore("sharing", workers=x, only_stored=True),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_odd_arguments_raise_nothing_but_our_errors(
+    name: str, small_result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = 0
+    for odd in ODD:
+        try:
+            ARGUMENTS[name](small_result, odd)
+        except archsim.ArchsimError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused >= len(ODD) - 1
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_trace_can_be_kept_and_stays_as_it_is(way: str, small_trace: Trace) -> None:
     kept = WAYS[way](small_trace.select(tokens=9))

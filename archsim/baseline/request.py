@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from archsim.baseline.accelerator import AcceleratorFigures
 from archsim.baseline.fit import attention_of
 from archsim.baseline.protocols import BATCHES, PAPER_STEP, ProtocolDescription, protocols
 from archsim.config.gpu import MOST_BATCH, Cache, Gpu, Measurement, Precision, Protocol
-from archsim.errors import ConfigError
+from archsim.errors import ConfigError, one_line
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Request:
         unknown = [name for name in self.protocols if name not in known]
         if unknown or not self.protocols:
             raise ConfigError(f"protocol {unknown or 'none'}: use some of {', '.join(known)}")
+        for key, formats in (("precision", get_args(Precision)), ("cache", get_args(Cache))):
+            if (value := getattr(self, key)) is not None and value not in formats:
+                raise ConfigError(f"{key} {one_line(repr(value), 40)}: use {' or '.join(formats)}")
         if self.batch is not None:
             if not 1 <= self.batch <= MOST_BATCH:
                 raise ConfigError(f"batch {self.batch}: 1 to {MOST_BATCH:,}")

@@ -175,7 +175,7 @@ def command(
     \b
     archsim adapt --model gpt2 --text corpus -o adapted
     archsim adapt --model gpt2 --text book.txt --stages basis,direct -o quick
-    archsim adapt --model protein-gpt2 --documents proteins.txt --length 256 -o out
+    archsim adapt --model protein-gpt2 --documents list.txt --length 256 -o out
 
     \b
     basis     a change of basis that the software model does not notice

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from archsim.arguments import as_path
 from archsim.config.loading import Section, read_document, suggestion, validate_document
 from archsim.config.measurement import (
     MOST_BATCH,
@@ -29,7 +30,7 @@ from archsim.config.measurement import (
 )
 from archsim.config.quantity import Quantity
 from archsim.errors import ConfigError, one_line
-from archsim.files import as_path, data_folder
+from archsim.files import data_folder
 
 __all__ = [
     "MOST_BATCH",

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from archsim.arguments import as_mapping, as_path
 from archsim.config.clock import Clock, too_fine
 from archsim.config.digital import DigitalConfig
 from archsim.config.loading import (
@@ -34,7 +35,7 @@ from archsim.config.published import PUBLISHED_FILE
 from archsim.config.quantity import Quantity, parse_quantity
 from archsim.config.voltages import OptionalQuantity, SuppliedVoltage, in_volts, resolve_shares
 from archsim.errors import ConfigError, one_line
-from archsim.files import as_path, data_folder
+from archsim.files import data_folder
 
 DEFAULT_HARDWARE = "gaincell-28nm"
 
@@ -494,9 +495,7 @@ def load_hardware(
     Raises ConfigError with file:line for anything that does not fit.
     """
     path = hardware_path(as_path(name_or_path, "hardware", GIVEN))
-    if overrides is not None and not isinstance(overrides, Mapping):
-        raise ConfigError("hardware: overrides: give a mapping of dotted keys, {'window': 512}")
-    return _validated(path.stem, read_document(path), overrides or {})
+    return _validated(path.stem, read_document(path), {} if overrides is None else overrides)
 
 
 def as_hardware(given: Hardware | str | Path) -> Hardware:
@@ -505,6 +504,7 @@ def as_hardware(given: Hardware | str | Path) -> Hardware:
 
 
 def _validated(name: str, document: Document, overrides: Mapping[str, Any]) -> Hardware:
+    overrides = as_mapping(overrides, "overrides", "{'controller.clock': '2 GHz'}")
     apply_overrides(document, overrides, HardwareConfig)
     config = validate_document(document, HardwareConfig)
     known = set(leaf_paths(HardwareConfig))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.arguments import as_mapping
 from archsim.arrays import real_array
 from archsim.compiled import Kernel
 from archsim.errors import ConfigError
@@ -21,7 +22,7 @@ def resolve_scalers(
 
     Raises ConfigError for an unknown name, a wrong shape, or a value that is not finite.
     """
-    given = dict(scalers or {})
+    given = as_mapping({} if scalers is None else scalers, "scalers", "{'q': (1.0, 0.5)}")
     defaults = default_pairs(mid_rail)
     unknown = given.keys() - defaults.keys()
     if unknown:

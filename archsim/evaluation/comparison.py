@@ -277,7 +277,6 @@ def compare_whole_model(
     request = request or Request()
     with reads_recorded() as reads:
         found = compare_models(figures, hardware.config.digital, gpus, request)
-        _ = retention_of(hardware)  # shown beside the rows
     unread = {*calibration.simulation.unread}.intersection(hardware.overridden)
     left = tuple(sorted(key for key in unread if not is_read(hardware.config, key, reads)))
     return WholeModelComparison(hardware, found, request, hardware.notes, left)

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from archsim.arguments import as_path
 from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.config.loading import Section, read_document, validate_document
 from archsim.config.quantity import Quantity
 from archsim.errors import ConfigError
-from archsim.files import as_path, data_folder
+from archsim.files import data_folder
 from archsim.sweep.axes import (
     RUN_KEYS,
     WORKLOAD_KEYS,

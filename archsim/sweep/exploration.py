@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from archsim.arguments import as_whole
 from archsim.errors import ConfigError
 from archsim.sweep.definition import Sweep, load_sweep, sweep_from_values
 from archsim.sweep.design import Parameters, check_size, design
@@ -140,6 +141,7 @@ def explore(
     """
     if not isinstance(sweep, Sweep):
         sweep = load_sweep(sweep)
+    workers = None if workers is None else as_whole(workers, "workers")
     if workers is not None and not 1 <= workers <= 1024:
         raise ConfigError(f"workers {workers}: give 1 to 1024")
     if shard is not None and sweep.method == "search":

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pydantic import Field, ValidationError
 
+from archsim.arguments import as_path
 from archsim.config.hardware import (
     DEFAULT_HARDWARE,
     Hardware,
@@ -30,7 +31,7 @@ from archsim.config.hardware import (
 )
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
-from archsim.files import as_path, atomic_path, data_folder, sha256_of_file, write_text
+from archsim.files import atomic_path, data_folder, sha256_of_file, write_text
 from archsim.workload.gpt2 import Gpt2
 from archsim.workload.huggingface import (
     CONFIG_FILE,
@@ -44,6 +45,7 @@ from archsim.workload.huggingface import (
 from archsim.workload.manifest import Environment, FileRecord, Record, Scalar, Sha256, Text
 from archsim.workload.scalers import SCALED, Scaler
 from archsim.workload.tensor_file import Limits, open_tensors
+from archsim.workload.text_file import read_bytes
 from archsim.workload.trace import ADAPTATION_FILE, model_of, trace_folder
 from archsim.workload.trace_checks import checked_scalers
 
@@ -213,7 +215,7 @@ def read_adaptation(folder: Path) -> AdaptationManifest:
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise CorruptInputError(f"{path}: larger than 1 MiB; a manifest is a small JSON file")
-        return AdaptationManifest.model_validate_json(path.read_bytes())
+        return AdaptationManifest.model_validate_json(read_bytes(path, MAX_MANIFEST_BYTES))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:

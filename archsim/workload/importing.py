@@ -135,12 +135,14 @@ def _part(arrays: Arrays, part: str, path: Path) -> NDArray[Any]:
         what = f"both {part} and layers.N.{part}" if layers else f"no array {part}"
         raise ConfigError(f"{path}: {what}; give q, k and v, or layers.N.q, .k and .v")
     if not layers:
-        whole = number_array(arrays[part], part)
+        whole = number_array(arrays[part], f"{path}: {part}")
         return whole[None] if whole.ndim == 3 else whole
     if sorted(layers) != list(range(len(layers))):
         missing = min(set(range(max(layers))) - set(layers))
         raise ConfigError(f"{path}: layers.{missing}.{part} is missing")
-    parts = [number_array(arrays[layers[layer]], layers[layer]) for layer in sorted(layers)]
+    parts = [
+        number_array(arrays[layers[layer]], f"{path}: {layers[layer]}") for layer in sorted(layers)
+    ]
     for layer, array in enumerate(parts):
         if array.ndim != 3 or array.shape != parts[0].shape:
             raise ConfigError(

@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError, CorruptInputError, one_line
+from archsim.workload.text_file import read_bytes
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE: Final = "manifest.json"
@@ -159,11 +160,10 @@ def read_manifest(path: Path) -> Manifest:
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise CorruptInputError(f"{path}: larger than 1 MiB; a manifest is a small JSON file")
-        raw = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        return Manifest.model_validate_json(raw)
+        return Manifest.model_validate_json(read_bytes(path, MAX_MANIFEST_BYTES))
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(one_line(part, 80) for part in fault["loc"])

@@ -27,11 +27,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
+from archsim.arguments import as_path, as_whole, kind
 from archsim.arrays import real_array
 from archsim.config.loading import suggestion
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
-from archsim.files import as_path, atomic_path, data_folder, sha256_of_file, write_text
+from archsim.files import atomic_path, data_folder, sha256_of_file, write_text
 from archsim.workload.manifest import (
     DATA_FILE,
     MANIFEST_FILE,
@@ -220,7 +221,7 @@ class Trace:
 
         Raises ConfigError if there is no such layer.
         """
-        if not 0 <= index < self.layers:
+        if not 0 <= as_whole(index, "layer") < self.layers:
             raise ConfigError(f"layer {index}: trace {self.name} has layers 0 to {self.layers - 1}")
         q, k, v = (x[index].astype(np.float64) for x in (self.q, self.k, self.v))
         return q, k, v
@@ -230,7 +231,7 @@ class Trace:
 
         Raises ConfigError if the trace does not hold as many tokens, or those layers.
         """
-        count = self.tokens if tokens is None else tokens
+        count = self.tokens if tokens is None else as_whole(tokens, "tokens")
         if not 1 <= count <= self.tokens:
             raise ConfigError(f"tokens {count}: trace {self.name} has 1 to {self.tokens} tokens")
         first, stop = self._layer_range(slice(None) if layers is None else layers)
@@ -251,6 +252,8 @@ class Trace:
         )
 
     def _layer_range(self, layers: slice) -> tuple[int, int]:
+        if not isinstance(layers, slice):
+            raise ConfigError(f"layers: give a slice, slice(0, 2), not {kind(layers)}")
         first = 0 if layers.start is None else layers.start
         stop = self.layers if layers.stop is None else layers.stop
         if layers.step not in (None, 1) or not 0 <= first < stop <= self.layers:
@@ -363,7 +366,7 @@ def save_trace(trace: Trace, folder: str | Path, force: bool = False) -> Manifes
     Equal traces give equal bytes. Raises ConfigError if the folder holds a trace already (unless
     `force`) or cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(as_path(folder, "folder"))
     refuse_existing(folder, force)
     data = serialise(trace)
     manifest = _manifest(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archsim.arguments import as_text
 from archsim.arrays import number_array, real_array
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.workload.manifest import NAME_PATTERN
@@ -16,7 +17,7 @@ from archsim.workload.scalers import SCALED, GivenScalers, Scaler
 
 def check_name(name: str) -> None:
     """Raise ConfigError unless `name` can name a folder anywhere."""
-    if not re.fullmatch(NAME_PATTERN, name):
+    if not re.fullmatch(NAME_PATTERN, as_text(name, "trace name")):
         raise ConfigError(
             f"trace name {one_line(name, 80)!r}: use letters, digits, '.', '_', '-' (up to 64)"
         )
