@@ -84,7 +84,7 @@ FIFO = {
 }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(overrides=SHARING, clock=CLOCKS, shape=SHAPES, parallel=PARALLEL)
 def test_engines_agree_on_random_declarations(
     overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int], parallel: int | None
@@ -93,7 +93,7 @@ def test_engines_agree_on_random_declarations(
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(overrides=SHARING, clock=CLOCKS, shape=SHAPES, parallel=PARALLEL)
 def test_engines_agree_on_many_more_random_declarations(
     overrides: dict[str, Any], clock: dict[str, Any], shape: dict[str, int], parallel: int | None
