@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from archsim.arguments import as_text, as_whole
+from archsim.arguments import as_text, as_whole, kind
 from archsim.arrays import real_array
 from archsim.components.head import Head
 from archsim.config.gpu import as_gpus
@@ -148,8 +148,12 @@ def compare(
     """
     from archsim.evaluation.comparison import compare_with_gpus
 
+    if not isinstance(design, Result | Hardware | str | Path):
+        raise ConfigError(
+            f"design: give a hardware, or a result of archsim.simulate, not {kind(design)}"
+        )
     result = design if isinstance(design, Result) else None
-    hardware = as_hardware(design) if result is None else result.simulation.hardware  # type: ignore[arg-type]
+    hardware = design.simulation.hardware if isinstance(design, Result) else as_hardware(design)
     if shape not in {"paper", "trace"}:
         raise ConfigError(f"shape {one_line(repr(shape), 60)}: paper or trace")
     if shape == "trace" and result is None:

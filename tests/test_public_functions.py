@@ -69,7 +69,7 @@ MISTAKES: dict[str, tuple[Callable[[Trace, Hardware], object], str]] = {
     "GPU": (lambda t, h: archsim.load_gpu(4090), "GPU: give a Gpu, .*not int"),
     "GPUs": (lambda t, h: archsim.compare_model(h, [None]), "GPU: give a Gpu, .*not NoneType"),
     "a GPU's name": (lambda t, h: archsim.compare_model(h, "rtx4090"), "unknown GPU 'rtx4090'"),
-    "result": (lambda t, h: archsim.compare(t, "rtx-4090"), "result: give what archsim.simulate"),
+    "result": (lambda t, h: archsim.compare(t, "rtx-4090"), "design: give a hardware, or a result"),
     "validate": (lambda t, h: archsim.validate([]), "hardware: give .*, not list"),
     "sweep": (lambda t, h: archsim.explore({"axes": {}}), "sweep: give a Sweep, .*not dict"),
     "sweep's name": (lambda t, h: archsim.explore("sharin"), "sharing"),
