@@ -12,7 +12,7 @@ import click
 from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
-    from archsim.evaluation.published import Bounds
+    from archsim.evaluation.bounds import Bounds
 
 
 @click.command("validate", context_settings=CONTEXT_SETTINGS)
@@ -41,7 +41,7 @@ def command(
     from archsim.cli.simulate import progress_bar
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
-    from archsim.evaluation.published import assumed_bounds
+    from archsim.evaluation.bounds import assumed_bounds
     from archsim.report.tables import show
     from archsim.report.validation import bounds_table, fits_table, validation_table
 

@@ -27,6 +27,7 @@ from archsim.config.measurement import (
     TokenMeasurement,
     Watts,
 )
+from archsim.config.published import published_of
 from archsim.config.quantity import Quantity
 from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
@@ -161,7 +162,10 @@ class Link(Section):
 
 
 class Claim(Section):
-    """What the accelerator's paper says of this GPU: how many times slower, and more energy."""
+    """What the accelerator's paper says of this GPU: how many times slower, and more energy.
+
+    Of a shipped GPU it comes from ``hwconfigs/published.yaml``.
+    """
 
     speedup: float = Field(gt=0)
     energy_ratio: float = Field(gt=0)
@@ -208,10 +212,20 @@ def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
     path = _gpu_path(name_or_path)
     document = read_document(_folder() / "model" / "kernels.yaml").updated(read_document(path))
     gpu = validate_document(document, Gpu)
+    if path.parent == _folder():
+        gpu = gpu.model_copy(update={"claim": _claim(path.stem)})
     if not measured:
         return gpu
     found = [load_measured(each) for each in sorted((_folder() / "measured").glob("*.yaml"))]
     return with_measured(gpu, path.stem, found)
+
+
+def _claim(name: str) -> Claim | None:
+    """What is published of a shipped GPU, from ``hwconfigs/published.yaml``."""
+    found = {figure.ratio: figure.value for _, figure in published_of(name)}
+    if not found:
+        return None
+    return Claim(speedup=found["time"], energy_ratio=found["energy"])
 
 
 def load_measured(path: Path) -> MeasuredFile:
