@@ -85,19 +85,23 @@ def validate_hardware(hardware: Hardware) -> Validation:
     """
     calibration = calibrate(hardware)
     reference = load_hardware(DEFAULT_HARDWARE)
-    figures = [
-        figure(*row, reference=reference)
-        for rows in (_headline, _cell, _ratios, _predicted)
-        for row in rows(hardware, calibration)
-    ]
+    rows = (*simulated_rows(hardware, calibration), *_ratios(hardware, calibration))
+    figures = [figure(*row, reference=reference) for row in rows]
     if not hardware.is_published:  # the paper says nothing about it
         figures = [replace(each, tolerance=None, tolerance_reason="") for each in figures]
-    figures += [figure(*row, reference=row[2].hardware) for row in _of_other_designs()]
+    figures += [figure(*row, reference=row[2].hardware) for row in _of_other_designs(reference)]
     return Validation(hardware, figures, calibration.fits())
 
 
 Row = tuple[str, str, Computed, Tolerance]
 """Name in published.yaml, label, our value, and what passes."""
+
+
+def simulated_rows(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
+    """Figures of the accelerator alone."""
+    yield from _headline(hardware, calibration)
+    yield from _cell(hardware, calibration)
+    yield from _predicted(hardware, calibration)
 
 
 def _work(calibration: Calibration) -> tuple[Law, ...]:
@@ -111,7 +115,8 @@ def _times(calibration: Calibration) -> tuple[Law, ...]:
     stages = calibration.simulation.declaration.stages
     early = calibration.simulation.head.controller.early_end
     laws = tuple(law for stage in stages for law in stage.laws)
-    return (*laws, *WAITING, *(_work(calibration) if early else ()))
+    # what is digital starts on a clock edge
+    return (*laws, *WAITING, clock_period, *(_work(calibration) if early else ()))
 
 
 def _energy(calibration: Calibration, *buckets: str) -> tuple[Law, ...]:
@@ -119,7 +124,7 @@ def _energy(calibration: Calibration, *buckets: str) -> tuple[Law, ...]:
     postings = [p for p in calibration.simulation.ledger if p.action.bucket in buckets]
     costs = tuple(law for posting in postings for law in posting.action.laws)
     by_time = any(posting.action.stage == "head" for posting in postings)
-    times = (*_times(calibration), clock_period) if by_time else ()
+    times = _times(calibration) if by_time else ()
     return (*costs, *_work(calibration), *times)
 
 
@@ -247,7 +252,7 @@ def _predicted(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
     yield "golden_codes", "codes of golden vectors", codes, CODES
 
 
-def _of_other_designs() -> Iterator[Row]:
+def _of_other_designs(reference: Hardware) -> Iterator[Row]:
     """Figures that are not of the hardware that is validated, but of one that is shipped."""
     dense = load_hardware(DENSE_HARDWARE)
     crossbars = Head(dense.config).sub_tiles.footprint().area * 1e6
@@ -255,7 +260,7 @@ def _of_other_designs() -> Iterator[Row]:
                         note="the cell's area is derived from it")  # fmt: skip
     yield "crossbars_dense", "dense crossbars of a head", of_cells, ROUNDED
     yield "stacked_area", "head area, 3-D, per layer", Computed(dense, None), ROUNDED
-    adapted = replace(load_hardware(DEFAULT_HARDWARE), name=predictions.ADAPTED)
+    adapted = replace(reference, name=predictions.ADAPTED)
     passes, first = predictions.matching_passes(adapted), predictions.matching_overshoot(adapted)
     yield "matching_losses", "passes of matching", passes, OTHER_MODEL
     yield "matching_losses", "first pass of matching", first, OVERSHOOT

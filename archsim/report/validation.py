@@ -116,7 +116,7 @@ def fits_table(validation: Validation) -> Group:
         )
     text = "One for each published total; each must be positive."
     if not validation.hardware.is_published:
-        text = f"What the published totals of {DEFAULT_HARDWARE} would ask of this one; decides nothing."
+        text = f"What the totals of {DEFAULT_HARDWARE} would ask of it; decides nothing."
     return Group(Text(""), table, note(text))
 
 
