@@ -12,7 +12,7 @@ import click
 from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
-    from archsim.evaluation.published import Bounds
+    from archsim.evaluation.bounds import Bounds
 
 
 @click.command("validate", context_settings=CONTEXT_SETTINGS)
@@ -41,9 +41,9 @@ def command(
     from archsim.cli.progress import progress_bar
     from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
-    from archsim.evaluation.published import assumed_bounds
+    from archsim.evaluation.bounds import assumed_bounds
     from archsim.report.retention import retention_table
-    from archsim.report.tables import show
+    from archsim.report.tables import cautions, show
     from archsim.report.validation import bounds_table, fits_table, validation_table
 
     hardware = load_hardware(
@@ -55,12 +55,14 @@ def command(
         with progress_bar() as report:
             spread = assumed_bounds(hardware, partial(report, "bounds"))
     if as_json:
-        document = validation.document()
+        document = {**validation.document(), "notes": list(hardware.notes)}
         if spread is not None:
             document["bounds"] = spread.document()
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
         show(validation_table(validation))
+        for line in cautions(hardware.notes):
+            show(line)
         show(fits_table(validation))
         click.echo()
         show(retention_table(validation.retention, "the hardware"))

@@ -24,6 +24,16 @@ from archsim.config.hardware import HardwareConfig
 from archsim.errors import ConfigError
 
 
+def geometry(config: HardwareConfig) -> tuple[int, int, int]:
+    """Window, columns and rows of an array."""
+    return config.window, config.array.columns, config.array.rows
+
+
+def writes_during_read(config: HardwareConfig) -> bool:
+    """Whether an array may be written while it is read."""
+    return config.array.write_during_read
+
+
 @dataclass(frozen=True)
 class Run:
     """Consecutive tokens [first, stop) whose columns lie in one sub-tile, in order."""
@@ -39,14 +49,13 @@ class SubTiles:
     def __init__(self, config: HardwareConfig, cell: Cell, head_dim: int | None = None) -> None:
         """`head_dim` features are stored in `rows` rows; None: as many as an array has."""
         self.cell = cell
-        self.features = config.array.rows if head_dim is None else head_dim
-        self.stacked = -(-self.features // config.array.rows)
-        self.rows = self.stacked * config.array.rows
+        self.window, self.columns, rows = geometry(config)
+        self.features = rows if head_dim is None else head_dim
+        self.stacked = -(-self.features // rows)
+        self.rows = self.stacked * rows
         self.parts = self._parts(config)
         """Features whose products are summed on one bit line: all, or those of one array each."""
-        self.columns = config.array.columns
-        self.write_during_read = config.array.write_during_read
-        self.window = config.window
+        self.write_during_read = writes_during_read(config)
         self.count = -(-self.window // self.columns)
 
     def _parts(self, config: HardwareConfig) -> tuple[slice, ...]:

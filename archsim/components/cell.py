@@ -55,6 +55,11 @@ def fading(config: HardwareConfig) -> float:
     return decay_per_token(config)
 
 
+def swing(config: HardwareConfig) -> tuple[float, float]:
+    """V of mid-rail, from which a deviation counts, and of the supply."""
+    return config.cell.mid_rail, config.cell.supply
+
+
 def read_voltage(config: HardwareConfig) -> float:
     """V that the charge of a read is drawn from."""
     return config.cell.effective_voltage
@@ -109,8 +114,7 @@ class Cell:
 
     def __init__(self, config: HardwareConfig) -> None:
         cell = config.cell
-        self.mid_rail = cell.mid_rail
-        self.supply = cell.supply
+        self.mid_rail, self.supply = swing(config)
         self.input_voltage = cell.input_voltage
         self.effective_voltage = read_voltage(config)
         self._energy_per_volt = energy_per_volt(config)

@@ -53,6 +53,18 @@ def phase_law(config: HardwareConfig) -> tuple[bool, float | None]:
     return (True, clock_period(config)) if ends_early(config) else (False, None)
 
 
+def order(config: HardwareConfig) -> tuple[str, int | None, int | None, float, float]:
+    """Pipelining, heads at once, tokens of the layer buffer; s between layers, between tokens."""
+    section = config.controller
+    gaps = section.layer_gap, section.token_gap
+    return section.pipelining, section.heads_in_parallel, section.layer_buffer, *gaps
+
+
+def gates_unwritten(config: HardwareConfig) -> bool:
+    """Whether what holds no token stays silent."""
+    return config.controller.gate_unwritten
+
+
 CONTROL = Action("controller", "busy cycles", "digital", "head", control_energy_per_cycle)
 CLOCK = Action("clock", "busy cycles", "digital", "head", clock_energy_per_cycle)
 STATIC = Action("static power", "leak", "static", "head", static_power)
@@ -64,15 +76,11 @@ class Controller:
     """Clock edges, phase ends, and time spent outside the accelerator."""
 
     def __init__(self, config: HardwareConfig) -> None:
-        section = config.controller
-        self.clock = Clock.of(section.clock)
+        self.clock = Clock.of(config.controller.clock)
         self.early_end = ends_early(config)
-        self.pipelining = section.pipelining
-        self.heads_in_parallel = section.heads_in_parallel
-        self.layer_buffer = section.layer_buffer
-        self.layer_gap = self.clock.ticks(section.layer_gap)
-        self.token_gap = self.clock.ticks(section.token_gap)
-        self.gate_unwritten = section.gate_unwritten
+        self.pipelining, self.heads_in_parallel, self.layer_buffer, *gaps = order(config)
+        self.layer_gap, self.token_gap = (self.clock.ticks(gap) for gap in gaps)
+        self.gate_unwritten = gates_unwritten(config)
         self._energy_per_cycle = control_energy_per_cycle(config)
         self._clock_energy_per_cycle = clock_energy_per_cycle(config)
         self._area = controller_area(config)

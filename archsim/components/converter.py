@@ -52,6 +52,11 @@ def output_full_scale(config: HardwareConfig) -> float:
     return config.converter.output.saturation_current
 
 
+def output_levels(config: HardwareConfig) -> int | None:
+    """Levels of a count of V arrays, sign included."""
+    return config.levels.output
+
+
 def buffers(config: HardwareConfig) -> int:
     """Conversions that a converter can hold."""
     return config.converter.buffers

@@ -4,21 +4,48 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from archsim.components.accumulator import Accumulator, Counters
-from archsim.components.action import Footprint
-from archsim.components.array import SubTiles
-from archsim.components.cell import Cell
-from archsim.components.controller import Controller
-from archsim.components.converter import ScoreConverter, SignedConverter, output_full_scale
-from archsim.components.pulse_generator import PulseGenerator
-from archsim.components.row_split import RowSplit
-from archsim.components.write_path import WritePath
+from archsim.components.accumulator import Accumulator, Counters, adder_sharing
+from archsim.components.action import Footprint, Law
+from archsim.components.array import SubTiles, geometry, writes_during_read
+from archsim.components.cell import Cell, current_law, fading, swing
+from archsim.components.controller import Controller, gates_unwritten, order
+from archsim.components.converter import (
+    ScoreConverter,
+    SignedConverter,
+    buffers,
+    output_full_scale,
+    output_levels,
+    score_full_scale,
+)
+from archsim.components.pulse_generator import PulseGenerator, generator_sharing, query_levels
+from archsim.components.row_split import (
+    RowSplit,
+    partial_full_scale,
+    partial_levels,
+    score_levels,
+)
+from archsim.components.write_path import WritePath, driver_sharing, stored_levels
 from archsim.config.hardware import HardwareConfig
 
 
 def periphery_scale(config: HardwareConfig) -> float:
     """What all areas but that of the cells are multiplied by."""
     return config.calibration.periphery_area
+
+
+WORK: tuple[Law, ...] = (
+    geometry, current_law, swing, fading, stored_levels, query_levels, score_full_scale,
+    output_full_scale, output_levels, gates_unwritten,
+)  # fmt: skip
+"""What sets how much there is to do, besides the trace."""
+
+WORK_OF_PARTS: tuple[Law, ...] = (partial_full_scale, partial_levels, score_levels)
+"""The same where dot products are split digitally."""
+
+WAITING: tuple[Law, ...] = (
+    driver_sharing, generator_sharing, adder_sharing, buffers, order, writes_during_read,
+)  # fmt: skip
+"""What sets how long a token waits, besides how long its phases last."""
 
 
 class Head:
@@ -33,7 +60,7 @@ class Head:
         self.write_path = WritePath(config, self.cell, self.sub_tiles)
         self.pulse_generator = PulseGenerator(config, self.sub_tiles)
         self.score_converter = ScoreConverter(config, self.sub_tiles)
-        levels, lines = config.levels.output, self.sub_tiles.count * self.sub_tiles.rows
+        levels, lines = output_levels(config), self.sub_tiles.count * self.sub_tiles.rows
         full_scale = output_full_scale(config)
         self.output_converter = SignedConverter(config, levels, full_scale, lines)
         self.counters = Counters(config, levels, lines)

@@ -28,6 +28,7 @@ from archsim.config.measurement import (
     TokenMeasurement,
     Watts,
 )
+from archsim.config.published import published_of
 from archsim.config.quantity import Quantity
 from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
@@ -162,7 +163,10 @@ class Link(Section):
 
 
 class Claim(Section):
-    """What the accelerator's paper says of this GPU: how many times slower, and more energy."""
+    """What the accelerator's paper says of this GPU: how many times slower, and more energy.
+
+    Of a shipped GPU it comes from ``hwconfigs/published.yaml``.
+    """
 
     speedup: float = Field(gt=0)
     energy_ratio: float = Field(gt=0)
@@ -214,6 +218,8 @@ def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
     path = _gpu_path(as_path(name_or_path, "GPU", GIVEN))
     document = read_document(_folder() / "model" / "kernels.yaml").updated(read_document(path))
     gpu = validate_document(document, Gpu)
+    if path.parent == _folder():
+        gpu = gpu.model_copy(update={"claim": _claim(path.stem)})
     if not measured:
         return gpu
     found = [load_measured(each) for each in sorted((_folder() / "measured").glob("*.yaml"))]
@@ -227,6 +233,14 @@ def as_gpus(given: GivenGpus) -> list[Gpu]:
     """
     several: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     return [gpu if isinstance(gpu, Gpu) else load_gpu(gpu) for gpu in several]
+
+
+def _claim(name: str) -> Claim | None:
+    """What is published of a shipped GPU, from ``hwconfigs/published.yaml``."""
+    found = {figure.ratio: figure.value for _, figure in published_of(name)}
+    if not found:
+        return None
+    return Claim(speedup=found["time"], energy_ratio=found["energy"])
 
 
 def load_measured(path: Path) -> MeasuredFile:

@@ -25,7 +25,9 @@ PUBLISHED_FILE = "published.yaml"
 
 PublishedSource = Literal["text", "code", "summary", "derived"]
 
-Unit = Literal["", "ns", "pJ", "nJ", "mW", "mm^2", "cells", "V", "uA", "pC", "x", "nats"]
+Unit = Literal[
+    "", "ns", "pJ", "nJ", "mW", "mm^2", "tokens", "cells", "codes", "V", "uA", "pC", "x", "nats"
+]
 """Units of published figures, as they are shown; ``x`` is a ratio."""
 
 Levels = tuple[int | None, int | None]
@@ -59,8 +61,8 @@ class PublishedFigure(Section):
 
     `what` is meant, and `where` it stands. `of`: figures that it is plain arithmetic of. `met_by`:
     parameters of a hardware that were chosen or fitted so that it holds. `unresolved`: why nothing
-    can be said of it. `gpu`: the GPU file that it is about. `at`: levels of inputs and of stored
-    keys and values, one pair for each of `numbers`.
+    can be said of it. `gpu`: the GPU file that a `ratio` to the accelerator is about. `at`: levels
+    of inputs and of stored keys and values, one pair for each of `numbers`.
     """
 
     what: str = Field(min_length=1)
@@ -74,6 +76,7 @@ class PublishedFigure(Section):
     met_by: tuple[str, ...] = Field(default=(), strict=False)
     unresolved: str = ""
     gpu: str | None = None
+    ratio: Literal["time", "energy"] | None = None
 
     @field_validator("at", mode="before")
     @classmethod
@@ -89,6 +92,8 @@ class PublishedFigure(Section):
             raise ValueError("at: one pair of levels for each of numbers")
         if len({each.unit for each in self.numbers}) > 1:
             raise ValueError("numbers: all in one unit")
+        if (self.gpu is None) != (self.ratio is None):
+            raise ValueError("gpu and ratio: give both or neither")
         return self
 
     @property

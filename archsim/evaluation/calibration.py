@@ -15,16 +15,19 @@ from archsim.components.converter import CONVERT_OUTPUT, CONVERT_SCORE
 from archsim.components.head import Head
 from archsim.components.write_path import CONVERT_KEYS, CONVERT_VALUES
 from archsim.config.hardware import Hardware
+from archsim.config.published import published
 from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import slowest_ns
 from archsim.timing.model import structure
 from archsim.workload.calibration import HEADS, LAYERS, calibration_trace
 
-PUBLISHED_PJ = {"qk": 1120.0, "sv": 700.0, "digital": 4000.0, "dac": 330.0}
-"""Energy per token and head (FACTS 3)."""
-
-PUBLISHED_HEAD_MM2 = 0.5
-PUBLISHED_ATTENTION_NS = 65.0
+PUBLISHED_BUCKETS = {
+    "qk": "energy_scores",
+    "sv": "energy_outputs",
+    "digital": "energy_digital",
+    "dac": "energy_dacs",
+}
+"""The published energy per token and head of each bucket, by its name in published.yaml."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Calibration:
 
     def buckets_pj(self) -> dict[str, float]:
         """pJ per token and head in the four published totals."""
-        sums = dict.fromkeys(PUBLISHED_PJ, 0.0)
+        sums = dict.fromkeys(PUBLISHED_BUCKETS, 0.0)
         for posting in self.simulation.ledger:
             if posting.action.bucket in sums:
                 sums[posting.action.bucket] += self.energy_pj(posting.action)
@@ -64,13 +67,16 @@ class Calibration:
         between = (layers - 1) * declaration.layer_gap + declaration.token_gap
         return between * declaration.clock.ns
 
-    def static_pj(self, layers: int = LAYERS) -> float:
-        """pJ that a head leaks per token of so many layers, on one of which it works.
+    def static_seconds(self, layers: int = LAYERS) -> float:
+        """How long a head leaks per token of so many layers, on one of which it works.
 
-        It leaks while the token passes them one after another, and between them.
+        While the token passes them one after another, and between them.
         """
-        watts = self.simulation.head.controller.static_power
-        return watts * (layers * self.attention_ns + self.gaps_ns(layers)) * 1e3
+        return (layers * self.attention_ns + self.gaps_ns(layers)) * 1e-9
+
+    def static_pj(self, layers: int = LAYERS) -> float:
+        """pJ that a head leaks per token of so many layers."""
+        return self.simulation.head.controller.static_power * self.static_seconds(layers) * 1e12
 
     def total_pj(self, layers: int = LAYERS) -> float:
         """pJ per token and head, static power included."""
@@ -93,10 +99,12 @@ class Calibration:
         """
         head, config = self.simulation.head, self.simulation.hardware.config
         buckets = self.buckets_pj()
+        totals = {bucket: published(name).value for bucket, name in PUBLISHED_BUCKETS.items()}
+        head_mm2 = published("head_area").value
 
         def residual(bucket: str, current: float, *actions: Action) -> float:
             own = self.energy_pj(*actions)
-            return current * (PUBLISHED_PJ[bucket] - (buckets[bucket] - own)) / own
+            return current * (totals[bucket] - (buckets[bucket] - own)) / own
 
         score, output = config.converter.score, config.converter.output
         area, cells = self.area_mm2(), head.sub_tiles.footprint().area * 1e6
@@ -109,35 +117,35 @@ class Calibration:
                 "pJ",
                 score.energy_per_conversion * pico,
                 residual("qk", score.energy_per_conversion * pico, CONVERT_SCORE),
-                f"{PUBLISHED_PJ['qk']:.0f} pJ of Q.K",
+                f"{totals['qk']:.0f} pJ of Q.K",
             ),
             Fit(
                 "converter.output.energy_per_conversion",
                 "pJ",
                 output.energy_per_conversion * pico,
                 residual("sv", output.energy_per_conversion * pico, CONVERT_OUTPUT),
-                f"{PUBLISHED_PJ['sv']:.0f} pJ of phi(S).V",
+                f"{totals['sv']:.0f} pJ of phi(S).V",
             ),
             Fit(
                 "write_path.energy_per_conversion",
                 "pJ",
                 dac,
                 residual("dac", dac, CONVERT_KEYS, CONVERT_VALUES),
-                f"{PUBLISHED_PJ['dac']:.0f} pJ of DACs",
+                f"{totals['dac']:.0f} pJ of DACs",
             ),
             Fit(
                 "calibration.digital_energy",
                 "",
                 scale.digital_energy,
-                scale.digital_energy * PUBLISHED_PJ["digital"] / buckets["digital"],
-                f"{PUBLISHED_PJ['digital']:.0f} pJ of digital control and routing",
+                scale.digital_energy * totals["digital"] / buckets["digital"],
+                f"{totals['digital']:.0f} pJ of digital control and routing",
             ),
             Fit(
                 "calibration.periphery_area",
                 "",
                 scale.periphery_area,
-                scale.periphery_area * (PUBLISHED_HEAD_MM2 - cells) / (area - cells),
-                f"{PUBLISHED_HEAD_MM2} mm^2 of a head",
+                scale.periphery_area * (head_mm2 - cells) / (area - cells),
+                f"{head_mm2} mm^2 of a head",
             ),
         ]
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from archsim.config.published import published
 from archsim.errors import ConfigError, CorruptInputError
 from archsim.report.charts import chart_tools
 from archsim.workload.adapted import CURVES_FILE, AdaptedModel
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-PUBLISHED_MATCHING = (8.655, 13.824, 5.150, 3.807, 3.152, 3.105)
-PUBLISHED_MATCHED = 3.100
-"""Loss of GPT-2 by pass of the published scaler matching, and where it stays (FACTS 5, [code])."""
 
 TRAINING = ("transfer", "linear", "tune", "control")
 SMOOTHED = 20
@@ -61,6 +58,7 @@ def curves_table(adapted: AdaptedModel) -> RenderableType:
         "others nats a token over the training mixture, in part replaced by distillation."
     )
     parts: list[RenderableType] = [stages, note]
+    stated = published("matching_losses").values
     for matching in _matchings(curves):
         passes = Table(box=None, pad_edge=False)
         for heading in ("matching, pass", "worst deviation", "loss", "published loss"):
@@ -68,14 +66,13 @@ def curves_table(adapted: AdaptedModel) -> RenderableType:
         for place, (off, loss) in enumerate(
             zip(matching["deviation"], matching["loss"], strict=True)
         ):
-            known = place < len(PUBLISHED_MATCHING)
-            published = f"{PUBLISHED_MATCHING[place]:.3f}" if known else ""
-            passes.add_row(str(place), f"{off:.2e}", f"{loss:.3f}", published)
+            beside = f"{stated[place]:.3f}" if place < len(stated) else ""
+            passes.add_row(str(place), f"{off:.2e}", f"{loss:.3f}", beside)
         done = "converged" if matching["converged"] else "not converged"
         closing = (
             f"  Statistic: {matching.get('statistic', 'voltage')}; {done}; the linear model has "
             f"{matching['linear_loss']:.3f} on this batch. "
-            f"Published: GPT-2 on OpenWebText, which stays at {PUBLISHED_MATCHED:.3f}."
+            f"Published: GPT-2 on OpenWebText, which stays at {stated[-1]:.3f}."
         )
         parts += ["", passes, closing]
     return Group(*parts)
@@ -108,7 +105,8 @@ def curves_chart(adapted: AdaptedModel) -> Any:
             (f"here, {found.get('statistic', 'voltage')}", found["loss"], found["linear_loss"])
             for found in _matchings(curves)
         ]
-        lines.append(("published", PUBLISHED_MATCHING, PUBLISHED_MATCHED))
+        stated = list(published("matching_losses").values)
+        lines.append(("published", stated, stated[-1]))
         values = [
             {"curve": name, "pass": place, "loss": loss - end}
             for name, losses, end in lines

@@ -16,19 +16,12 @@ from rich.text import Text
 
 from archsim.components.action import BUCKETS, Law, rests_on
 from archsim.config.hardware import Hardware
-from archsim.evaluation.calibration import (
-    PUBLISHED_ATTENTION_NS,
-    PUBLISHED_HEAD_MM2,
-    PUBLISHED_PJ,
-)
+from archsim.config.published import published
+from archsim.evaluation.calibration import PUBLISHED_BUCKETS
 from archsim.evaluation.trace_loop import InLoop
 from archsim.notes import AdaptedTo
 from archsim.report.terminal import show as show
 from archsim.result import GRADES, INSIDE, OUTSIDE, PER_PICO, Result, grade
-
-PUBLISHED_WINDOW = 1024
-"""The published figures are those of a head with this window (FACTS 3)."""
-
 
 BUCKET_NAMES = {
     "qk": "phi(Q.K)",
@@ -133,17 +126,17 @@ def headline(result: Result) -> Group:
     table = _table("Headline", ("here", 12), ("published", 12))
     published_area = "-"  # of another design the paper gives none
     if result.simulation.hardware.is_published:
-        published_area = f"{number(PUBLISHED_HEAD_MM2, 3)} mm^2"
+        published_area = _stated("head_area")
     waits = ", its wait in the prompt counted" if result.generation["prompt_tokens"] > 1 else ""
     table.add_row(
         f"attention of one token, one layer, mean{waits}",
         f"{number(result.latency['layer_ns']['mean'])} ns",
-        f"{number(PUBLISHED_ATTENTION_NS)} ns",
+        _stated("attention_latency"),
     )
     table.add_row(
         "energy of one token in one head",
         f"{number(result.energy_per_token_per_head_pj['total'])} pJ",
-        f"{number(sum(PUBLISHED_PJ.values()))} pJ",
+        _stated("energy_head"),
     )
     if result.energy_bounds.parameters:
         ends = _pj_range(result.energy_bounds.one_at_a_time)
@@ -156,8 +149,8 @@ def headline(result: Result) -> Group:
     return Group(
         table,
         note(
-            f"Published: window {PUBLISHED_WINDOW:,}; its energy is for a full window on the "
-            "calibration workload (archsim validate). This run has its own activity."
+            f"Published: window {published('window').value:,.0f}; its energy is for a full window "
+            "on the calibration workload (archsim validate). This run has its own activity."
         ),
     )
 
@@ -255,7 +248,7 @@ def energy(result: Result) -> Group:
     trace = result.simulation.trace
     visits = trace.tokens * trace.layers * trace.heads
     for bucket in BUCKETS:
-        published = PUBLISHED_PJ.get(bucket)
+        name_of = PUBLISHED_BUCKETS.get(bucket)
         components: dict[str, float] = {}
         laws: dict[str, list[Law]] = {}
         for posting in result.simulation.ledger:
@@ -267,12 +260,12 @@ def energy(result: Result) -> Group:
             name: grade(hardware, found) if rests_on(hardware.config, found) else ""
             for name, found in laws.items()
         }
-        alone = published is None and len(components) == 1  # static and refresh are one line each
+        alone = name_of is None and len(components) == 1  # static and refresh are one line each
         table.add_row(
             BUCKET_NAMES[bucket],
             number(per_visit[bucket]),
             percent(per_visit[bucket] / total),
-            "" if published is None else number(published),
+            "" if name_of is None else number(published(name_of).value),
             _graded(next(iter(grades.values()))) if alone else "",
             style="bold",
         )
@@ -284,7 +277,7 @@ def energy(result: Result) -> Group:
         "total",
         number(per_visit["total"]),
         percent(1.0 if per_visit["total"] else 0.0),
-        number(sum(PUBLISHED_PJ.values())),
+        number(published("energy_head").value),
         style="bold",
     )
     bounds = result.energy_bounds
@@ -300,6 +293,11 @@ def energy(result: Result) -> Group:
             "(archsim validate --bounds moves them too)."
         ),
     )
+
+
+def _stated(name: str) -> str:
+    figure = published(name)
+    return f"{number(figure.value)} {figure.unit}"
 
 
 def _pj_range(pair: tuple[float, float]) -> str:

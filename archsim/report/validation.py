@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from archsim.config.hardware import DEFAULT_HARDWARE
-from archsim.evaluation.published import Bounds, Figure, Validation
+from archsim.evaluation.bounds import Bounds
+from archsim.evaluation.figures import Figure
+from archsim.evaluation.published import Validation
 from archsim.report.tables import note, number
+from archsim.workload.calibration import HEADS
 
-_STYLES = {"predicted": "green", "calibrated": "cyan", "assumed": "yellow", "unresolved": "dim"}
+_STYLES = {
+    "predicted": "green", "calibrated": "cyan", "assumed": "yellow", "copied": "blue",
+    "input": "blue", "user": "magenta", "unresolved": "dim",
+}  # fmt: skip
+
+MEANINGS = {
+    "predicted": "nothing read was made to meet it",
+    "calibrated": "a parameter was fitted to it, or to what it is the sum of",
+    "assumed": "unpublished parameters were chosen so that it holds, or differ from that design",
+    "copied": "a parameter is this number",
+    "input": "arithmetic of published parameters",
+    "user": "you set something that it reads",
+    "unresolved": "missing, or not like with like; decides nothing",
+}
+"""What each status says, in the words of the table's note."""
 
 
 def _table(first: str, *columns: str) -> Table:
@@ -35,23 +52,44 @@ def validation_table(validation: Validation) -> Group:
             _error(figure),
             Text(figure.status, style=_STYLES[figure.status]),
         )
-    others = ", ".join(sorted({f.config for f in validation.figures} - {own}))
-    foreign = (
-        ""
-        if validation.hardware.is_published
-        else f" The figures are of {DEFAULT_HARDWARE}; for {own} they decide nothing."
-    )
+    others = sorted({f.config for f in validation.figures} - {own})
     return Group(
         Text(f"hardware  {own}\nworkload  calibration: full window; Q, K, V uniform; no decay"),
         Text(""),
         table,
-        note(
-            "calibrated: a parameter was fitted to this very figure. predicted: it follows from "
-            "other inputs, some by plain arithmetic. assumed: "
-            "unpublished parts chosen so that the sum holds. unresolved: the sources disagree; "
-            "decides nothing." + (f" * of {others}." if others else "") + foreign
-        ),
+        note(_meanings(validation, others)),
+        *_remarks(validation),
     )
+
+
+def _meanings(validation: Validation, others: list[str]) -> str:
+    """What the statuses in the table mean, and of what the rows are."""
+    seen = {figure.status for figure in validation.figures}
+    said = [f"{status}: {text}." for status, text in MEANINGS.items() if status in seen]
+    if others:
+        said.append(f"* of {', '.join(others)}.")
+    if not validation.hardware.is_published:
+        said.append(
+            f"The figures are of {DEFAULT_HARDWARE}; for {validation.hardware.name} they decide "
+            "nothing."
+        )
+    return " ".join(said)
+
+
+def _remarks(validation: Validation) -> list[RenderableType]:
+    """Tolerances of what could fail, why a row decides nothing, what a hardware has otherwise."""
+    lines: list[RenderableType] = []
+    told = [f for f in validation.figures if f.status in {"predicted", "unresolved"}]
+    for each in told:
+        passed = "" if each.tolerance is None else "passes" if each.passes else "FAILS"
+        limit = "" if each.tolerance is None else f" within {100 * each.tolerance:g} % ({passed}):"
+        why = each.tolerance_reason or each.note
+        more = f". {each.note[:1].upper()}{each.note[1:]}" if each.tolerance_reason else ""
+        lines.append(note(f"{each.name}:{limit} {why}{more}."))
+    differing = dict.fromkeys(name for f in validation.figures for name in f.differs)
+    if differing:
+        lines.append(note(f"Other than in the published design: {', '.join(differing)}."))
+    return [Text(""), *lines] if lines else []
 
 
 def _error(figure: Figure) -> Text:
@@ -76,7 +114,10 @@ def fits_table(validation: Validation) -> Group:
             ),
             fit.target,
         )
-    return Group(Text(""), table, note("One for each published total; each must be positive."))
+    text = "One for each published total; each must be positive."
+    if not validation.hardware.is_published:
+        text = f"What the totals of {DEFAULT_HARDWARE} would ask of it; decides nothing."
+    return Group(Text(""), table, note(text))
 
 
 def bounds_table(bounds: Bounds) -> Group:
@@ -107,10 +148,15 @@ def bounds_table(bounds: Bounds) -> Group:
         note(
             "One assumed parameter at a time at its low and its high, fitted coefficients kept: "
             "attention latency, energy of one token in one head, area of a head. = is unchanged. "
-            "Of 2 heads, so that the energy differs a little from the table above. "
+            f"Of {bounds.heads} heads{_fewer(bounds.heads)}. "
             "The spread is of single changes, not of all together."
         ),
     )
+
+
+def _fewer(heads: int) -> str:
+    """Why the energy is not quite that of the table of figures."""
+    return "" if heads == HEADS else ", so that the energy differs a little from the table above"
 
 
 def _range(low: str, high: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner, Result
 
 from archsim.baseline import validation
 from archsim.cli import application
+from archsim.evaluation import predictions
 
 
 def run(*arguments: str) -> Result:
@@ -51,3 +53,56 @@ def test_gpu_goes_alone(more: tuple[str, ...]) -> None:
     result = run("--gpu", *more)
     assert result.exit_code == 2
     assert "leave out -c, --set and --bounds" in result.stderr
+
+
+def test_figures_say_what_their_agreement_is_worth() -> None:
+    result = run()
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "…" not in result.stdout
+    document = json.loads(run("--json").stdout)
+    assert document["schema_version"] == 2
+    flat = " ".join(result.stdout.split())
+    for figure in document["figures"]:
+        assert re.search(rf"{re.escape(figure['name'])}( \*)? .*{figure['status']}", flat)
+        if figure["status"] == "predicted":
+            assert f"{figure['name']}: within {100 * figure['tolerance']:g} % (passes)" in flat
+            assert figure["tolerance_reason"] in flat
+        if figure["status"] == "unresolved":
+            assert figure["tolerance"] is None
+            assert f"{figure['name']}: {figure['note']}" in flat
+    by_name = {figure["name"]: figure for figure in document["figures"]}
+    energy = by_name["H100 SXM: energy ratio"]
+    assert energy["status"] == "unresolved"
+    assert energy["relative_error"] < -0.5
+    assert "above idle, 44,5" in energy["note"]
+
+
+def test_a_prediction_that_fails_is_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "top_digital_power", lambda run: 70.0)
+    result = run()
+    assert result.exit_code == 1
+    assert "digital power, top phase: within 25 % (FAILS)" in " ".join(result.stdout.split())
+    assert "out of tolerance: digital power, top phase" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "heads", "differs"),
+    [((), 2, True), (("--set", "write_path.heads_per_driver=3"), 12, False)],
+)
+def test_bounds_say_of_how_many_heads(more: tuple[str, ...], heads: int, differs: bool) -> None:
+    small = ("--bounds", "--set", "window=32", "--set", "array.columns=16", *more)
+    flat = " ".join(run(*small).stdout.split())
+    assert f"Of {heads} heads{', so that the energy differs' if differs else '.'}" in flat
+    assert json.loads(run(*small, "--json").stdout)["bounds"]["heads"] == heads
+
+
+def test_the_words_of_the_published_design_are_its_own() -> None:
+    result = run("-c", "gaincell-28nm-window256")
+    assert result.exit_code == 0
+    flat = " ".join(result.stdout.split())
+    assert "calibrated" not in flat
+    assert "2 x 10 ns chosen" not in flat
+    assert "each must be positive" not in flat
+    assert "Other than in the published design: window." in flat
+    assert "for gaincell-28nm-window256 they decide nothing" in flat
