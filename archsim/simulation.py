@@ -194,6 +194,8 @@ def unread_parameters(hardware: Hardware, aged: Hardware, reads: set[tuple[int, 
     """
     unread = unread_leaves(aged.config, reads)
     if aged is not hardware:
+        notes = {*unread_leaves(hardware.config, reads)}  # its voltages are read for notes
+        unread = [key for key in unread if key in notes]
         digital = unread_leaves(hardware.config.digital, reads, "digital.")
         unread += [key for key in digital if key in hardware.overridden]
     return unread

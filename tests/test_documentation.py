@@ -134,7 +134,7 @@ def short(line: str) -> list[str] | None:
     """A command line that runs in a moment and shows the same; None if there is none such."""
     words = words_of(line)
     if words[1] == "simulate":
-        layers = [] if "my-trace" in words else ["--layers", "0:1"]
+        layers = [] if {"my-trace", "mine"} & {*words} else ["--layers", "0:1"]
         few = {"--explain": "5", "--prompt": "4"}
         for option, value in few.items():
             if option in words:
@@ -148,11 +148,15 @@ def short(line: str) -> list[str] | None:
 SHORT = sorted({line for _, line in commands() if short(line) is not None})
 
 
-@pytest.mark.usefixtures("readers_folder")
 @pytest.mark.parametrize("line", SHORT)
 def test_a_short_command_runs(
-    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    line: str,
+    readers_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    for made in ("mine", "by-hand"):  # by the lines before it
+        shutil.copytree(readers_folder / "my-trace", readers_folder / made)
     words = short(line)
     assert words is not None
     code = run(words, monkeypatch)

@@ -76,7 +76,7 @@ def test_scalers_fitted_for_a_range_and_rescaled_to_it_do_the_same(small_trace: 
     hardware = same_currents(load_hardware(), 1.8)
     voltages = VoltageRange.of(hardware.config.cell)
     parts = small_trace.q, small_trace.k, small_trace.v
-    fitted = Trace.from_arrays(*parts, name="fitted", voltages=voltages)
+    fitted = Trace.from_arrays(*parts, "fit", name="fitted", voltages=voltages)
     one, other = simulate(fitted, hardware), simulate(small_trace, hardware)
     for name in ("K arrays", "V arrays"):
         assert component(other, name) == pytest.approx(component(one, name), rel=1e-3)
@@ -227,7 +227,7 @@ def test_a_trace_carries_its_range_and_old_files_stay_as_they_were(
     assert load_trace(small_trace_folder).voltages == DEFAULT_RANGE
     wide = VoltageRange(1.8, 0.7)
     parts = small_trace.q, small_trace.k, small_trace.v
-    trace = Trace.from_arrays(*parts, name="wide", voltages=wide)
+    trace = Trace.from_arrays(*parts, "fit", name="wide", voltages=wide)
     np.testing.assert_array_equal(trace.scalers["k"][0], fit_scalers(*parts, wide)["k"][0])
     save_trace(trace, tmp_path / "wide")
     again = load_trace(tmp_path / "wide")

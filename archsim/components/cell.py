@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from archsim.components.action import Action, Law
 from archsim.components.pulses import longest_converted, longest_query
-from archsim.config.hardware import HardwareConfig, RetentionConfig
+from archsim.config.hardware import HardwareConfig
+from archsim.config.transformer import GPT2_SMALL
 from archsim.errors import InvariantError
 
 Array = NDArray[np.float64]
@@ -39,7 +40,9 @@ def decay_per_token(config: HardwareConfig) -> float:
     if model == "per_token":
         return retention.decay_per_token
     if model == "nominal":
-        return _token_period(retention) / retention.tau
+        if retention.token_period == "auto":  # `archsim.retention` works it out, from this
+            return math.nan * config.digital.step_s(GPT2_SMALL) / retention.tau
+        return retention.token_period / retention.tau
     return 0.0
 
 
@@ -100,15 +103,6 @@ class CurrentTable:
         return current
 
 
-def _token_period(retention: RetentionConfig) -> float:
-    """Seconds that a token adds; raises InvariantError for auto, which callers work out."""
-    if retention.token_period == "auto":
-        raise InvariantError(
-            "retention.token_period auto reached a cell: use archsim.retention.with_token_period"
-        )
-    return retention.token_period
-
-
 class Cell:
     """Current law, retention and energies of one gain cell."""
 
@@ -124,6 +118,11 @@ class Cell:
         self.coefficients: Array = np.array(current_law(config)) / MICROAMPERE
         """C_0..C_P in uA/V^p at `input_voltage` (FACTS 2)."""
         self.decay_per_token = decay_per_token(config)
+        if math.isnan(self.decay_per_token):
+            raise InvariantError(
+                "retention.token_period auto reached a cell: use "
+                "archsim.retention.with_token_period"
+            )
 
     def current(self, deviation: Array, out: Array | None = None) -> Array:
         """Signed current in uA of cells at a deviation (V), any shape; into `out` if given."""

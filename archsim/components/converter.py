@@ -80,7 +80,7 @@ class ScoreConverter:
     @property
     def t_max(self) -> float:
         """Longest pulse in seconds."""
-        return self.t_max_ticks * self._clock.seconds
+        return self._clock.time(self.t_max_ticks)
 
     def clamp(self, score: Array, out: Array | None = None) -> Array:
         """Pulse widths / T_max of summed currents / `saturation`; into `out` if given."""
@@ -120,7 +120,7 @@ class SignedConverter:
     @property
     def t_max(self) -> float:
         """Longest pulse in seconds."""
-        return self.t_max_ticks * self._clock.seconds
+        return self._clock.time(self.t_max_ticks)
 
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""

@@ -61,7 +61,7 @@ class PulseGenerator:
     @property
     def t_max(self) -> float:
         """Longest pulse in seconds."""
-        return self.t_max_ticks * self._clock.seconds
+        return self._clock.time(self.t_max_ticks)
 
     def widths(self, scaled: Array) -> Array:
         """Pulse widths / T_max of scaled queries, same shape."""

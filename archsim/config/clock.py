@@ -56,6 +56,10 @@ class Clock:
         """The clock period in ns."""
         return self.period / self.per_ns
 
+    def time(self, ticks: int) -> float:
+        """Seconds of so many ticks: a whole picosecond is one, whatever a tick is."""
+        return ticks / self.per_ps * PICOSECOND
+
     def ticks(self, seconds: float) -> int:
         """A time in ticks, to the picosecond, or on the edge that it falls short of."""
         ticks = picoseconds(seconds) * self.per_ps

@@ -111,7 +111,7 @@ class Subject:
 
     def _searched(self, hardware: Hardware) -> MadeFor:
         assert self.calibration is not None
-        head = Head(hardware.config, self.software.config.head_dim)
+        head = Head(with_token_period(hardware).config, self.software.config.head_dim)
         found = search_scalers(self.software, head, self.calibration, progress=self.progress)
         return self.software, found.scalers, "searched"
 
@@ -444,5 +444,5 @@ def _checked(folder: Path, hardware: Hardware) -> Gpt2Config:
     """The model's config. Raises ConfigError where `hardware` cannot be in its loop."""
     config = read_config(folder)
     check_retention(hardware.config)
-    Head(hardware.config, config.head_dim)
+    Head(with_token_period(hardware).config, config.head_dim)
     return config

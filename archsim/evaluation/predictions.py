@@ -20,6 +20,7 @@ from archsim.errors import CorruptInputError
 from archsim.evaluation.calibration import Calibration
 from archsim.evaluation.figures import Computed, reads
 from archsim.files import data_folder
+from archsim.retention import with_token_period
 from archsim.simulation import holding
 
 REFERENCE_VARIABLE = "ARCHSIM_REFERENCE_DATA"
@@ -78,7 +79,7 @@ def golden_codes(hardware: Hardware) -> Computed:
             golden = {name: file[name].astype(np.float64) for name in ("Q", "K", "V", "output")}
     except (OSError, ValueError, KeyError):
         raise CorruptInputError(f"{path}: not the authors' golden vectors") from None
-    head = Head(hardware.config, golden["Q"].shape[-1])
+    head = Head(with_token_period(hardware).config, golden["Q"].shape[-1])
     cell, quantiser = head.cell, head.output_converter.quantiser
     token = np.arange(golden["Q"].shape[1])
     fade = np.exp(-published("golden_decay").value * (token[:, None] - token)) * (
