@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from archsim.components.action import Action, rests_on
-from archsim.config.hardware import Hardware, HardwareConfig
+from archsim.config.hardware import Hardware
 from archsim.config.loading import inactive_leaves, with_leaf
+from archsim.config.sections import HardwareConfig
 
 
 def assumed_ranges(hardware: Hardware) -> dict[str, tuple[object, object]]:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from archsim.components.head import Head
-from archsim.config.hardware import HardwareConfig
 from archsim.config.loading import inactive_leaves, leaf_paths
+from archsim.config.sections import HardwareConfig
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages

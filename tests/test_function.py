@@ -11,8 +11,9 @@ import pytest
 
 import archsim
 from archsim.components.head import Head
-from archsim.config.hardware import Hardware, HardwareConfig
+from archsim.config.hardware import Hardware
 from archsim.config.loading import leaf_paths
+from archsim.config.sections import HardwareConfig
 from archsim.datapath.activity import Activity
 from archsim.errors import InvariantError
 from archsim.function import (

@@ -13,8 +13,9 @@ import archsim
 from archsim.components.action import Law, rests_on
 from archsim.components.cell import READ_KEYS
 from archsim.components.controller import REFRESH
-from archsim.config.hardware import Hardware, HardwareConfig, load_hardware
+from archsim.config.hardware import Hardware, load_hardware
 from archsim.config.loading import Provenance, field_of, leaf_paths
+from archsim.config.sections import HardwareConfig
 from archsim.result import Result, grade
 from archsim.simulation import Simulation
 from archsim.workload.trace import Trace

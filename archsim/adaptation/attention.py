@@ -20,7 +20,7 @@ from archsim.adaptation.recipe import Gradient
 from archsim.components.array import SubTiles
 from archsim.components.head import Head
 from archsim.components.quantiser import Quantiser
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 from archsim.errors import ConfigError
 from archsim.evaluation.closed_loop import check_retention
 

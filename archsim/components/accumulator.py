@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from archsim.components.action import Action, Discipline, Footprint, shared_instances
 from archsim.components.array import SubTiles
 from archsim.config.clock import Clock
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 
 Array = NDArray[np.float64]
 

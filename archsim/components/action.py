@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from archsim.config.hardware import HardwareConfig
 from archsim.config.loading import parameters_read
+from archsim.config.sections import HardwareConfig
 
 Bucket = Literal["qk", "sv", "digital", "dac", "static", "refresh"]
 """The four published energy totals (FACTS 3), and two lines that are shown even when zero."""

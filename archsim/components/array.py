@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from archsim.components.action import Footprint
 from archsim.components.cell import Cell, cell_area
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 from archsim.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from archsim.components.action import Action, Law
 from archsim.components.pulses import longest_converted, longest_query
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 from archsim.config.transformer import GPT2_SMALL
 from archsim.errors import InvariantError
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from archsim.components.action import Action, Footprint
 from archsim.config.clock import Clock
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 
 Array = NDArray[np.float64]
 Ticks = NDArray[np.int64]

@@ -17,7 +17,7 @@ from archsim.components.cell import MICROAMPERE
 from archsim.components.pulses import longest_converted
 from archsim.components.quantiser import Quantiser
 from archsim.config.clock import Clock
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 
 Array = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from archsim.components.row_split import (
     score_levels,
 )
 from archsim.components.write_path import WritePath, driver_sharing, stored_levels
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 
 
 def periphery_scale(config: HardwareConfig) -> float:

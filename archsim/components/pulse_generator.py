@@ -10,7 +10,7 @@ from archsim.components.array import SubTiles
 from archsim.components.pulses import query_steps
 from archsim.components.quantiser import Quantiser
 from archsim.config.clock import Clock
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 
 Array = NDArray[np.float64]
 

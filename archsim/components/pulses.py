@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 
 
 def query_steps(config: HardwareConfig) -> int:

@@ -28,7 +28,7 @@ from archsim.components.converter import CONVERT_OUTPUT, ScoreConverter, SignedC
 from archsim.components.pulse_generator import PULSE, PulseGenerator, driver_area
 from archsim.components.quantiser import Quantiser
 from archsim.config.clock import Clock
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 
 Array = NDArray[np.float64]
 

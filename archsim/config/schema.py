@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from archsim.config.hardware import HardwareConfig
 from archsim.config.loading import SOURCES
+from archsim.config.sections import HardwareConfig
 
 SCHEMA_FILE = "hwconfig.schema.json"
 """Committed beside the shipped configs."""

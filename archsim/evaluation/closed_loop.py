@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.head import Head
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.attention import attend_layer
 from archsim.datapath.ideal import ideal_attention

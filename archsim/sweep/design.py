@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.config.hardware import HardwareConfig
 from archsim.config.loading import leaf_paths
+from archsim.config.sections import HardwareConfig
 from archsim.errors import ConfigError, MissingExtraError
 from archsim.sweep.axes import RUN_KEYS, config_value, si_value
 from archsim.sweep.definition import Sweep, base_hardware

@@ -13,14 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from archsim.components.head import Head
-from archsim.config.hardware import (
-    DEFAULT_HARDWARE,
-    Hardware,
-    HardwareConfig,
-    hardware_path,
-    load_hardware,
-)
+from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, hardware_path, load_hardware
 from archsim.config.loading import leaf_paths
+from archsim.config.sections import HardwareConfig
 from archsim.datapath.ideal import ideal_law
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError, one_line
 from archsim.function import function_key

@@ -23,12 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import Field, ValidationError
 
 from archsim.arguments import as_path
-from archsim.config.hardware import (
-    DEFAULT_HARDWARE,
-    Hardware,
-    available_hardware,
-    load_hardware,
-)
+from archsim.config.hardware import DEFAULT_HARDWARE, Hardware, available_hardware, load_hardware
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.files import atomic_path, data_folder, sha256_of_file, write_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.config.hardware import HardwareConfig
+from archsim.config.sections import HardwareConfig
 from archsim.config.transformer import GPT2_SMALL
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError

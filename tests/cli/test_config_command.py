@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsim.cli.config import command
-from archsim.config.hardware import HardwareConfig, available_hardware, load_hardware
+from archsim.config.hardware import available_hardware, load_hardware
 from archsim.config.loading import SOURCES, leaf_paths
 from archsim.config.quantity import parse_quantity
 from archsim.config.schema import SCHEMA_FILE, hardware_schema
+from archsim.config.sections import HardwareConfig
 from archsim.config.showing import quantity_text, show_config
 from archsim.errors import ConfigError
 from archsim.files import data_folder

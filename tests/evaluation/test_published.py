@@ -12,8 +12,9 @@ import pytest
 
 import archsim
 from archsim.components.head import Head
-from archsim.config.hardware import Hardware, HardwareConfig
+from archsim.config.hardware import Hardware
 from archsim.config.loading import leaf_paths, with_leaf
+from archsim.config.sections import HardwareConfig
 from archsim.errors import CorruptInputError
 from archsim.evaluation import predictions
 from archsim.evaluation.bounds import assumed_bounds

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from archsim.config.hardware import HardwareConfig, load_hardware
+from archsim.config.hardware import load_hardware
 from archsim.config.loading import leaf_paths
+from archsim.config.sections import HardwareConfig
 from archsim.errors import ConfigError
 from archsim.files import data_folder
 from archsim.sweep.axes import axis_from_file, axis_from_text, config_value, known_keys, si_value
