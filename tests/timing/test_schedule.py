@@ -185,7 +185,7 @@ def test_latency_and_queue_are_those_of_the_slowest_head() -> None:
     assert queueing(s).tolist() == [[10_000]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(overrides=SHARING, prompt=st.sampled_from([1, 4, 9]), seed=st.integers(0, 1000))
 def test_every_schedule_is_legal_and_independent_of_construction_order(
     overrides: dict[str, Any], prompt: int, seed: int
