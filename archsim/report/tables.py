@@ -411,8 +411,22 @@ def foundation(result: Result) -> Group:
 
 
 def unread(names: Sequence[str], what: str = "this run") -> Text:
-    """Parameters that nothing read, so that changing them would have changed nothing."""
-    return Text(f"Not read by {what}: {', '.join(names)}", style="yellow")
+    """Parameters that nothing read, so that changing them would have changed nothing.
+
+    The table on retention beside it takes some of them, which is said.
+    """
+    beside = [name for name in names if name in RETENTION_TABLE]
+    but = f" (the table on retention alone takes {', '.join(beside)})" if beside else ""
+    return Text(f"Not read by {what}: {', '.join(names)}{but}", style="yellow")
+
+
+RETENTION_TABLE = frozenset(
+    {
+        "retention.tau",
+        *("digital.rate", "digital.weights", "digital.weight_bits", "digital.weight_bandwidth"),
+    }
+)
+"""Keys that `archsim.report.retention` reads, whatever the run does."""
 
 
 def window(result: Result) -> int:
