@@ -6,7 +6,6 @@ turns durations into times; busy time closes the energy account. Every run check
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.books import Books, check
 from archsim.components import (
     accumulator,
     cell,
@@ -25,7 +25,6 @@ from archsim.components import (
 )
 from archsim.components.action import Action
 from archsim.components.head import Head
-from archsim.components.quantiser import Quantiser
 from archsim.config.hardware import Hardware
 from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.config.voltages import VoltageRange
@@ -37,7 +36,7 @@ from archsim.function import Functions, run_function
 from archsim.ledger import Ledger
 from archsim.notes import AdaptedTo, adapted_to, run_notes
 from archsim.retention import with_token_period
-from archsim.timing.analysis import unloaded_latency, utilisation
+from archsim.timing.analysis import utilisation
 from archsim.timing.engine import Detail, Engine, run
 from archsim.timing.model import FIRST, LAST, Declaration, Schedule, declare
 from archsim.workload.trace import Trace
@@ -183,7 +182,8 @@ def simulate_trace(
         adapted,
         time.perf_counter() - began,
     )
-    check(simulation, sum(block.area for block in footprints))
+    books = Books(trace, hardware.config, head, declaration, schedule, ledger)
+    check(books, sum(block.area for block in footprints))
     return simulation
 
 
@@ -320,110 +320,3 @@ def busy_time(schedule: Schedule) -> NDArray[np.int64]:
     """Ticks in which a head held a token, each instant charged to the earliest token it held."""
     start, end = holding(schedule)
     return end - start
-
-
-def check(simulation: Simulation, head_area: float) -> None:
-    """What must hold in every run, whatever the input.
-
-    Raises InvariantError naming what does not.
-    """
-    schedule = simulation.schedule
-    simulation.ledger.check_balance()
-    if not (np.isfinite(head_area) and head_area >= 0):
-        raise InvariantError(f"area of a head is {head_area} m^2")
-    for name, start in schedule.start.items():
-        if (start < 0).any() or (schedule.end[name] < start).any():
-            raise InvariantError(f"{name}: a phase starts before time 0 or ends before it starts")
-    if (schedule.start[FIRST][1:] < schedule.end[FIRST][:-1]).any():
-        raise InvariantError("write_key: a head wrote two tokens at once")
-    latency = schedule.end[LAST] - schedule.start[FIRST]
-    alone = unloaded_latency(simulation.declaration)
-    if (latency < alone).any():
-        raise InvariantError("a token was faster than its own phases")
-    issued = {posting.action: posting.operations for posting in simulation.ledger}
-    lowest, highest = implied_operations(simulation, alone)
-    if issued.keys() != lowest.keys():
-        differ = sorted(action.label for action in issued.keys() ^ lowest.keys())
-        raise InvariantError(f"ledger: {', '.join(differ)} posted or implied, not both")
-    for action, operations in issued.items():
-        if not lowest[action] <= operations <= highest[action]:
-            raise InvariantError(
-                f"{action.label}: {operations:.0f} operations issued, "
-                f"{lowest[action]:.0f} to {highest[action]:.0f} implied"
-            )
-
-
-@functools.lru_cache(maxsize=4)
-def pulsed_features(trace: Trace, levels: int | None) -> NDArray[np.int64]:
-    """How many query features of each token make a pulse, over all layers and heads (tokens,)."""
-    quantiser = Quantiser(levels, 0.0, 1.0)
-    pulsed = np.zeros(trace.tokens, np.int64)
-    a, b = trace.scalers["q"]
-    for layer in range(trace.layers):
-        q = trace.q[layer].astype(np.float64)
-        q = q * a[layer, :, None, None] + b[layer, :, None, None]
-        pulsed += np.count_nonzero(quantiser.codes(q) > 0, axis=(0, 2))
-    return pulsed
-
-
-def implied_operations(
-    simulation: Simulation, unloaded: NDArray[np.int64]
-) -> tuple[dict[Action, float], dict[Action, float]]:
-    """How many operations of each action trace and hardware imply: at least, at most.
-
-    Counted anew from shapes, window and query codes, not from what the blocks posted.
-    """
-    trace, head = simulation.trace, simulation.head
-    tiles, control, features = head.sub_tiles, head.controller, trace.head_dim
-    heads = trace.layers * trace.heads
-    visits = heads * trace.tokens
-    seen = np.minimum(np.arange(trace.tokens) + 1, tiles.window)
-    driven = np.full(trace.tokens, tiles.count)
-    converting = np.full(trace.tokens, tiles.slots)
-    if control.gate_unwritten:
-        driven, converting = -(-seen // tiles.columns), seen
-    pulses = int(pulsed_features(trace, simulation.hardware.config.levels.query) @ driven)
-    conversions = heads * int(driven.sum()) * features
-    cycles = heads * -(-simulation.schedule.makespan // control.clock.period)
-    exact: dict[Action, float] = {
-        cell.READ_KEYS: heads * int(seen.sum()) * features,
-        cell.READ_VALUES: heads * int(seen.sum()) * features,
-        converter.CONVERT_OUTPUT: conversions,
-        write_path.CONVERT_KEYS: visits * features,
-        write_path.CONVERT_VALUES: visits * features,
-        write_path.CHARGE_KEYS: visits * features,
-        write_path.CHARGE_VALUES: visits * features,
-        pulse_generator.PULSE: pulses,
-        accumulator.ADD: conversions,
-        controller.STATIC: heads,
-        controller.REFRESH: 0,
-    }
-    partial_counts = value_pulses = 0
-    if head.row_split is None:
-        exact[converter.CONVERT_SCORE] = heads * int(converting.sum())
-    else:  # every array of a stack converts, and every array beside another is driven
-        arrays = -(-features // simulation.hardware.config.array.rows)
-        partials = heads * int(converting.sum()) * arrays
-        exact[row_split.CONVERT_PARTIAL] = exact[row_split.ADD_PARTIAL] = partials
-        seen_partials = heads * int(seen.sum()) * arrays
-        partial_counts = seen_partials * head.row_split.counters.most
-        value_pulses = seen_partials
-    # a head is busy at least as long as its slowest token would be alone
-    alone = unloaded.max(axis=0).sum() // control.clock.period
-    at_least = {
-        accumulator.COUNT: 0.0,
-        controller.CONTROL: float(alone),
-        controller.CLOCK: float(alone),
-    }
-    at_most = {
-        accumulator.COUNT: float(conversions * head.counters.most),
-        controller.CONTROL: float(cycles + visits),  # a started cycle counts, once a token
-        controller.CLOCK: float(cycles + visits),
-    }
-    if head.row_split is not None:
-        at_least |= {row_split.COUNT_PARTIAL: 0.0, row_split.PULSE_VALUES: 0.0}
-        at_most |= {
-            row_split.COUNT_PARTIAL: float(partial_counts),
-            row_split.PULSE_VALUES: float(value_pulses),
-        }
-    return exact | at_least, exact | at_most

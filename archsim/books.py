@@ -1,0 +1,151 @@
+"""The books of a run: what must hold whatever the input, and how many operations shapes imply.
+
+A second opinion: operations are counted anew from shapes, window and query codes, not from what the
+blocks posted. `archsim.simulation` has every run checked.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.components import (
+    accumulator,
+    cell,
+    controller,
+    converter,
+    pulse_generator,
+    row_split,
+    write_path,
+)
+from archsim.components.action import Action
+from archsim.components.head import Head
+from archsim.components.quantiser import Quantiser
+from archsim.config.sections import HardwareConfig
+from archsim.errors import InvariantError
+from archsim.ledger import Ledger
+from archsim.timing.analysis import unloaded_latency
+from archsim.timing.model import FIRST, LAST, Declaration, Schedule
+from archsim.workload.trace import Trace
+
+
+@dataclass(frozen=True)
+class Books:
+    """What a run did, to be checked."""
+
+    trace: Trace
+    config: HardwareConfig
+    head: Head
+    declaration: Declaration
+    schedule: Schedule
+    ledger: Ledger
+
+
+def check(books: Books, head_area: float) -> None:
+    """What must hold in every run, whatever the input; `head_area` in m^2.
+
+    Raises InvariantError naming what does not.
+    """
+    schedule = books.schedule
+    books.ledger.check_balance()
+    if not (np.isfinite(head_area) and head_area >= 0):
+        raise InvariantError(f"area of a head is {head_area} m^2")
+    for name, start in schedule.start.items():
+        if (start < 0).any() or (schedule.end[name] < start).any():
+            raise InvariantError(f"{name}: a phase starts before time 0 or ends before it starts")
+    if (schedule.start[FIRST][1:] < schedule.end[FIRST][:-1]).any():
+        raise InvariantError("write_key: a head wrote two tokens at once")
+    latency = schedule.end[LAST] - schedule.start[FIRST]
+    alone = unloaded_latency(books.declaration)
+    if (latency < alone).any():
+        raise InvariantError("a token was faster than its own phases")
+    issued = {posting.action: posting.operations for posting in books.ledger}
+    lowest, highest = implied_operations(books, alone)
+    if issued.keys() != lowest.keys():
+        differ = sorted(action.label for action in issued.keys() ^ lowest.keys())
+        raise InvariantError(f"ledger: {', '.join(differ)} posted or implied, not both")
+    for action, operations in issued.items():
+        if not lowest[action] <= operations <= highest[action]:
+            raise InvariantError(
+                f"{action.label}: {operations:.0f} operations issued, "
+                f"{lowest[action]:.0f} to {highest[action]:.0f} implied"
+            )
+
+
+@functools.lru_cache(maxsize=4)
+def pulsed_features(trace: Trace, levels: int | None) -> NDArray[np.int64]:
+    """How many query features of each token make a pulse, over all layers and heads (tokens,)."""
+    quantiser = Quantiser(levels, 0.0, 1.0)
+    pulsed = np.zeros(trace.tokens, np.int64)
+    a, b = trace.scalers["q"]
+    for layer in range(trace.layers):
+        q = trace.q[layer].astype(np.float64)
+        q = q * a[layer, :, None, None] + b[layer, :, None, None]
+        pulsed += np.count_nonzero(quantiser.codes(q) > 0, axis=(0, 2))
+    return pulsed
+
+
+def implied_operations(
+    books: Books, unloaded: NDArray[np.int64]
+) -> tuple[dict[Action, float], dict[Action, float]]:
+    """How many operations of each action trace and hardware imply: at least, at most.
+
+    Counted anew from shapes, window and query codes, not from what the blocks posted.
+    """
+    trace, head = books.trace, books.head
+    tiles, control, features = head.sub_tiles, head.controller, trace.head_dim
+    heads = trace.layers * trace.heads
+    visits = heads * trace.tokens
+    seen = np.minimum(np.arange(trace.tokens) + 1, tiles.window)
+    driven = np.full(trace.tokens, tiles.count)
+    converting = np.full(trace.tokens, tiles.slots)
+    if control.gate_unwritten:
+        driven, converting = -(-seen // tiles.columns), seen
+    pulses = int(pulsed_features(trace, books.config.levels.query) @ driven)
+    conversions = heads * int(driven.sum()) * features
+    cycles = heads * -(-books.schedule.makespan // control.clock.period)
+    exact: dict[Action, float] = {
+        cell.READ_KEYS: heads * int(seen.sum()) * features,
+        cell.READ_VALUES: heads * int(seen.sum()) * features,
+        converter.CONVERT_OUTPUT: conversions,
+        write_path.CONVERT_KEYS: visits * features,
+        write_path.CONVERT_VALUES: visits * features,
+        write_path.CHARGE_KEYS: visits * features,
+        write_path.CHARGE_VALUES: visits * features,
+        pulse_generator.PULSE: pulses,
+        accumulator.ADD: conversions,
+        controller.STATIC: heads,
+        controller.REFRESH: 0,
+    }
+    partial_counts = value_pulses = 0
+    if head.row_split is None:
+        exact[converter.CONVERT_SCORE] = heads * int(converting.sum())
+    else:  # every array of a stack converts, and every array beside another is driven
+        arrays = -(-features // books.config.array.rows)
+        partials = heads * int(converting.sum()) * arrays
+        exact[row_split.CONVERT_PARTIAL] = exact[row_split.ADD_PARTIAL] = partials
+        seen_partials = heads * int(seen.sum()) * arrays
+        partial_counts = seen_partials * head.row_split.counters.most
+        value_pulses = seen_partials
+    # a head is busy at least as long as its slowest token would be alone
+    alone = unloaded.max(axis=0).sum() // control.clock.period
+    at_least = {
+        accumulator.COUNT: 0.0,
+        controller.CONTROL: float(alone),
+        controller.CLOCK: float(alone),
+    }
+    at_most = {
+        accumulator.COUNT: float(conversions * head.counters.most),
+        controller.CONTROL: float(cycles + visits),  # a started cycle counts, once a token
+        controller.CLOCK: float(cycles + visits),
+    }
+    if head.row_split is not None:
+        at_least |= {row_split.COUNT_PARTIAL: 0.0, row_split.PULSE_VALUES: 0.0}
+        at_most |= {
+            row_split.COUNT_PARTIAL: float(partial_counts),
+            row_split.PULSE_VALUES: float(value_pulses),
+        }
+    return exact | at_least, exact | at_most
