@@ -12,18 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components import (
-    accumulator,
-    cell,
-    controller,
-    converter,
-    pulse_generator,
-    row_split,
-    write_path,
-)
 from archsim.components.action import Action
 from archsim.components.head import Head
 from archsim.components.quantiser import Quantiser
+from archsim.components.work import Shapes
 from archsim.config.sections import HardwareConfig
 from archsim.errors import InvariantError
 from archsim.ledger import Ledger
@@ -91,61 +83,27 @@ def pulsed_features(trace: Trace, levels: int | None) -> NDArray[np.int64]:
 def implied_operations(
     books: Books, unloaded: NDArray[np.int64]
 ) -> tuple[dict[Action, float], dict[Action, float]]:
-    """How many operations of each action trace and hardware imply: at least, at most.
-
-    Counted anew from shapes, window and query codes, not from what the blocks posted.
-    """
+    """How many operations of each action trace and hardware imply: at least, at most."""
     trace, head = books.trace, books.head
     tiles, control, features = head.sub_tiles, head.controller, trace.head_dim
     heads = trace.layers * trace.heads
-    visits = heads * trace.tokens
     seen = np.minimum(np.arange(trace.tokens) + 1, tiles.window)
     driven = np.full(trace.tokens, tiles.count)
     converting = np.full(trace.tokens, tiles.slots)
     if control.gate_unwritten:
         driven, converting = -(-seen // tiles.columns), seen
-    pulses = int(pulsed_features(trace, books.config.levels.query) @ driven)
-    conversions = heads * int(driven.sum()) * features
-    cycles = heads * -(-books.schedule.makespan // control.clock.period)
-    exact: dict[Action, float] = {
-        cell.READ_KEYS: heads * int(seen.sum()) * features,
-        cell.READ_VALUES: heads * int(seen.sum()) * features,
-        converter.CONVERT_OUTPUT: conversions,
-        write_path.CONVERT_KEYS: visits * features,
-        write_path.CONVERT_VALUES: visits * features,
-        write_path.CHARGE_KEYS: visits * features,
-        write_path.CHARGE_VALUES: visits * features,
-        pulse_generator.PULSE: pulses,
-        accumulator.ADD: conversions,
-        controller.STATIC: heads,
-        controller.REFRESH: 0,
-    }
-    partial_counts = value_pulses = 0
-    if head.row_split is None:
-        exact[converter.CONVERT_SCORE] = heads * int(converting.sum())
-    else:  # every array of a stack converts, and every array beside another is driven
-        arrays = -(-features // books.config.array.rows)
-        partials = heads * int(converting.sum()) * arrays
-        exact[row_split.CONVERT_PARTIAL] = exact[row_split.ADD_PARTIAL] = partials
-        seen_partials = heads * int(seen.sum()) * arrays
-        partial_counts = seen_partials * head.row_split.counters.most
-        value_pulses = seen_partials
-    # a head is busy at least as long as its slowest token would be alone
-    alone = unloaded.max(axis=0).sum() // control.clock.period
-    at_least = {
-        accumulator.COUNT: 0.0,
-        controller.CONTROL: float(alone),
-        controller.CLOCK: float(alone),
-    }
-    at_most = {
-        accumulator.COUNT: float(conversions * head.counters.most),
-        controller.CONTROL: float(cycles + visits),  # a started cycle counts, once a token
-        controller.CLOCK: float(cycles + visits),
-    }
-    if head.row_split is not None:
-        at_least |= {row_split.COUNT_PARTIAL: 0.0, row_split.PULSE_VALUES: 0.0}
-        at_most |= {
-            row_split.COUNT_PARTIAL: float(partial_counts),
-            row_split.PULSE_VALUES: float(value_pulses),
-        }
-    return exact | at_least, exact | at_most
+    shapes = Shapes(
+        heads,
+        heads * trace.tokens,
+        features,
+        -(-features // books.config.array.rows),
+        seen,
+        converting,
+        driven,
+        pulsed_features(trace, books.config.levels.query),
+        float(unloaded.max(axis=0).sum() // control.clock.period),
+        float(heads * -(-books.schedule.makespan // control.clock.period)),
+    )
+    implied = [each for block in head.blocks for each in block.implied(shapes)]
+    lowest = {action: low for action, low, _ in implied}
+    return lowest, {action: high for action, _, high in implied}

@@ -14,17 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.books import Books, check
-from archsim.components import (
-    accumulator,
-    cell,
-    controller,
-    converter,
-    pulse_generator,
-    row_split,
-    write_path,
-)
-from archsim.components.action import Action
 from archsim.components.head import Head
+from archsim.components.work import Work
 from archsim.config.hardware import Hardware
 from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.config.voltages import VoltageRange
@@ -256,56 +247,26 @@ def cell_times(schedule: Schedule, rate: float) -> list[Ages]:
 
 
 def post_energy(ledger: Ledger, head: Head, functions: Functions, schedule: Schedule) -> None:
-    """Every component's actions, from the activity and the busy time (FACTS 3)."""
+    """Every block's actions, from the activity and the busy time (FACTS 3)."""
 
     def by_layer(name: str) -> Array:  # (tokens, layers, heads)
         return np.stack([getattr(f.activity, name) for f in functions]).transpose(2, 0, 1)
 
-    def post(action: Action, energy: Array, operations: Array) -> None:
-        ledger.post(action, energy, float(operations.sum()))
-
-    tiles, control = head.sub_tiles, head.controller
+    tiles, gated = head.sub_tiles, head.controller.gate_unwritten
     columns = by_layer("written_columns")
-    gated = control.gate_unwritten
     everything = np.ones(columns.shape)
-    sub_tiles = by_layer("written_sub_tiles") if gated else everything * tiles.count
-    converting = columns if gated else everything * tiles.slots
-
-    key_charge = by_layer("key_current") * (cell.MICROAMPERE * head.pulse_generator.t_max)
-    post(cell.READ_KEYS, head.cell.read_energy(key_charge), columns * tiles.features)
-    if head.row_split is None:
-        post(converter.CONVERT_SCORE, head.score_converter.convert_energy(converting), converting)
-    else:
-        split, partials = head.row_split, head.row_split.partials(converting)
-        post(row_split.CONVERT_PARTIAL, split.converter.convert_energy(partials), partials)
-        counts = by_layer("partial_counts")
-        post(row_split.COUNT_PARTIAL, split.counters.count_energy(counts), counts)
-        post(row_split.ADD_PARTIAL, split.add_energy(partials), partials)
-        pulses = split.driven(by_layer("score_pulses"))
-        post(row_split.PULSE_VALUES, split.pulse_energy(pulses), pulses)
-    value_charge = by_layer("value_current") * (cell.MICROAMPERE * head.score_converter.t_max)
-    post(cell.READ_VALUES, head.cell.read_energy(value_charge), columns * tiles.features)
-    conversions = sub_tiles * tiles.features
-    post(converter.CONVERT_OUTPUT, head.output_converter.convert_energy(conversions), conversions)
-    written = everything * tiles.features
-    for convert, charge, stored in (
-        (write_path.CONVERT_KEYS, write_path.CHARGE_KEYS, "stored_keys"),
-        (write_path.CONVERT_VALUES, write_path.CHARGE_VALUES, "stored_values"),
-    ):
-        post(convert, head.write_path.convert_energy(written), written)
-        post(charge, head.cell.write_energy(by_layer(stored)), written)
-    pulses = by_layer("query_pulses") * sub_tiles
-    post(pulse_generator.PULSE, head.pulse_generator.pulse_energy(pulses), pulses)
-    counts = by_layer("counts")
-    post(accumulator.COUNT, head.counters.count_energy(counts), counts)
-    adds = sub_tiles * tiles.features  # every sub-tile's vector is latched and added once
-    post(accumulator.ADD, head.accumulator.add_energy(adds), adds)
-    cycles = control.cycles(busy_time(schedule))
-    post(controller.CONTROL, control.control_energy(cycles), cycles)
-    post(controller.CLOCK, control.clock_energy(cycles), cycles)
-    run = np.full((1, *columns.shape[1:]), schedule.makespan * control.clock.seconds)
-    post(controller.STATIC, control.static_power * run, np.ones(run.shape))
-    post(controller.REFRESH, np.zeros(run.shape), np.zeros(run.shape))
+    work = Work(
+        by_layer,
+        tiles.features,
+        columns,
+        columns if gated else everything * tiles.slots,
+        by_layer("written_sub_tiles") if gated else everything * tiles.count,
+        busy_time(schedule),
+        schedule.makespan,
+    )
+    for block in head.blocks:
+        for action, energy, operations in block.spend(work):
+            ledger.post(action, energy, float(operations.sum()))
 
 
 def holding(schedule: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from archsim.components.action import Action, Discipline, Footprint, shared_instances
 from archsim.components.array import SubTiles
+from archsim.components.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.sections import HardwareConfig
 
@@ -34,7 +35,7 @@ def adder_area(config: HardwareConfig) -> float:
 
 
 def add_time(config: HardwareConfig) -> float:
-    """ps that sign, latch and adder tree take."""
+    """s that sign, latch and adder tree take."""
     return config.accumulator.time
 
 
@@ -83,6 +84,14 @@ class Counters:
         """J of that many counts."""
         return self._energy_per_count * counts
 
+    def spend(self, work: Work) -> Spent:
+        """Of the V arrays; those of partial sums are spent by `archsim.components.row_split`."""
+        counts = work.activity("counts")
+        yield COUNT, self.count_energy(counts), counts
+
+    def implied(self, shapes: Shapes) -> Implied:
+        yield COUNT, 0.0, shapes.conversions * self.most
+
     def footprint(self) -> Footprint:
         return Footprint(self._component, self._lines, self._area, (counter_area,))
 
@@ -104,6 +113,13 @@ class Accumulator:
     def add_energy(self, adds: Array) -> Array:
         """J of that many additions."""
         return self._energy_per_add * adds
+
+    def spend(self, work: Work) -> Spent:
+        """Every sub-tile's vector is latched and added once."""
+        yield ADD, self.add_energy(work.conversions), work.conversions
+
+    def implied(self, shapes: Shapes) -> Implied:
+        yield ADD, shapes.conversions, shapes.conversions
 
     def footprint(self, heads: int) -> Footprint:
         built = self.sub_tiles.count * self.sub_tiles.rows

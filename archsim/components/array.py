@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archsim.components.action import Footprint
-from archsim.components.cell import Cell, cell_area
+from archsim.components.action import Action, Footprint
+from archsim.components.cell import MICROAMPERE, Cell, cell_area
+from archsim.components.work import Implied, Shapes, Spent, Work
 from archsim.config.sections import HardwareConfig
 from archsim.errors import ConfigError
 
@@ -105,3 +106,25 @@ class SubTiles:
     def footprint(self) -> Footprint:
         cells = 2 * self.count * self.rows * self.columns
         return Footprint("cells", cells, self.cell.area, (cell_area,))
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """The K or the V arrays of a head as pulses of at most `t_max` seconds read them.
+
+    `read` is the action, `current` the activity that says how much flows in it.
+    """
+
+    cell: Cell
+    features: int
+    read: Action
+    current: str
+    t_max: float
+
+    def spend(self, work: Work) -> Spent:
+        charge = work.activity(self.current) * (MICROAMPERE * self.t_max)
+        yield self.read, self.cell.read_energy(charge), work.columns * self.features
+
+    def implied(self, shapes: Shapes) -> Implied:
+        cells = shapes.heads * int(shapes.seen.sum()) * shapes.features
+        yield self.read, cells, cells

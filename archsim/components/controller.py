@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.components.action import Action, Footprint
+from archsim.components.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.sections import HardwareConfig
 
@@ -109,6 +110,23 @@ class Controller:
     def clock_energy(self, cycles: Array) -> Array:
         """J of the clock tree in that many busy cycles."""
         return self._clock_energy_per_cycle * cycles
+
+    def spend(self, work: Work) -> Spent:
+        """Cycles while a head is busy; static power from the start of the run to its end."""
+        cycles = self.cycles(work.busy)
+        yield CONTROL, self.control_energy(cycles), cycles
+        yield CLOCK, self.clock_energy(cycles), cycles
+        run = np.full((1, *work.columns.shape[1:]), work.makespan * self.clock.seconds)
+        yield STATIC, self.static_power * run, np.ones(run.shape)
+        yield REFRESH, np.zeros(run.shape), np.zeros(run.shape)
+
+    def implied(self, shapes: Shapes) -> Implied:
+        """A head is busy at least as long as its slowest token would be alone; a started cycle
+        counts, once a token."""
+        for action in (CONTROL, CLOCK):
+            yield action, shapes.least_cycles, shapes.most_cycles + shapes.visits
+        yield STATIC, shapes.heads, shapes.heads
+        yield REFRESH, 0, 0
 
     def footprint(self) -> Footprint:
         return Footprint("controller", 1, self._area, (controller_area,))

@@ -16,6 +16,7 @@ from archsim.components.array import SubTiles
 from archsim.components.cell import MICROAMPERE
 from archsim.components.pulses import longest_converted
 from archsim.components.quantiser import Quantiser
+from archsim.components.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.sections import HardwareConfig
 
@@ -90,6 +91,13 @@ class ScoreConverter:
         """J of that many conversions."""
         return score_energy(self._config) * conversions
 
+    def spend(self, work: Work) -> Spent:
+        yield CONVERT_SCORE, self.convert_energy(work.converting), work.converting
+
+    def implied(self, shapes: Shapes) -> Implied:
+        fired = shapes.heads * int(shapes.converting.sum())
+        yield CONVERT_SCORE, fired, fired
+
     def footprint(self) -> Footprint:
         instances = self.sub_tiles.slots * self.buffers  # a second buffer is a second integrator
         return Footprint("converters", instances, score_area(self._config), (score_area,))
@@ -125,6 +133,13 @@ class SignedConverter:
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""
         return self._energy_per_conversion * conversions
+
+    def spend(self, work: Work) -> Spent:
+        """Of the V arrays; those of partial sums are spent by `archsim.components.row_split`."""
+        yield CONVERT_OUTPUT, self.convert_energy(work.conversions), work.conversions
+
+    def implied(self, shapes: Shapes) -> Implied:
+        yield CONVERT_OUTPUT, shapes.conversions, shapes.conversions
 
     def footprint(self) -> Footprint:
         instances = self._lines * self.buffers

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from archsim.components.accumulator import Accumulator, Counters, adder_sharing
 from archsim.components.action import Footprint, Law
-from archsim.components.array import SubTiles, geometry, writes_during_read
-from archsim.components.cell import Cell, current_law, fading, swing
+from archsim.components.array import Arrays, SubTiles, geometry, writes_during_read
+from archsim.components.cell import READ_KEYS, READ_VALUES, Cell, current_law, fading, swing
 from archsim.components.controller import Controller, gates_unwritten, order
 from archsim.components.converter import (
     ScoreConverter,
@@ -24,6 +24,7 @@ from archsim.components.row_split import (
     partial_levels,
     score_levels,
 )
+from archsim.components.work import Block
 from archsim.components.write_path import WritePath, driver_sharing, stored_levels
 from archsim.config.sections import HardwareConfig
 
@@ -77,6 +78,23 @@ class Head:
             )
         self.controller = Controller(config)
         self._periphery_scale = periphery_scale(config)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All that spends energy, in the order of the published totals (FACTS 3)."""
+        cell, features = self.cell, self.sub_tiles.features
+        t_query, t_score = self.pulse_generator.t_max, self.score_converter.t_max
+        return (
+            Arrays(cell, features, READ_KEYS, "key_current", t_query),
+            self.score_converter if self.row_split is None else self.row_split,
+            Arrays(cell, features, READ_VALUES, "value_current", t_score),
+            self.output_converter,
+            self.write_path,
+            self.pulse_generator,
+            self.counters,
+            self.accumulator,
+            self.controller,
+        )
 
     def footprints(self, heads: int) -> list[Footprint]:
         """Every block's area in one of `heads` heads of a layer.

@@ -9,6 +9,7 @@ from archsim.components.action import Action, Discipline, Footprint, shared_inst
 from archsim.components.array import SubTiles
 from archsim.components.pulses import query_steps
 from archsim.components.quantiser import Quantiser
+from archsim.components.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.sections import HardwareConfig
 
@@ -70,6 +71,14 @@ class PulseGenerator:
     def pulse_energy(self, pulses: Array) -> Array:
         """J of word-line pulses; `pulses` counts a pulse once for every word line it drives."""
         return self._energy_per_pulse * pulses
+
+    def spend(self, work: Work) -> Spent:
+        pulses = work.activity("query_pulses") * work.sub_tiles
+        yield PULSE, self.pulse_energy(pulses), pulses
+
+    def implied(self, shapes: Shapes) -> Implied:
+        pulses = int(shapes.pulsed @ shapes.driven)
+        yield PULSE, pulses, pulses
 
     def footprint(self, heads: int) -> Footprint:
         lines = self.sub_tiles.count * self.sub_tiles.rows

@@ -27,6 +27,7 @@ from archsim.components.array import SubTiles
 from archsim.components.converter import CONVERT_OUTPUT, ScoreConverter, SignedConverter
 from archsim.components.pulse_generator import PULSE, PulseGenerator, driver_area
 from archsim.components.quantiser import Quantiser
+from archsim.components.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.sections import HardwareConfig
 
@@ -119,6 +120,24 @@ class RowSplit:
     def pulse_energy(self, pulses: Array) -> Array:
         """J of that many pulses on word lines of V arrays."""
         return self._pulse_generator.pulse_energy(pulses)
+
+    def spend(self, work: Work) -> Spent:
+        partials = self.partials(work.converting)
+        yield CONVERT_PARTIAL, self.converter.convert_energy(partials), partials
+        counts = work.activity("partial_counts")
+        yield COUNT_PARTIAL, self.counters.count_energy(counts), counts
+        yield ADD_PARTIAL, self.add_energy(partials), partials
+        pulses = self.driven(work.activity("score_pulses"))
+        yield PULSE_VALUES, self.pulse_energy(pulses), pulses
+
+    def implied(self, shapes: Shapes) -> Implied:
+        """Every array of a stack converts, and every array beside another is driven."""
+        partials = shapes.heads * int(shapes.converting.sum()) * shapes.arrays
+        seen = shapes.heads * int(shapes.seen.sum()) * shapes.arrays
+        yield CONVERT_PARTIAL, partials, partials
+        yield ADD_PARTIAL, partials, partials
+        yield COUNT_PARTIAL, 0.0, seen * self.counters.most
+        yield PULSE_VALUES, 0.0, seen
 
     def footprints(self) -> list[Footprint]:
         """Areas of the blocks that stand in place of the score converters."""

@@ -9,6 +9,7 @@ from archsim.components.action import Action, Discipline, Footprint, shared_inst
 from archsim.components.array import SubTiles
 from archsim.components.cell import Cell, energy_per_volt
 from archsim.components.quantiser import Quantiser
+from archsim.components.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.sections import HardwareConfig
 
@@ -26,7 +27,7 @@ def dac_area(config: HardwareConfig) -> float:
 
 
 def write_time(config: HardwareConfig) -> float:
-    """ps of a write pulse."""
+    """s of a write pulse."""
     return config.write_path.pulse
 
 
@@ -52,7 +53,7 @@ class WritePath:
     """DACs of one head: `rows` for K and as many for V, shared by `heads_per_driver` heads."""
 
     def __init__(self, config: HardwareConfig, cell: Cell, sub_tiles: SubTiles) -> None:
-        self.rows = sub_tiles.rows
+        self.rows, self._cell = sub_tiles.rows, cell
         self.quantiser = stored_levels(config)
         self.pulse_ticks = Clock.of(config.controller.clock).ticks(write_time(config))
         self.heads_per_driver, self.arbitration = driver_sharing(config)
@@ -66,6 +67,19 @@ class WritePath:
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many DAC conversions."""
         return self.energy_per_conversion * conversions
+
+    def spend(self, work: Work) -> Spent:
+        for convert, charge, stored in (
+            (CONVERT_KEYS, CHARGE_KEYS, "stored_keys"),
+            (CONVERT_VALUES, CHARGE_VALUES, "stored_values"),
+        ):
+            yield convert, self.convert_energy(work.written), work.written
+            yield charge, self._cell.write_energy(work.activity(stored)), work.written
+
+    def implied(self, shapes: Shapes) -> Implied:
+        written = shapes.visits * shapes.features
+        for action in (CONVERT_KEYS, CHARGE_KEYS, CONVERT_VALUES, CHARGE_VALUES):
+            yield action, written, written
 
     def footprint(self, heads: int) -> Footprint:
         instances = shared_instances(2 * self.rows, self.heads_per_driver, heads)
