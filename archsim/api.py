@@ -251,8 +251,8 @@ def evaluate(
         as_hardware(hardware),
         text,
         every_stage=every_stage,
-        windows=windows,
-        length=length,
+        windows=_whole(windows, "windows"),
+        length=_whole(length, "length"),
         probes=(4 if isinstance(text, str) else 0) if probes is None else probes,
         progress=progress,
     )
@@ -287,7 +287,7 @@ def adapt(
         Path(output),
         plan,
         documents=documents,
-        length=length,
+        length=_whole(length, "length"),
         force=force,
         progress=progress,
     )

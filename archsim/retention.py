@@ -25,6 +25,9 @@ from archsim.timing.engine import run
 from archsim.timing.model import declare
 from archsim.workload.calibration import calibration_trace
 
+SHOWN = 1e-3
+"""Times are shown to four digits: who sets the one that is shown means it."""
+
 FORGOTTEN = 1.0
 """Window x token time / tau above which the oldest tokens keep less than 1/e of their deviation."""
 
@@ -162,7 +165,7 @@ class Retention:
             f"at {self.token.total_s * 1e6:,.4g} us a token the window lasts "
             f"{whole.over_window:,.3g} tau"
         )
-        if used is not None and used.decay_per_token >= whole.decay_per_token * (1 - 1e-9):
+        if used is not None and used.decay_per_token >= whole.decay_per_token * (1 - SHOWN):
             return f"{start}: its oldest tokens are forgotten"
         return (
             f"{start}: its oldest tokens are forgotten, and no loss or error shown here has that "

@@ -47,6 +47,20 @@ class Hardware:
     provenance: Mapping[str, Provenance]
     document: Document
 
+    def __eq__(self, other: object) -> bool:
+        """The same name, values and sources."""
+        if not isinstance(other, Hardware):
+            return NotImplemented
+        mine, theirs = self._identity, other._identity
+        return mine == theirs
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        return self.name, self.config, dict(self.provenance), self.document.path
+
     @property
     def is_published(self) -> bool:
         """Whether this is the shipped description of the published design (with any overrides)."""

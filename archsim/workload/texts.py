@@ -10,12 +10,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from archsim.arguments import kind
 from archsim.errors import ConfigError, CorruptInputError
 from archsim.files import data_folder
 
@@ -60,6 +61,9 @@ def as_text(words: Words, name: str) -> Text:
     """
     if isinstance(words, str):
         return Text(name, (words,))
+    forms = "give a text, a list of texts, token ids, or a list of those"
+    if isinstance(words, bytes | Mapping) or not isinstance(words, Iterable):
+        raise ConfigError(f"{name}: {forms}, not {kind(words)}")
     parts: list[Any] = list(words)
     if not parts:
         raise ConfigError(f"{name}: no document")
@@ -72,7 +76,7 @@ def as_text(words: Words, name: str) -> Text:
     except TypeError:
         documents = []
     if not documents or not all(ids and all(_is_id(i) for i in ids) for ids in documents):
-        raise ConfigError(f"{name}: give a text, a list of texts, token ids, or a list of those")
+        raise ConfigError(f"{name}: {forms}")
     return Text(name, tuple([int(i) for i in ids] for ids in documents))
 
 
