@@ -17,6 +17,7 @@ from archsim.evaluation import claims
 from archsim.evaluation.claims import (
     TOLERANCE,
     Cell,
+    Choices,
     Claims,
     accuracy_verdict,
     judge_claims,
@@ -109,6 +110,7 @@ def test_a_hardware_of_another_window_was_measured_by_nobody() -> None:
     assert (claim.here, claim.authors) == (None, None)
     assert claim.latency.origin == "modelled"
     assert claim.verdict == "cannot be told"
+    assert "window 1,024; the accelerator has 12 x 64, window 256" in claim.reason
 
 
 def cell(value: float, error: float | None = None) -> Cell:
@@ -134,10 +136,52 @@ def test_the_rules_of_a_ratio(authors, latency, throughput, verdict) -> None:
     assert ratio_verdict(100, authors, latency, throughput)[0] == verdict
 
 
-def test_the_rules_of_the_accelerators_own_figures() -> None:
-    assert own_verdict(65, cell(65 * (1 + TOLERANCE) + 1), [])[0] == "does not hold"
-    assert own_verdict(65, cell(50), [])[0] == "holds"  # better than stated is no worse
-    assert own_verdict(65, cell(65), ["write_path.pulse"])[0] == "cannot be told"
+PULSE = ("write_path.pulse",)
+
+
+@pytest.mark.parametrize(
+    ("value", "window", "choices", "verdict", "words"),
+    [
+        (65 * (1 + TOLERANCE) + 1, 1024, Choices(PULSE), "does not hold", "72.5 here, 65 stated"),
+        (50, 1024, Choices(PULSE), "holds", "better than stated"),
+        (65, 1024, Choices(PULSE), "cannot be told", "it agrees because"),
+        (60, 1024, Choices((), PULSE), "cannot be told", "values of this hardware: write_path.pu"),
+        (65, 1024, Choices(), "holds", "nothing was fitted"),
+        (65, 300, Choices(PULSE), "cannot be told", "at window 300, stated at 1,024"),
+        (80, 300, Choices(PULSE), "does not hold", "80 here"),  # worse, though of less work
+        (80, 3000, Choices(PULSE), "cannot be told", "at window 3,000"),
+        (50, 3000, Choices(PULSE), "holds", "better than stated"),  # though of more
+    ],
+)
+def test_the_rules_of_the_accelerators_own_figures(value, window, choices, verdict, words) -> None:
+    told, reason = own_verdict(65, cell(value), choices, window)
+    assert told == verdict
+    assert words in reason
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("config", "overrides", "name", "verdict", "reason", "flaw"),
+    [
+        ("gaincell-28nm-window256", {}, "energy_head_stated", "cannot be told",
+         "3.278 here, 6.1 stated: at window 256, stated at 1,024", ""),
+        ("gaincell-28nm-window256", {}, "head_area", "cannot be told",
+         "0.1427 here, 0.5 stated: at window 256, stated at 1,024", ""),
+        ("gaincell-osfet", {}, "head_area", "holds",
+         "better than stated: 0.3847 here, 0.5 stated", ""),
+        ("gaincell-28nm", {"write_path.pulse": "20 ns"}, "attention_latency", "does not hold",
+         "75 here, 65 stated", ""),
+        ("gaincell-28nm", {"write_path.pulse": "12 ns"}, "attention_latency", "cannot be told",
+         "it agrees because parameters were chosen or fitted for it",
+         "chosen or fitted so that it holds: accumulator.time"),
+        ("gaincell-28nm", {"write_path.pulse": "12 ns", "accumulator.time": "7 ns"},
+         "attention_latency", "cannot be told",
+         "it agrees by values of this hardware: accumulator.time, write_path.pulse", ""),
+    ],
+)  # fmt: skip
+def test_a_reason_is_of_the_very_hardware(config, overrides, name, verdict, reason, flaw) -> None:
+    claim = named(judge_claims(load_hardware(config, overrides)), name)
+    assert (claim.verdict, claim.reason, claim.flaw) == (verdict, reason, flaw)
 
 
 def test_the_rules_of_accuracy() -> None:
