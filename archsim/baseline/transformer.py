@@ -19,7 +19,7 @@ from archsim.baseline.request import Request, batch_of
 from archsim.baseline.roofline import BYTES_PER_ELEMENT, DecodeAttention
 from archsim.baseline.token import TokenCost, gpu_token, kernels_besides_attention
 from archsim.config.digital import DigitalConfig
-from archsim.config.gpu import Cache, Gpu, Kind, Precision, Protocol, TokenMeasurement
+from archsim.config.gpu import Cache, Gpu, Group, Kind, Precision, Protocol, TokenMeasurement
 from archsim.config.transformer import GPT2_SMALL, TransformerShape
 from archsim.errors import ConfigError
 
@@ -84,6 +84,7 @@ class ModelRow:
     date: str | None
     latency_error: float | None
     energy_error: float | None
+    error_fitted: bool | None
     expected_latency_error: float | None
     expected_energy_error: float | None
     note: str
@@ -323,6 +324,7 @@ def _row(
         date=None if measured is None else measured.date,
         latency_error=error[0],
         energy_error=error[1],
+        error_fitted=None if error[0] is None else False,  # no token was ever fitted to
         expected_latency_error=expected[0],
         expected_energy_error=expected[1],
         note=(
@@ -352,7 +354,8 @@ def _model_errors(
         return nothing, nothing
     beside = measured_token(gpu, step, shape) if protocol.launch == "graph" else None
     if beside is None:
-        return nothing, (gpu.expected_error.time, gpu.expected_error.energy)
+        unfused: tuple[Group, ...] = () if protocol.launch == "graph" else ("unfused",)
+        return nothing, gpu.expected_error.of("whole_token", *unfused)
     true, row = beside
     energy = None if row.energy is None else cost.energy_j / true.energy_j - 1
     return (cost.latency_s / true.latency_s - 1, energy), nothing

@@ -26,7 +26,7 @@ from archsim.evaluation.comparison import calibration_figures
 from archsim.evaluation.figures import leaf
 from archsim.result import Result
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TOLERANCE = 0.10
 """A figure that is worse than stated by no more than this share is as stated."""
@@ -53,13 +53,17 @@ _ORIGIN: dict[str, Origin] = {"measured": "measured", "model": "modelled"}
 class Cell:
     """One computed figure in the unit of its claim.
 
-    `error` is the relative error to expect of a modelled one; `detail` says how it came about.
+    `error` is how far a modelled one may be off, as a share; `signed_error` how far it is where
+    that very point was measured, and `error_fitted` whether the model was fitted to the point.
+    `detail` says how the figure came about.
     """
 
     value: float
     origin: Origin
     detail: str = ""
     error: float | None = None
+    signed_error: float | None = None
+    error_fitted: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -299,7 +303,9 @@ def _ratio_cell(row: ComparisonRow, energy: bool, by_authors: bool) -> Cell | No
         else (row.latency_error, row.expected_latency_error)
     )
     known, expected = errors
-    return Cell(value, "modelled", how, expected if known is None else abs(known))
+    if known is None:
+        return Cell(value, "modelled", how, expected)
+    return Cell(value, "modelled", how, abs(known), known, row.error_fitted)
 
 
 def ratio_verdict(

@@ -18,7 +18,7 @@ from archsim.result import Result
 from archsim.retention import Retention, retention_of
 from archsim.workload.calibration import HEADS
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 Shape = Literal["paper", "trace"]
 """Of the rows: the paper's 12 heads x 64 at the hardware's window, or those of a trace."""

@@ -28,7 +28,7 @@ HEADS = (
     f"{'':{NAME_WIDTH}} {'':<8} {'':>5} {'':<4} {'us a':>7} {'uJ a':>7} {'':>7} {'less':>8} "
     "kernel,",
     f"{'GPU':<{NAME_WIDTH}} {'source':<8} {'batch':>5} {'prec':<4} {'token':>7} {'token':>7} "
-    f"{'faster':>7} {'energy':>8} error",
+    f"{'faster':>7} {'energy':>8} error, %",
 )
 CAPACITY_HEADS = (
     f"{'Same capacity':<{NAME_WIDTH + 9}} {'':>5} {'':>7} {'':>6} {'step':>7} {'tokens':>12} "
@@ -135,15 +135,18 @@ def _stated(row: ComparisonRow) -> list[RenderableType]:
 
 
 def error_text(row: ComparisonRow | ModelRow) -> str:
-    """How far the model was off where that very point was measured, or the error to expect, %."""
+    """How far the model was off where that very point was measured, or the error to expect, %.
+
+    Of time and energy; an ``f`` behind it marks a point that the model was fitted to.
+    """
     pairs = (
-        ("", "+.0f", row.latency_error, row.energy_error),
-        ("~", ".0f", row.expected_latency_error, row.expected_energy_error),
+        ("", "+.0f", row.latency_error, row.energy_error, "f" if row.error_fitted else ""),
+        ("~", ".0f", row.expected_latency_error, row.expected_energy_error, ""),
     )
-    for mark, form, time, energy in pairs:
+    for mark, form, time, energy, fitted in pairs:
         if time is not None:
             spent = "-" if energy is None else f"{100 * energy:{form}}"
-            return f" {mark}{100 * time:{form}}/{spent} %"
+            return f" {mark}{100 * time:{form}}/{spent}{fitted}"
     return ""
 
 
@@ -225,7 +228,8 @@ def _legend(rows: Sequence[ComparisonRow]) -> list[RenderableType]:
         parts.append(
             note(
                 "model: docs/baseline.md; fused and math are what it is of. error: its own, time/"
-                "energy, where that very point was measured; ~: to expect where it was not"
+                "energy, where that very point was measured; f: the model was fitted to that "
+                "point, no other; ~: to expect of such work where it was not measured; -: not known"
             )
         )
     if any(row.energy_mj is None for row in rows):

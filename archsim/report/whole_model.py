@@ -28,7 +28,7 @@ HEADS = (
     f"{'':{NAME_WIDTH}} {'':<8} {'':>5} {'':<4} {'us a':>7} {'atten-':>7} {'mJ a':>7} {'':>6} "
     f"{'less':>6} {'model,':<9}",
     f"{'GPU':<{NAME_WIDTH}} {'source':<8} {'batch':>5} {'prec':<4} {'token':>7} {'tion':>7} "
-    f"{'token':>7} {'faster':>6} {'energy':>6} {'error':<9}",
+    f"{'token':>7} {'faster':>6} {'energy':>6} {'error, %':<9}",
 )
 MOVED = "GPU with its attention moved here"
 
@@ -73,7 +73,7 @@ def model_text(comparison: WholeModelComparison) -> Group:
             "that of the line. Both sides hold the batch: here every sequence has its own arrays, "
             "and one engine computes the rest for all. Moved: each layer sends q, K, V over the "
             "link (assumed) and fetches y, two transfers, the GPU idle meanwhile. error: of the "
-            "model, time/energy; ~: to expect, no such token was measured."
+            "model, time/energy, never fitted to a token; ~: to expect, no such token was measured."
         ),
         Text(""),
         retention_table(comparison.retention, "the hardware"),

@@ -119,7 +119,16 @@ def test_a_measured_token_comes_first_and_the_model_has_its_error():
         replace(PAPER, window=512), DIGITAL, [MEASURED], Request(("latency",))
     ).rows
     assert alone.latency_error is None
-    assert alone.expected_latency_error == MEASURED.expected_error.time
+    expected = MEASURED.expected_error.whole_token
+    assert (alone.expected_latency_error, alone.expected_energy_error) == (
+        expected.time, expected.energy,
+    )  # fmt: skip
+    assert (alone.error_fitted, model.error_fitted) == (None, False)
+    (eager,) = compare_models(PAPER, DIGITAL, [MEASURED], Request(("eager",))).rows
+    unfused = MEASURED.expected_error.unfused
+    assert (eager.expected_latency_error, eager.expected_energy_error) == (
+        expected.time, unfused.energy,
+    )  # fmt: skip
     other = TransformerShape("other", 12, 12, 64, 32000)
     (alone,) = compare_models(PAPER, DIGITAL, [MEASURED], Request(("latency",)), other).rows
     assert alone.source == "model"

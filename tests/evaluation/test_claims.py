@@ -203,6 +203,23 @@ def test_text_fits_80_columns(found: Claims, capsys: pytest.CaptureFixture[str])
     assert "H100 SXM: time 100x ~110x 109x 91x 17x 1.10x* 30.8 %" in lines
     assert "H100 SXM: energy 70,000x ~34,329x 31,748x 14,596x 8,633x 1.10x* 69.3 %" in lines
     assert "DOES NOT HOLD: 31,748x under the authors' protocol." in " ".join(lines)
+    assert "Model: +3.5 % off the measured point." in " ".join(lines)  # the RTX 4090, held out
+    assert "Model: +8.1 % at the measured point, to which it was fitted." in " ".join(lines)
+
+
+def test_the_errors_of_the_model_say_what_they_are(found: Claims) -> None:
+    """The H100's point of the authors' setting was fitted, theirs of other GPUs were not."""
+    here = named(found, "energy_ratio_h100").here
+    assert here.signed_error == pytest.approx(34329 / 31748 - 1, abs=1e-4)
+    assert here.error == abs(here.signed_error)
+    assert here.error_fitted is True
+    assert named(found, "energy_ratio_rtx_4090").here.error_fitted is False
+    assert named(found, "energy_ratio_rtx_4090").here.signed_error < 0
+    assert named(found, "speedup_rtx_4090").latency.signed_error is None  # nobody measured it
+    page = claims_markdown(found)
+    assert "~110x (+0.091 %, fitted)" in page
+    assert "~93,272x (-4.1 %)" in page
+    assert "~142x ±31 %" in page
 
 
 def test_the_page_in_docs_is_what_the_command_writes(found: Claims) -> None:
@@ -218,7 +235,7 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(application, ["claims", "--json", "--markdown", str(path)])
     assert result.exit_code == 0
     document = json.loads(result.stdout)
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert [claim["label"] for claim in document["claims"]][7] == "H100 SXM: time"
     assert set(document["verdicts"]) >= {claim["verdict"] for claim in document["claims"]}
     assert path.read_text(encoding="utf-8").startswith("# What the paper claims")
