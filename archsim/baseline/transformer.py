@@ -159,6 +159,9 @@ def compare_models(
             measured = _measured(gpu, protocol, request, one, shape)
             if measured is not None:
                 rows.append(sides(*measured))
+            elif protocol.launch == "graph" and gpu.tokens:
+                why = _not_measured(gpu, protocol, request, one, shape)
+                omitted.append(f"{gpu.name}, protocol {protocol.name}: {why}")
             rows.append(sides(step, gpu_token(gpu, protocol.launch, step, shape)))
     return ModelComparison(shape, figures, digital, tuple(rows), tuple(omitted))
 
@@ -172,11 +175,8 @@ def measured_token(
     """
     fitting = [
         token
-        for token in gpu.tokens
-        if token.shape is not None
-        and replace(token.shape.shape, name=shape.name) == shape
-        and (token.batch, token.window, token.precision)
-        == (step.batch, step.window, step.precision)
+        for token in _of_shape(gpu, shape)
+        if (token.batch, token.window, token.precision) == (step.batch, step.window, step.precision)
     ]
     series: dict[str, dict[str, TokenMeasurement]] = {}
     for token in fitting:  # parts of one run belong together; of several the last counts
@@ -213,6 +213,41 @@ def _measured(
         and (measured := measured_token(gpu, step, shape)) is not None
     ]
     return min(found, key=lambda each: each[1].latency_s / each[0].batch, default=None)
+
+
+def _of_shape(gpu: Gpu, shape: TransformerShape) -> list[TokenMeasurement]:
+    """Measured tokens of a model, whatever its name."""
+    return [
+        token
+        for token in gpu.tokens
+        if token.shape is not None and replace(token.shape.shape, name=shape.name) == shape
+    ]
+
+
+def _not_measured(
+    gpu: Gpu,
+    protocol: ProtocolDescription,
+    request: Request,
+    one: DecodeAttention,
+    shape: TransformerShape,
+) -> str:
+    """Why none of the measured tokens of `gpu` answers the request."""
+    found = _of_shape(gpu, shape)
+    if not found:
+        names = {token.shape.name: None for token in gpu.tokens if token.shape is not None}
+        return f"measured tokens of {', '.join(names)}, another shape than {shape.name}"
+    asked = protocol.batch if protocol.fixed_batch else request.batch or protocol.batch
+    for what, wanted in (("precision", one.precision), ("window", one.window), ("batch", asked)):
+        known = sorted({getattr(token, what) for token in found})
+        found = [token for token in found if wanted in {None, getattr(token, what)}]
+        if not found:
+            several = {"window": "at windows", "batch": "at batches"}
+            one_of = "in" if what == "precision" else f"at {what}"
+            where = several.get(what, one_of) if len(known) > 1 else one_of
+            values = ", ".join(f"{x:,}" if isinstance(x, int) else x for x in known)
+            told = f"{wanted:,}" if isinstance(wanted, int) else wanted
+            return f"whole tokens measured {where} {values}, not {told}"
+    return "a whole token measured without its attention alone beside it"
 
 
 def _check_memory(

@@ -93,8 +93,20 @@ class WholeModelComparison:
 
     @cached_property
     def retention(self) -> Retention:
-        """What the hardware forgets while it takes this comparison's own time for a token."""
-        return retention_of(self.hardware)
+        """What the hardware forgets while it takes this comparison's own step, of most sequences.
+
+        With a batch the cells of every sequence age by the whole step.
+        """
+        return retention_of(self.hardware, batch=max(self._batches))
+
+    @property
+    def retention_alone(self) -> Retention | None:
+        """The same of a single sequence, where there are rows of one beside those of a batch."""
+        return retention_of(self.hardware) if {1} < self._batches else None
+
+    @property
+    def _batches(self) -> set[int]:
+        return {row.batch for row in self.rows} or {1}
 
     @property
     def rows(self) -> tuple[ModelRow, ...]:

@@ -73,10 +73,11 @@ def model_text(comparison: WholeModelComparison) -> Group:
             "that of the line. Both sides hold the batch: here every sequence has its own arrays, "
             "and one engine computes the rest for all. Moved: each layer sends q, K, V over the "
             "link (assumed) and fetches y, two transfers, the GPU idle meanwhile. error: of the "
-            "model, time/energy, never fitted to a token; ~: to expect, no such token was measured."
+            "model, time/energy, never fitted to a token; ~: to expect, no such token was measured. "
+            "With a batch cells age by the whole step."
         ),
         Text(""),
-        retention_table(comparison.retention, "the hardware"),
+        retention_table(comparison.retention, "the hardware", comparison.retention_alone),
     ]
     parts += [Text(""), unread(comparison.unread)] if comparison.unread else []
     return Group(*parts, *left_out(found.omitted))

@@ -134,6 +134,29 @@ def test_a_measured_token_comes_first_and_the_model_has_its_error():
     assert alone.source == "model"
 
 
+@pytest.mark.parametrize(
+    ("window", "request_", "shape", "reason"),
+    [
+        (2048, Request(("latency",)), GPT2_SMALL,
+         "protocol latency: whole tokens measured at windows 128, 1,024, 4,096, not 2,048"),
+        (1024, Request(("throughput",), precision="fp16"), GPT2_SMALL,
+         "protocol throughput: whole tokens measured in bf16, not fp16"),
+        (128, Request(("throughput",), batch=32), GPT2_SMALL,
+         "protocol throughput: whole tokens measured at batch 1, not 32"),
+        (1024, Request(("throughput",), batch=32), GPT2_SMALL,
+         "protocol throughput: whole tokens measured at batches 1, 8, 64, not 32"),
+        (1024, Request(("latency",)), TransformerShape("other", 12, 12, 64, 32000),
+         "protocol latency: measured tokens of GPT-2 small, another shape than other"),
+    ],
+)  # fmt: skip
+def test_measured_tokens_that_do_not_fit_are_left_out_by_name(window, request_, shape, reason):
+    found = compare_models(replace(PAPER, window=window), DIGITAL, [MEASURED], request_, shape)
+    assert {row.source for row in found.rows} == {"model"}
+    assert found.omitted == (f"{MEASURED.name}, {reason}",)
+    nobody = compare_models(replace(PAPER, window=window), DIGITAL, [H100], request_, shape)
+    assert nobody.omitted == ()  # nothing of it was measured
+
+
 def test_the_parts_of_a_measured_token_are_of_one_run():
     """A later run that measured the whole alone takes no attention from an earlier one."""
     whole = next(t for t in MEASURED.tokens if (t.part, t.batch, t.window) == ("whole", 1, 1024))

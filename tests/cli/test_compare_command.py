@@ -299,6 +299,36 @@ def test_the_protocol_says_how_the_batch_came_about(small_trace_folder: Path) ->
     assert "1 to 256" not in asked
 
 
+def retention_rows(*arguments: str) -> list[str]:
+    text = run("--scope", "model", "--gpu", "a100-80gb", *arguments).stdout
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    return [line for line in lines if "(assumed)" in line and line.startswith("a ")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        (["--protocol", "latency"], ["a whole token (assumed) 151.7 0.0303 31.1 <0.1 %"]),
+        (["--protocol", "throughput", "--batch", "16"],
+         ["a step of 16 (assumed) 199.3 0.0399 40.8 <0.1 %"]),
+        (["--protocol", "latency", "--protocol", "throughput", "--batch", "64"],
+         ["a whole token (assumed) 151.7 0.0303 31.1 <0.1 %",
+          "a step of 64 (assumed) 794.8 0.159 163 <0.1 %"]),
+    ],
+)  # fmt: skip
+def test_cells_age_by_the_whole_step_of_the_batch(arguments: list[str], rows: list[str]) -> None:
+    """By hand, 16 sequences: 12 x 65 ns and 16 x 124.06 M / 10 TMAC/s = 199.3 us."""
+    assert retention_rows(*arguments) == rows
+
+
+def test_the_retention_of_a_batch_in_json() -> None:
+    result = run("--scope", "model", "--gpu", "a100-80gb", "--batch", "16", "--json",
+                 "--protocol", "throughput")  # fmt: skip
+    whole = json.loads(result.stdout)["retention"]["whole_token"]
+    assert (whole["batch"], whole["token_time_us"]) == (16, pytest.approx(199.3, abs=0.05))
+    assert whole["of"].startswith("a step of 16 sequences of GPT-2 small")
+
+
 def test_scope_model_shows_both_shares_and_the_assumption() -> None:
     result = run("--scope", "model", "--gpu", "h100-sxm", "--protocol", "latency")
     assert result.exit_code == 0
