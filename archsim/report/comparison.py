@@ -16,6 +16,7 @@ from archsim.baseline import (
     Request,
     protocols,
 )
+from archsim.baseline.plan import KERNELS
 from archsim.baseline.protocols import BATCHES
 from archsim.baseline.transformer import ModelRow
 from archsim.evaluation.comparison import GpuComparison
@@ -31,9 +32,9 @@ HEADS = (
     f"{'faster':>7} {'energy':>8} error, %",
 )
 CAPACITY_HEADS = (
-    f"{'Same capacity':<{NAME_WIDTH + 9}} {'':>5} {'':>7} {'':>6} {'step':>7} {'tokens':>12} "
+    f"{'Same capacity':<{NAME_WIDTH + 9}} {'':>5} {'':>7} {'':>6} {'step':>9} {'tokens':>8} "
     f"{'tokens':>8} {'holds':>7}",
-    f"{'':{NAME_WIDTH}} {'':<8} {'chips':>5} {'mm^2':>7} {'W':>6} {'faster':>7} {'/s/mm^2':>12} "
+    f"{'':{NAME_WIDTH}} {'':<8} {'chips':>5} {'mm^2':>7} {'W':>6} {'faster':>9} {'/s/mm^2':>8} "
     f"{'/J':>8} {'at most':>7}",
 )
 
@@ -83,6 +84,8 @@ def _section(
         parts += [_line(row) for row in measured]
         parts += _stated(found[0])
         parts += [_line(row) for row in found if row.source == "model"]
+    for gpu in dict.fromkeys(row.gpu for row in rows):
+        parts += _other_library([row for row in rows if row.gpu == gpu])
     parts += [indented(f"- flaw: {flaw}") for flaw in protocol.flaws]
     with_idle = [
         f"{row.gpu} {energy_text(row.total_energy_ratio)}"
@@ -113,11 +116,11 @@ def _line(row: ComparisonRow) -> Text:
         energy = f"<{short(row.energy_bound_mj / row.batch * 1e3, 6)}"  # thermal design x time
     else:
         energy = short(row.per_token_energy_mj * 1e3, 7)
-    saved = "-" if row.energy_ratio is None else times(row.energy_ratio)
+    saved = "-" if row.energy_ratio is None else times(row.energy_ratio, 8)
     return Text(
         f"{gpu_name(row.gpu)} {row.source:<8} {row.batch:>5} {row.precision:<4} "
         f"{short(row.per_token_latency_us, 7):>7} {energy:>7} "
-        f"{times(row.speedup):>7} {saved:>8} {row.kernel or '-'}{error_text(row)}",
+        f"{times(row.speedup, 7):>7} {saved:>8} {row.kernel or '-'}{error_text(row)}",
         style="dim" if row.source == "model" else "none",
     )
 
@@ -131,6 +134,17 @@ def _stated(row: ComparisonRow) -> list[RenderableType]:
             f"{gpu_name(row.gpu)} {'stated':<8} {'-':>5} {'-':<4} {'-':>7} {'-':>7} "
             f"{times(row.claimed_speedup):>7} {times(row.claimed_energy_ratio):>8} the paper"
         )
+    ]
+
+
+def _other_library(rows: Sequence[ComparisonRow]) -> list[RenderableType]:
+    """A word where all that was measured is not what the model is of: the two do not contradict."""
+    measured = [row.kernel for row in rows if row.source == "measured"]
+    if len(measured) == len(rows) or not measured or not {None, *KERNELS}.isdisjoint(measured):
+        return []
+    names = ", ".join(dict.fromkeys(name for name in measured if name is not None))
+    return [
+        indented(f"{rows[0].gpu}: {names} is another kernel library; the model is of PyTorch's")
     ]
 
 
@@ -158,8 +172,8 @@ def _capacities(own: AcceleratorFigures, rows: Sequence[ComparisonRow]) -> list[
     one = found[0][1]
     chip = (
         f"{'accelerator':<{NAME_WIDTH}} {'archsim':<8} {1:>5} {short(one.area_mm2 / one.chips):>7} "
-        f"{short(one.power_w / one.chips, 6):>6} {'':>7} {short(one.tokens_per_s_per_mm2):>12} "
-        f"{short(one.tokens_per_j):>8} {one.sequences_per_chip:>7}"
+        f"{short(one.power_w / one.chips, 6):>6} {'':>9} {short(one.tokens_per_s_per_mm2):>8} "
+        f"{short(one.tokens_per_j):>8} {one.sequences_per_chip:>7,}"
     )
     return [
         Text(""),
@@ -179,8 +193,8 @@ def _capacity(row: ComparisonRow, capacity: Capacity) -> Text:
     density, work = ("-" if rate is None else short(rate) for rate in rates)
     return Text(
         f"{gpu_name(row.gpu)} {row.source:<8} {capacity.chips:>5} {short(capacity.area_mm2, 7):>7} "
-        f"{short(capacity.power_w, 6):>6} {times(capacity.speedup):>7} {density:>12} {work:>8} "
-        f"{capacity.gpu_most_sequences:>7,}"
+        f"{short(capacity.power_w, 6):>6} {times(capacity.speedup, 9):>9} {density:>8} {work:>8} "
+        f"{short(capacity.gpu_most_sequences, 7):>7}"
     )
 
 
@@ -259,11 +273,13 @@ def short(value: float, width: int = 8) -> str:
     return text if len(text) <= width else f"{value:.{1 if width < 8 else 2}e}"
 
 
-def times(ratio: float) -> str:
-    """The text "344x", "4.5x" or "0.50x": how many times better the accelerator is."""
-    if ratio >= 1e7:
-        return f"{ratio:.1e}x"
-    return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.{1 if ratio >= 1 else 2}f}x"
+def times(ratio: float, width: int = 10) -> str:
+    """The text "344x", "4.5x" or "0.50x": how many times better the accelerator is.
+
+    With an exponent where that would be wider than `width`, of at least 6.
+    """
+    text = f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.{1 if ratio >= 1 else 2}f}x"
+    return text if len(text) <= width else f"{ratio:.{1 if width > 7 else 0}e}x"
 
 
 def speed_text(speedup: float) -> str:

@@ -15,7 +15,7 @@ def retention_table(
 ) -> Group:
     """What the oldest token keeps at the decay that was used, and at a whole token's time.
 
-    `whose` is the first row's name; `alone` is of one sequence, where `retention` is of a batch. One
+    `whose` is the first row's name; `alone` is of one sequence where `retention` is of a batch. One
     warning at most, see `Retention.warning`.
     """
     tau = retention.tau
