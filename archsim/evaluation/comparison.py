@@ -296,13 +296,17 @@ def compare_whole_model(
 
 def measured_figures(
     hardware: Hardware, gpu: Gpu
-) -> tuple[AcceleratorFigures, tuple[ComparisonRow, ...], tuple[ModelRow, ...]]:
+) -> tuple[AcceleratorFigures, tuple[ComparisonRow, ...], tuple[ModelRow, ...], tuple[str, ...]]:
     """`hardware` on the calibration workload, and what was measured on `gpu` at that very shape.
 
-    Attention by every protocol, and whole tokens at batch 1 and at the best batch measured.
+    Attention by every protocol with a warm and a cold cache, whole tokens at batch 1 and at the
+    best batch measured; and why there is no row of attention where there is none.
     """
     figures = calibration_figures(calibrate(hardware))
-    attention = compare(figures, [gpu], Request(), ["measured"]).rows
+    warm = compare(figures, [gpu], Request(), ["measured"])
+    by_cache = Request(("latency", "throughput", "eager"), cache="cold")
+    attention = (*warm.rows, *compare(figures, [gpu], by_cache, ["measured"]).rows)
+    reasons = () if attention else warm.omitted
     shapes = {token.shape.shape for token in gpu.tokens if token.shape is not None}
     tokens: list[ModelRow] = []
     for shape in sorted(shapes, key=lambda shape: shape.name):
@@ -310,4 +314,5 @@ def measured_figures(
             asked = Request(("latency", "throughput"))
             found = compare_models(figures, hardware.config.digital, [gpu], asked, shape)
             tokens += [row for row in found.rows if row.source == "measured"]
-    return figures, attention, tuple(dict.fromkeys(tokens))
+    once = {(row.batch, row.precision, row.latency_us): row for row in tokens}  # by two protocols
+    return figures, attention, tuple(once.values()), reasons

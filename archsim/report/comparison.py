@@ -85,7 +85,10 @@ def _section(
         parts += _stated(found[0])
         parts += [_line(row) for row in found if row.source == "model"]
     for gpu in dict.fromkeys(row.gpu for row in rows):
-        parts += _other_library([row for row in rows if row.gpu == gpu])
+        found = [row for row in rows if row.gpu == gpu]
+        parts += _other_library(found)
+        if any(unfused_by_graph(row) for row in found):
+            parts.append(indented(f"{gpu}: {UNFUSED_BY_GRAPH}"))
     parts += [indented(f"- flaw: {flaw}") for flaw in protocol.flaws]
     with_idle = [
         f"{row.gpu} {energy_text(row.total_energy_ratio)}"
@@ -135,6 +138,15 @@ def _stated(row: ComparisonRow) -> list[RenderableType]:
             f"{times(row.claimed_speedup):>7} {times(row.claimed_energy_ratio):>8} the paper"
         )
     ]
+
+
+UNFUSED_BY_GRAPH = "math is unfused operations, replayed from a graph: no fused kernel"
+
+
+def unfused_by_graph(row: ComparisonRow) -> bool:
+    """Whether a measured row of a protocol of fused kernels was measured with none."""
+    fused = row.protocol in {"latency", "throughput"}
+    return fused and row.source == "measured" and row.kernel == "math"
 
 
 def _other_library(rows: Sequence[ComparisonRow]) -> list[RenderableType]:

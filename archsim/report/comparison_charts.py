@@ -346,13 +346,19 @@ def _panel(panel: str, points: Sequence[Point], ratio: str, colour: Any, dashes:
         .mark_text(align="left", dx=4, dy=-8, color=INK[0], fontSize=11)
         .encode(x=x, y=y, text="text:N")
     )
-    edges = [  # one above the other: several GPUs have theirs at the same place
+    drawn = [p for p in points if p["source"] == EDGE]
+    edges = [
         alt.Chart(alt.Data(values=[edge]))
-        .mark_text(dx=13, dy=-8 - 11 * place, fontSize=10)
+        .mark_text(dx=13, dy=-8 - 13 * _crowd(edge, drawn[:place]), fontSize=10)
         .encode(x=x, y=y, color=colour, text=alt.value("L2"))
-        for place, edge in enumerate(p for p in points if p["source"] == EDGE)
+        for place, edge in enumerate(drawn)
     ]
     return alt.layer(rule, lines, marks, label, *edges).properties(width=WIDTH, height=HEIGHT)
+
+
+def _crowd(edge: Point, others: Sequence[Point]) -> int:
+    """How many of `others` are so near that its label must lie above theirs."""
+    return sum(max(edge["x"], other["x"]) < 1.3 * min(edge["x"], other["x"]) for other in others)
 
 
 def _finished(chart: Any, title: Sequence[str]) -> Any:
