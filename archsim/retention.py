@@ -34,16 +34,20 @@ FORGOTTEN = 1.0
 
 @dataclass(frozen=True)
 class TokenTime:
-    """One token of a whole model, one sequence, in s: all layers' attention, then the rest."""
+    """One token of a whole model in s, of each of `batch` sequences: attention, then the rest.
+
+    Cells of every sequence age by the whole step: its arrays wait while the engine serves all.
+    """
 
     shape: TransformerShape
     digital: DigitalConfig
     attention_s: float
     rest_s: float
+    batch: int = 1
 
     @property
     def total_s(self) -> float:
-        """Of the whole token."""
+        """Of the whole token, or step."""
         return self.attention_s + self.rest_s
 
     @property
@@ -56,14 +60,17 @@ class TokenTime:
             if streamed
             else ", weights resident"
         )
+        whose = "a whole token" if self.batch == 1 else f"a step of {self.batch:,} sequences"
         return (
-            f"a whole token of {self.shape.name}: {self.attention_s * 1e6:,.4g} us of attention "
+            f"{whose} of {self.shape.name}: {self.attention_s * 1e6:,.4g} us of attention "
             f"and {self.rest_s * 1e6:,.4g} us of the rest at {engine} (assumed)"
         )
 
 
-def token_time(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> TokenTime:
-    """The time of a whole token, as `archsim compare --scope model` has it at batch 1.
+def token_time(
+    hardware: Hardware, shape: TransformerShape = GPT2_SMALL, batch: int = 1
+) -> TokenTime:
+    """The time of a whole token, as `archsim compare --scope model` has it at this batch.
 
     Attention is the calibration workload's slowest token with a full window. Raises ConfigError for
     a window that would take too long to fill where its values decide the time.
@@ -71,7 +78,7 @@ def token_time(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> Toke
     # one attention of the calibration workload, in the very arithmetic of the comparison
     attention = shape.layers * (attention_ns(hardware, shape) * 1e-9)
     digital = hardware.config.digital
-    return TokenTime(shape, digital, attention, digital.step_s(shape))
+    return TokenTime(shape, digital, attention, digital.step_s(shape, batch), batch)
 
 
 def attention_ns(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> float:
@@ -161,9 +168,12 @@ class Retention:
         whole, used = self.whole, self.used
         if whole is None or self.token is None or whole.over_window <= FORGOTTEN:
             return None
+        many = self.token.batch > 1
+        each = f"step of {self.token.batch:,} sequences" if many else "token"
+        lasts = whole.over_window
         start = (
-            f"at {self.token.total_s * 1e6:,.4g} us a token the window lasts "
-            f"{whole.over_window:,.3g} tau"
+            f"at {self.token.total_s * 1e6:,.4g} us a {each} the window lasts "
+            f"{lasts:,.{'0f' if lasts >= 1000 else '3g'}} tau"
         )
         if used is not None and used.decay_per_token >= whole.decay_per_token * (1 - SHOWN):
             return f"{start}: its oldest tokens are forgotten"
@@ -186,6 +196,7 @@ class Retention:
                 "token_time_us": self.token.total_s * 1e6,
                 "attention_us": self.token.attention_s * 1e6,
                 "rest_us": self.token.rest_s * 1e6,
+                "batch": self.token.batch,
                 **self.whole.document(),
                 "of": self.token.words,
             }
@@ -200,16 +211,17 @@ class Retention:
         }
 
 
-def retention_of(hardware: Hardware, period: float | None = None) -> Retention:
+def retention_of(hardware: Hardware, period: float | None = None, batch: int = 1) -> Retention:
     """What `hardware` forgets in a run, and would at a whole token's time.
 
     `period`: seconds between tokens of a run whose ages come from the simulated clock, where known.
+    `batch`: sequences that the whole token's step serves.
     """
     config = hardware.config
     tau, window = config.retention.tau, config.window
     token, unknown = None, ""
     try:
-        token = token_time(hardware)
+        token = token_time(hardware, batch=batch)
     except ConfigError as error:
         unknown = str(error)
     if config.retention.model != "simulated":

@@ -12,11 +12,11 @@ from typing import Literal
 
 from archsim.baseline.accelerator import AcceleratorFigures, Workload
 from archsim.baseline.capacity import Capacity, check_memory, same_capacity
-from archsim.baseline.fit import attention_of, described, launch_of
+from archsim.baseline.fit import attention_of, described, launch_of, was_fitted
 from archsim.baseline.protocols import PAPER_STEP, ProtocolDescription, protocols
 from archsim.baseline.request import Request, answering, as_in_the_paper, batch_of, other_shape
 from archsim.baseline.roofline import DecodeAttention, Launch, estimate
-from archsim.config.gpu import Cache, Gpu, Kind, Measurement, Precision, Protocol
+from archsim.config.gpu import Cache, Gpu, Group, Kind, Measurement, Precision, Protocol
 from archsim.errors import ConfigError
 
 RowSource = Literal["measured", "model"]
@@ -34,9 +34,11 @@ class ComparisonRow:
 
     `kernel` is what computed a measured row, or what the model is of; `date` is when it was
     measured. `latency_error` and `energy_error` are those of a modelled row whose very point was
-    measured, by a kernel that the model is of; any other modelled row has the errors to expect of
-    the model on its GPU, ``expected_*``. `capacity` is given for the protocol ``throughput``,
-    unless the GPU cannot hold the batch through all layers.
+    measured, by a kernel that the model is of, and `error_fitted` says whether the model's
+    parameters were fitted to that point; any other modelled row has the errors to expect of such
+    work on its GPU, ``expected_*`` (of energy None where none was ever measured).
+    `capacity` is given for the protocol ``throughput``, unless the GPU cannot hold the batch
+    through all layers.
     """
 
     gpu: str
@@ -66,6 +68,7 @@ class ComparisonRow:
     total_energy_ratio: float | None
     latency_error: float | None
     energy_error: float | None
+    error_fitted: bool | None
     expected_latency_error: float | None
     expected_energy_error: float | None
     capacity: Capacity | None
@@ -197,7 +200,14 @@ def _model_row(
     if protocol.name == "paper":  # the authors subtract idle power
         energy = modelled.dynamic_energy_j
         note = "unfused operations assumed; energy above idle, modelled"
-    errors = _model_errors(gpu, protocol, step, cache, modelled.latency_s, energy)
+    beside = _measured_twin(gpu, protocol, step, cache)
+    errors: Errors | None = None
+    if beside is not None:
+        measured = _above_idle(gpu, beside) if protocol.name == "paper" else beside.step_energy
+        errors = (
+            modelled.latency_s / beside.step_latency - 1,
+            None if measured is None else energy / measured - 1,
+        )
     return _row(
         accelerator,
         gpu=gpu,
@@ -211,6 +221,7 @@ def _model_row(
         total_j=total,
         note=f"limited by {modelled.limit}; {note}",
         errors=errors,
+        fitted=None if beside is None else was_fitted(gpu, beside),
     )
 
 
@@ -218,15 +229,10 @@ Errors = tuple[float | None, float | None]
 """Of time and energy, as shares."""
 
 
-def _model_errors(
-    gpu: Gpu,
-    protocol: ProtocolDescription,
-    step: DecodeAttention,
-    cache: Cache,
-    latency_s: float,
-    energy_j: float,
-) -> Errors | None:
-    """Against the fastest measured point of the very step; None if there is none.
+def _measured_twin(
+    gpu: Gpu, protocol: ProtocolDescription, step: DecodeAttention, cache: Cache
+) -> Measurement | None:
+    """The fastest measured point of the very step; None if there is none.
 
     Only kernels that the model is of count: it does not claim to know those of another library.
     """
@@ -240,14 +246,16 @@ def _model_errors(
         and point.cache == cache
         and described(point)
     ]
-    if not same:
-        return None
-    point = min(same, key=lambda each: each.step_latency)
-    measured = _above_idle(gpu, point) if protocol.name == "paper" else point.step_energy
-    return (
-        latency_s / point.step_latency - 1,
-        None if measured is None else energy_j / measured - 1,
-    )
+    return min(same, key=lambda each: each.step_latency, default=None)
+
+
+def _expected(gpu: Gpu, protocol: Protocol, cache: Cache) -> Errors:
+    """The error to expect of a modelled row that was not measured, by what kind of work it is."""
+    launch = next(each.launch for each in protocols() if each.name == protocol)
+    groups: list[Group] = ["fused" if launch == "graph" else "unfused"]
+    if cache == "cold":
+        groups.append("cold")
+    return gpu.expected_error.of(*groups)
 
 
 def _row(
@@ -265,6 +273,7 @@ def _row(
     total_j: float | None,
     date: str | None = None,
     errors: Errors | None = None,
+    fitted: bool | None = None,
 ) -> ComparisonRow:
     token_latency = latency_s / step.batch
     token_energy = None if energy_j is None else energy_j / step.batch
@@ -273,7 +282,8 @@ def _row(
     idle = gpu.power.idle if above_idle else 0.0
     own = accelerator.energy_per_token_j
     error = errors or (None, None)
-    expected = gpu.expected_error if source == "model" and errors is None else None
+    modelled = source == "model" and errors is None
+    expected = _expected(gpu, protocol, cache) if modelled else (None, None)
     return ComparisonRow(
         gpu=gpu.name,
         protocol=protocol,
@@ -302,8 +312,9 @@ def _row(
         total_energy_ratio=None if total_j is None else total_j / step.batch / own,
         latency_error=error[0],
         energy_error=error[1],
-        expected_latency_error=None if expected is None else expected.time,
-        expected_energy_error=None if expected is None else expected.energy,
+        error_fitted=fitted,
+        expected_latency_error=expected[0],
+        expected_energy_error=expected[1],
         capacity=(
             same_capacity(accelerator, gpu, step, latency_s, energy_j)
             if protocol == "throughput"

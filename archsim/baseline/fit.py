@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Literal
 
 from archsim.baseline.roofline import DecodeAttention, Launch, RooflineEstimate, estimate
-from archsim.config.gpu import Gpu, Measurement
+from archsim.config.gpu import Gpu, KernelModel, Measurement, load_gpu
 from archsim.config.showing import quantity_text
 from archsim.errors import ConfigError, MissingExtraError
 
@@ -93,6 +94,27 @@ def fitted_points(points: Sequence[Measurement]) -> list[Measurement]:
             == 0
         ]
     return chosen
+
+
+def was_fitted(gpu: Gpu, point: Measurement) -> bool:
+    """Whether the parameters that `gpu` is modelled with know a point of it.
+
+    The shipped ones know half of the shipped points of the H100. A GPU with others is taken to have
+    them from ``archsim baseline fit``, which takes the same half of its points.
+    """
+    if point.source != "user":
+        return False
+    model, shipped = _shipped_fit()
+    if gpu.model == model:
+        return point in shipped
+    return point in fitted_points([each for each in gpu.measurements if each.source == "user"])
+
+
+@cache
+def _shipped_fit() -> tuple[KernelModel, tuple[Measurement, ...]]:
+    gpu = load_gpu(FITTED_GPU)
+    points = [point for point in gpu.measurements if point.source == "user"]
+    return gpu.model, tuple(fitted_points(points))
 
 
 def attention_of(point: Measurement) -> DecodeAttention:

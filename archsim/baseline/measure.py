@@ -158,28 +158,36 @@ def measure(
 ) -> Measured:
     """Measure every point of `plan` that `device` can hold and compute.
 
-    A plan of some minutes is cut to what fits, by the model of `gpu`, and ends when its time is
-    over. A point that fails is left out with its reason; after an interruption (Ctrl-C) the points
-    so far are returned, with `interrupted`. Raises ConfigError if not one was measured.
+    A plan of some minutes is cut to what fits, by the model of `gpu`. It ends before a point that
+    will not be done in time, judged by the model and by how long points took so far. A point that
+    fails is left out with its reason; after an interruption (Ctrl-C) the points so far are
+    returned, with `interrupted`. Raises ConfigError if not one was measured.
     """
     began = clock()
+    modelled = gpu or load_gpu("h100-sxm", measured=False)
+    expected = 0.0
     half = _half(device, plan)
     left_out: list[str] = []
     if plan.minutes is None:
         wanted = plan.tasks(half)
     else:
-        wanted, skipped = plan.tasks_that_fit(gpu or load_gpu("h100-sxm", measured=False), half)
+        wanted, skipped = plan.tasks_that_fit(modelled, half)
         if skipped:
             left_out.append(f"{skipped} points: no room in {plan.minutes:g} minutes")
     idle = device.idle_power(plan.seconds)
+    started = clock()
     points: list[Point] = []
     interrupted = False
     for done, task in enumerate(wanted):
         if progress is not None:
             progress(done, len(wanted))
-        if plan.minutes is not None and points and clock() - began > 60 * plan.minutes:
-            left_out.append(f"{len(wanted) - done} points from {task.label} on: time is over")
-            break
+        if plan.minutes is not None:
+            needed_s, now = plan.seconds_of(modelled, task), clock()
+            pace = max(1.0, (now - started) / expected) if expected else 1.0
+            if points and now - began + pace * needed_s > 60 * plan.minutes:
+                left_out.append(f"{len(wanted) - done} points from {task.label} on: time is over")
+                break
+            expected += needed_s
         needed = device_bytes(task)
         if not device.supports(task.step.precision):
             left_out.append(f"{task.label}: the device has no {task.step.precision}")

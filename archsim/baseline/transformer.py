@@ -19,7 +19,7 @@ from archsim.baseline.request import Request, batch_of
 from archsim.baseline.roofline import BYTES_PER_ELEMENT, DecodeAttention
 from archsim.baseline.token import TokenCost, gpu_token, kernels_besides_attention
 from archsim.config.digital import DigitalConfig
-from archsim.config.gpu import Cache, Gpu, Kind, Precision, Protocol, TokenMeasurement
+from archsim.config.gpu import Cache, Gpu, Group, Kind, Precision, Protocol, TokenMeasurement
 from archsim.config.transformer import GPT2_SMALL, TransformerShape
 from archsim.errors import ConfigError
 
@@ -84,6 +84,7 @@ class ModelRow:
     date: str | None
     latency_error: float | None
     energy_error: float | None
+    error_fitted: bool | None
     expected_latency_error: float | None
     expected_energy_error: float | None
     note: str
@@ -158,6 +159,9 @@ def compare_models(
             measured = _measured(gpu, protocol, request, one, shape)
             if measured is not None:
                 rows.append(sides(*measured))
+            elif protocol.launch == "graph" and gpu.tokens:
+                why = _not_measured(gpu, protocol, request, one, shape)
+                omitted.append(f"{gpu.name}, protocol {protocol.name}: {why}")
             rows.append(sides(step, gpu_token(gpu, protocol.launch, step, shape)))
     return ModelComparison(shape, figures, digital, tuple(rows), tuple(omitted))
 
@@ -171,11 +175,8 @@ def measured_token(
     """
     fitting = [
         token
-        for token in gpu.tokens
-        if token.shape is not None
-        and replace(token.shape.shape, name=shape.name) == shape
-        and (token.batch, token.window, token.precision)
-        == (step.batch, step.window, step.precision)
+        for token in _of_shape(gpu, shape)
+        if (token.batch, token.window, token.precision) == (step.batch, step.window, step.precision)
     ]
     series: dict[str, dict[str, TokenMeasurement]] = {}
     for token in fitting:  # parts of one run belong together; of several the last counts
@@ -212,6 +213,41 @@ def _measured(
         and (measured := measured_token(gpu, step, shape)) is not None
     ]
     return min(found, key=lambda each: each[1].latency_s / each[0].batch, default=None)
+
+
+def _of_shape(gpu: Gpu, shape: TransformerShape) -> list[TokenMeasurement]:
+    """Measured tokens of a model, whatever its name."""
+    return [
+        token
+        for token in gpu.tokens
+        if token.shape is not None and replace(token.shape.shape, name=shape.name) == shape
+    ]
+
+
+def _not_measured(
+    gpu: Gpu,
+    protocol: ProtocolDescription,
+    request: Request,
+    one: DecodeAttention,
+    shape: TransformerShape,
+) -> str:
+    """Why none of the measured tokens of `gpu` answers the request."""
+    found = _of_shape(gpu, shape)
+    if not found:
+        names = {token.shape.name: None for token in gpu.tokens if token.shape is not None}
+        return f"measured tokens of {', '.join(names)}, another shape than {shape.name}"
+    asked = protocol.batch if protocol.fixed_batch else request.batch or protocol.batch
+    for what, wanted in (("precision", one.precision), ("window", one.window), ("batch", asked)):
+        known = sorted({getattr(token, what) for token in found})
+        found = [token for token in found if wanted in {None, getattr(token, what)}]
+        if not found:
+            several = {"window": "at windows", "batch": "at batches"}
+            one_of = "in" if what == "precision" else f"at {what}"
+            where = several.get(what, one_of) if len(known) > 1 else one_of
+            values = ", ".join(f"{x:,}" if isinstance(x, int) else x for x in known)
+            told = f"{wanted:,}" if isinstance(wanted, int) else wanted
+            return f"whole tokens measured {where} {values}, not {told}"
+    return "a whole token measured without its attention alone beside it"
 
 
 def _check_memory(
@@ -323,6 +359,7 @@ def _row(
         date=None if measured is None else measured.date,
         latency_error=error[0],
         energy_error=error[1],
+        error_fitted=None if error[0] is None else False,  # no token was ever fitted to
         expected_latency_error=expected[0],
         expected_energy_error=expected[1],
         note=(
@@ -352,7 +389,8 @@ def _model_errors(
         return nothing, nothing
     beside = measured_token(gpu, step, shape) if protocol.launch == "graph" else None
     if beside is None:
-        return nothing, (gpu.expected_error.time, gpu.expected_error.energy)
+        unfused: tuple[Group, ...] = () if protocol.launch == "graph" else ("unfused",)
+        return nothing, gpu.expected_error.of("whole_token", *unfused)
     true, row = beside
     energy = None if row.energy is None else cost.energy_j / true.energy_j - 1
     return (cost.latency_s / true.latency_s - 1, energy), nothing

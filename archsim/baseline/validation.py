@@ -19,6 +19,7 @@ from archsim.baseline.roofline import DecodeAttention
 from archsim.baseline.token import attention_alone, gpu_token
 from archsim.config.gpu import (
     Gpu,
+    Group,
     Measurement,
     TokenMeasurement,
     available_gpus,
@@ -212,6 +213,23 @@ def expected_errors(validation: GpuValidation) -> dict[str, tuple[float, float]]
         else:
             found[name] = (max(time_mean, time), max(energy_mean, energy or 0.0))
     return found
+
+
+def errors_by_group(validation: GpuValidation) -> dict[Group, tuple[float, float | None]]:
+    """Mean absolute error of time and energy of the fitted GPU's held-out points, by kind of work.
+
+    Of unfused attention those launched by Python, as rows of ``eager`` and ``paper`` are.
+    """
+    groups: dict[Group, set[str]] = {
+        "fused": {"bf16, warm", "fused, others"},
+        "unfused": {"unfused"},
+        "cold": {"bf16, cold"},
+        "whole_token": {TOKEN},
+    }
+    held = [p for p in validation.predictions if p.role == "held out"]
+    return {
+        name: _means([p for p in held if p.group in members]) for name, members in groups.items()
+    }
 
 
 def _means(points: Sequence[Prediction]) -> tuple[float, float | None]:

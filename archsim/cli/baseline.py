@@ -102,9 +102,10 @@ def measure_command(
     """Measure decode attention and whole tokens on an NVIDIA GPU.
 
     The file is for `archsim compare --measured`. Needs the extra [gpu]. With
-    the defaults it takes about 40 minutes, with --minutes 6 at most six. Every
-    token of the window is attended to; time by CUDA events, energy by the
-    driver's counter. Interrupted, it writes the points measured so far.
+    the defaults it takes about 40 minutes, with --minutes 6 about six: a point
+    that will not fit is not begun. Every token of the window is attended to;
+    time by CUDA events, energy by the driver's counter. Interrupted, it writes
+    the points measured so far.
 
     \b
     archsim baseline measure --minutes 6 -o my-gpu.yaml
@@ -176,7 +177,13 @@ def _plan(
         if value is not None and value < 1:
             raise ConfigError(f"{option}: at least 1")
     shape = TransformerShape(
-        "measured model", layers, heads, head_dim, vocabulary, kv_heads or 0, mlp or 0
+        f"{layers} layers x {heads} heads x {head_dim}",
+        layers,
+        heads,
+        head_dim,
+        vocabulary,
+        kv_heads or 0,
+        mlp or 0,
     )
     both: tuple[Scope, ...] = ("attention", "model")
     some_batches = plan.list_of(batches, "--batch") if batches is not None else None
@@ -238,6 +245,7 @@ def fit_command(
 
     from archsim.baseline.fit import FITTED_GPU, fit, model_yaml, tried_forms
     from archsim.config.gpu import load_gpu, load_measured, with_measured
+    from archsim.errors import ConfigError
     from archsim.files import write_text
     from archsim.report.gpu_validation import fit_table
     from archsim.report.tables import show
@@ -245,6 +253,9 @@ def fit_command(
     name = Path(gpu).stem
     files = [load_measured(Path(path)) for path in dict.fromkeys(measured)]
     own = load_gpu(gpu)
+    for path, file in zip(dict.fromkeys(measured), files, strict=True):
+        if file.gpu != name:
+            raise ConfigError(f"{path}: measured on {file.gpu}, not on {name}; give its --gpu")
     if files:  # and not what is shipped of it: that is another series
         bare = own.model_copy(update={"measurements": (), "tokens": ()})
         own = with_measured(bare, name, files)

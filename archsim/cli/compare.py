@@ -223,13 +223,11 @@ def _show(
 def _check(comparison: GpuComparison | WholeModelComparison, least: float | None) -> None:
     if least is None:
         return
-    from archsim.report.comparison import speed_text
-
     below = [row for row in comparison.rows if row.speedup < least]
     for row in below:
         click.echo(
             f"below {least:g}x: {row.gpu}, {row.protocol}, {row.source}, batch {row.batch}: "
-            f"{speed_text(row.speedup)} per token",
+            f"{row.speedup:,.6g}x per token",
             err=True,
         )
     if below or not comparison.rows:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -144,11 +144,41 @@ class KernelModel(Section):
     split: int = Field(ge=1)
 
 
+class GroupError(Section):
+    """Mean absolute error, as a share, of one kind of work; None where nothing was measured."""
+
+    time: float = Field(gt=0)
+    energy: float | None = Field(default=None, gt=0)
+
+
+Group = Literal["fused", "unfused", "cold", "whole_token"]
+"""Kinds of work that the model is wrong about by different amounts."""
+
+
 class ExpectedError(Section):
-    """Mean absolute error, as a share, to expect of the model on this GPU."""
+    """Mean absolute error, as a share, to expect of the model on this GPU.
+
+    `time` and `energy` are of all work. The fitted GPU, where enough was measured, has those of
+    each kind as well: attention by one fused kernel, unfused attention launched by Python, with a
+    cold cache, and a whole token replayed from a graph.
+    """
 
     time: float = Field(gt=0)
     energy: float = Field(gt=0)
+    fused: GroupError | None = None
+    unfused: GroupError | None = None
+    cold: GroupError | None = None
+    whole_token: GroupError | None = None
+
+    def of(self, *groups: Group) -> tuple[float, float | None]:
+        """Of time and energy of work that is of `groups`: the largest of theirs.
+
+        None for an energy of which nobody knows how far it is off.
+        """
+        found = [getattr(self, group) or self for group in groups] or [self]
+        energies = [each.energy for each in found]
+        known = [energy for energy in energies if energy is not None]
+        return max(each.time for each in found), max(known) if known == energies else None
 
 
 class Link(Section):
@@ -216,8 +246,7 @@ def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
     Raises ConfigError for an unknown name (with the nearest known one) and for a faulty file.
     """
     path = _gpu_path(as_path(name_or_path, "GPU", GIVEN))
-    document = read_document(_folder() / "model" / "kernels.yaml").updated(read_document(path))
-    gpu = validate_document(document, Gpu)
+    gpu = _read_gpu(path, _changed(path), _folder() / "model" / "kernels.yaml")
     if path.parent == _folder():
         gpu = gpu.model_copy(update={"claim": _claim(path.stem)})
     if not measured:
@@ -245,11 +274,21 @@ def _claim(name: str) -> Claim | None:
 
 def load_measured(path: Path) -> MeasuredFile:
     """A file that ``archsim baseline measure`` wrote; raises ConfigError if it is faulty."""
+    return _read_measured(path, _changed(path))
+
+
+def _changed(path: Path) -> int:
+    """When a file was changed, ns; 0 if there is none: reading it says what is wrong."""
     try:
-        changed = path.stat().st_mtime_ns
+        return path.stat().st_mtime_ns
     except OSError:
-        changed = 0  # reading it says what is wrong
-    return _read_measured(path, changed)
+        return 0
+
+
+@lru_cache(maxsize=16)
+def _read_gpu(path: Path, changed: int, kernels: Path) -> Gpu:
+    """Read once in a run: each of several commands' parts asks for the same GPU."""
+    return validate_document(read_document(kernels).updated(read_document(path)), Gpu)
 
 
 @lru_cache(maxsize=16)

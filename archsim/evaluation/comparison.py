@@ -18,7 +18,7 @@ from archsim.result import Result
 from archsim.retention import Retention, retention_of
 from archsim.workload.calibration import HEADS
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 Shape = Literal["paper", "trace"]
 """Of the rows: the paper's 12 heads x 64 at the hardware's window, or those of a trace."""
@@ -93,8 +93,20 @@ class WholeModelComparison:
 
     @cached_property
     def retention(self) -> Retention:
-        """What the hardware forgets while it takes this comparison's own time for a token."""
-        return retention_of(self.hardware)
+        """What the hardware forgets while it takes this comparison's own step, of most sequences.
+
+        With a batch the cells of every sequence age by the whole step.
+        """
+        return retention_of(self.hardware, batch=max(self._batches))
+
+    @property
+    def retention_alone(self) -> Retention | None:
+        """The same of a single sequence, where there are rows of one beside those of a batch."""
+        return retention_of(self.hardware) if {1} < self._batches else None
+
+    @property
+    def _batches(self) -> set[int]:
+        return {row.batch for row in self.rows} or {1}
 
     @property
     def rows(self) -> tuple[ModelRow, ...]:
@@ -284,13 +296,17 @@ def compare_whole_model(
 
 def measured_figures(
     hardware: Hardware, gpu: Gpu
-) -> tuple[AcceleratorFigures, tuple[ComparisonRow, ...], tuple[ModelRow, ...]]:
+) -> tuple[AcceleratorFigures, tuple[ComparisonRow, ...], tuple[ModelRow, ...], tuple[str, ...]]:
     """`hardware` on the calibration workload, and what was measured on `gpu` at that very shape.
 
-    Attention by every protocol, and whole tokens at batch 1 and at the best batch measured.
+    Attention by every protocol with a warm and a cold cache, whole tokens at batch 1 and at the
+    best batch measured; and why there is no row of attention where there is none.
     """
     figures = calibration_figures(calibrate(hardware))
-    attention = compare(figures, [gpu], Request(), ["measured"]).rows
+    warm = compare(figures, [gpu], Request(), ["measured"])
+    by_cache = Request(("latency", "throughput", "eager"), cache="cold")
+    attention = (*warm.rows, *compare(figures, [gpu], by_cache, ["measured"]).rows)
+    reasons = () if attention else warm.omitted
     shapes = {token.shape.shape for token in gpu.tokens if token.shape is not None}
     tokens: list[ModelRow] = []
     for shape in sorted(shapes, key=lambda shape: shape.name):
@@ -298,4 +314,5 @@ def measured_figures(
             asked = Request(("latency", "throughput"))
             found = compare_models(figures, hardware.config.digital, [gpu], asked, shape)
             tokens += [row for row in found.rows if row.source == "measured"]
-    return figures, attention, tuple(dict.fromkeys(tokens))
+    once = {(row.batch, row.precision, row.latency_us): row for row in tokens}  # by two protocols
+    return figures, attention, tuple(once.values()), reasons

@@ -16,6 +16,7 @@ from archsim.baseline import (
     Request,
     protocols,
 )
+from archsim.baseline.plan import KERNELS
 from archsim.baseline.protocols import BATCHES
 from archsim.baseline.transformer import ModelRow
 from archsim.evaluation.comparison import GpuComparison
@@ -28,12 +29,12 @@ HEADS = (
     f"{'':{NAME_WIDTH}} {'':<8} {'':>5} {'':<4} {'us a':>7} {'uJ a':>7} {'':>7} {'less':>8} "
     "kernel,",
     f"{'GPU':<{NAME_WIDTH}} {'source':<8} {'batch':>5} {'prec':<4} {'token':>7} {'token':>7} "
-    f"{'faster':>7} {'energy':>8} error",
+    f"{'faster':>7} {'energy':>8} error, %",
 )
 CAPACITY_HEADS = (
-    f"{'Same capacity':<{NAME_WIDTH + 9}} {'':>5} {'':>7} {'':>6} {'step':>7} {'tokens':>12} "
+    f"{'Same capacity':<{NAME_WIDTH + 9}} {'':>5} {'':>7} {'':>6} {'step':>9} {'tokens':>8} "
     f"{'tokens':>8} {'holds':>7}",
-    f"{'':{NAME_WIDTH}} {'':<8} {'chips':>5} {'mm^2':>7} {'W':>6} {'faster':>7} {'/s/mm^2':>12} "
+    f"{'':{NAME_WIDTH}} {'':<8} {'chips':>5} {'mm^2':>7} {'W':>6} {'faster':>9} {'/s/mm^2':>8} "
     f"{'/J':>8} {'at most':>7}",
 )
 
@@ -83,6 +84,11 @@ def _section(
         parts += [_line(row) for row in measured]
         parts += _stated(found[0])
         parts += [_line(row) for row in found if row.source == "model"]
+    for gpu in dict.fromkeys(row.gpu for row in rows):
+        found = [row for row in rows if row.gpu == gpu]
+        parts += _other_library(found)
+        if any(unfused_by_graph(row) for row in found):
+            parts.append(indented(f"{gpu}: {UNFUSED_BY_GRAPH}"))
     parts += [indented(f"- flaw: {flaw}") for flaw in protocol.flaws]
     with_idle = [
         f"{row.gpu} {energy_text(row.total_energy_ratio)}"
@@ -113,11 +119,11 @@ def _line(row: ComparisonRow) -> Text:
         energy = f"<{short(row.energy_bound_mj / row.batch * 1e3, 6)}"  # thermal design x time
     else:
         energy = short(row.per_token_energy_mj * 1e3, 7)
-    saved = "-" if row.energy_ratio is None else times(row.energy_ratio)
+    saved = "-" if row.energy_ratio is None else times(row.energy_ratio, 8)
     return Text(
         f"{gpu_name(row.gpu)} {row.source:<8} {row.batch:>5} {row.precision:<4} "
         f"{short(row.per_token_latency_us, 7):>7} {energy:>7} "
-        f"{times(row.speedup):>7} {saved:>8} {row.kernel or '-'}{error_text(row)}",
+        f"{times(row.speedup, 7):>7} {saved:>8} {row.kernel or '-'}{error_text(row)}",
         style="dim" if row.source == "model" else "none",
     )
 
@@ -134,16 +140,39 @@ def _stated(row: ComparisonRow) -> list[RenderableType]:
     ]
 
 
+UNFUSED_BY_GRAPH = "math is unfused operations, replayed from a graph: no fused kernel"
+
+
+def unfused_by_graph(row: ComparisonRow) -> bool:
+    """Whether a measured row of a protocol of fused kernels was measured with none."""
+    fused = row.protocol in {"latency", "throughput"}
+    return fused and row.source == "measured" and row.kernel == "math"
+
+
+def _other_library(rows: Sequence[ComparisonRow]) -> list[RenderableType]:
+    """A word where all that was measured is not what the model is of: the two do not contradict."""
+    measured = [row.kernel for row in rows if row.source == "measured"]
+    if len(measured) == len(rows) or not measured or not {None, *KERNELS}.isdisjoint(measured):
+        return []
+    names = ", ".join(dict.fromkeys(name for name in measured if name is not None))
+    return [
+        indented(f"{rows[0].gpu}: {names} is another kernel library; the model is of PyTorch's")
+    ]
+
+
 def error_text(row: ComparisonRow | ModelRow) -> str:
-    """How far the model was off where that very point was measured, or the error to expect, %."""
+    """How far the model was off where that very point was measured, or the error to expect, %.
+
+    Of time and energy; an ``f`` behind it marks a point that the model was fitted to.
+    """
     pairs = (
-        ("", "+.0f", row.latency_error, row.energy_error),
-        ("~", ".0f", row.expected_latency_error, row.expected_energy_error),
+        ("", "+.0f", row.latency_error, row.energy_error, "f" if row.error_fitted else ""),
+        ("~", ".0f", row.expected_latency_error, row.expected_energy_error, ""),
     )
-    for mark, form, time, energy in pairs:
+    for mark, form, time, energy, fitted in pairs:
         if time is not None:
             spent = "-" if energy is None else f"{100 * energy:{form}}"
-            return f" {mark}{100 * time:{form}}/{spent} %"
+            return f" {mark}{100 * time:{form}}/{spent}{fitted}"
     return ""
 
 
@@ -155,8 +184,8 @@ def _capacities(own: AcceleratorFigures, rows: Sequence[ComparisonRow]) -> list[
     one = found[0][1]
     chip = (
         f"{'accelerator':<{NAME_WIDTH}} {'archsim':<8} {1:>5} {short(one.area_mm2 / one.chips):>7} "
-        f"{short(one.power_w / one.chips, 6):>6} {'':>7} {short(one.tokens_per_s_per_mm2):>12} "
-        f"{short(one.tokens_per_j):>8} {one.sequences_per_chip:>7}"
+        f"{short(one.power_w / one.chips, 6):>6} {'':>9} {short(one.tokens_per_s_per_mm2):>8} "
+        f"{short(one.tokens_per_j):>8} {one.sequences_per_chip:>7,}"
     )
     return [
         Text(""),
@@ -176,8 +205,8 @@ def _capacity(row: ComparisonRow, capacity: Capacity) -> Text:
     density, work = ("-" if rate is None else short(rate) for rate in rates)
     return Text(
         f"{gpu_name(row.gpu)} {row.source:<8} {capacity.chips:>5} {short(capacity.area_mm2, 7):>7} "
-        f"{short(capacity.power_w, 6):>6} {times(capacity.speedup):>7} {density:>12} {work:>8} "
-        f"{capacity.gpu_most_sequences:>7,}"
+        f"{short(capacity.power_w, 6):>6} {times(capacity.speedup, 9):>9} {density:>8} {work:>8} "
+        f"{short(capacity.gpu_most_sequences, 7):>7}"
     )
 
 
@@ -225,7 +254,8 @@ def _legend(rows: Sequence[ComparisonRow]) -> list[RenderableType]:
         parts.append(
             note(
                 "model: docs/baseline.md; fused and math are what it is of. error: its own, time/"
-                "energy, where that very point was measured; ~: to expect where it was not"
+                "energy, where that very point was measured; f: the model was fitted to that "
+                "point, no other; ~: to expect of such work where it was not measured; -: not known"
             )
         )
     if any(row.energy_mj is None for row in rows):
@@ -255,11 +285,13 @@ def short(value: float, width: int = 8) -> str:
     return text if len(text) <= width else f"{value:.{1 if width < 8 else 2}e}"
 
 
-def times(ratio: float) -> str:
-    """The text "344x", "4.5x" or "0.50x": how many times better the accelerator is."""
-    if ratio >= 1e7:
-        return f"{ratio:.1e}x"
-    return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.{1 if ratio >= 1 else 2}f}x"
+def times(ratio: float, width: int = 10) -> str:
+    """The text "344x", "4.5x" or "0.50x": how many times better the accelerator is.
+
+    With an exponent where that would be wider than `width`, of at least 6.
+    """
+    text = f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.{1 if ratio >= 1 else 2}f}x"
+    return text if len(text) <= width else f"{ratio:.{1 if width > 7 else 0}e}x"
 
 
 def speed_text(speedup: float) -> str:

@@ -37,6 +37,9 @@ DEFAULT_PRECISION: Precision = "fp16"
 ACCELERATOR = "accelerator"
 MODEL, MEASURED, STATED, EDGE = "model", "measured", "the paper states", "edge of L2"
 SHAPES = {MODEL: "circle", MEASURED: "diamond", STATED: "cross", EDGE: "square"}
+DASHES = ([1, 0], [9, 4], [5, 4], [2, 3], [9, 3, 2, 3])
+"""Of the GPUs' lines, by place: of two that coincide the lower shows in the other's gaps."""
+
 SIZES = {MODEL: 12, MEASURED: 110, STATED: 110, EDGE: 70}
 FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
 WIDTH, HEIGHT, PNG_SCALE = 275, 230, 2
@@ -288,7 +291,7 @@ def ratio_chart(
     points = ratio_points(own, by_window, gpus, request, ratio)
     colour = _colour(gpus, [ACCELERATOR, *(point["name"] for point in points)])
     panels = [
-        _panel(panel, [p for p in points if p["panel"] == panel], ratio, colour)
+        _panel(panel, [p for p in points if p["panel"] == panel], ratio, colour, _dashes(gpus))
         for panel in dict.fromkeys(point["panel"] for point in points)
     ]
     precision = request.precision or "bf16 (without: fp16)"
@@ -299,7 +302,15 @@ def ratio_chart(
     return _finished(alt.vconcat(*panels).resolve_scale(y="shared"), title)
 
 
-def _panel(panel: str, points: Sequence[Point], ratio: str, colour: Any) -> Any:
+def _dashes(gpus: Sequence[Gpu]) -> Any:
+    import altair as alt
+
+    names = [gpu.name for gpu in gpus]
+    patterns = [DASHES[place % len(DASHES)] for place in range(len(names))]
+    return alt.StrokeDash("name:N", legend=None).scale(domain=names, range=patterns)
+
+
+def _panel(panel: str, points: Sequence[Point], ratio: str, colour: Any, dashes: Any) -> Any:
     import altair as alt
 
     ticks = sorted({point["x"] for point in points if point["source"] == MODEL})
@@ -315,7 +326,7 @@ def _panel(panel: str, points: Sequence[Point], ratio: str, colour: Any) -> Any:
     lines = (
         alt.Chart(alt.Data(values=[p for p in points if p["source"] == MODEL]))
         .mark_line(strokeWidth=1.8)
-        .encode(x=x, y=y, color=colour)
+        .encode(x=x, y=y, color=colour, strokeDash=dashes)
     )
     kinds = list(SHAPES)
     below = alt.Legend(orient="bottom", columns=2, title=None)
@@ -335,12 +346,19 @@ def _panel(panel: str, points: Sequence[Point], ratio: str, colour: Any) -> Any:
         .mark_text(align="left", dx=4, dy=-8, color=INK[0], fontSize=11)
         .encode(x=x, y=y, text="text:N")
     )
-    edges = (
-        alt.Chart(alt.Data(values=[p for p in points if p["source"] == EDGE]))
-        .mark_text(dx=13, dy=-8, fontSize=10)
+    drawn = [p for p in points if p["source"] == EDGE]
+    edges = [
+        alt.Chart(alt.Data(values=[edge]))
+        .mark_text(dx=13, dy=-8 - 13 * _crowd(edge, drawn[:place]), fontSize=10)
         .encode(x=x, y=y, color=colour, text=alt.value("L2"))
-    )
-    return alt.layer(rule, lines, marks, label, edges).properties(width=WIDTH, height=HEIGHT)
+        for place, edge in enumerate(drawn)
+    ]
+    return alt.layer(rule, lines, marks, label, *edges).properties(width=WIDTH, height=HEIGHT)
+
+
+def _crowd(edge: Point, others: Sequence[Point]) -> int:
+    """How many of `others` are so near that its label must lie above theirs."""
+    return sum(max(edge["x"], other["x"]) < 1.3 * min(edge["x"], other["x"]) for other in others)
 
 
 def _finished(chart: Any, title: Sequence[str]) -> Any:

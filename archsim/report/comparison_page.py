@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from archsim.baseline import AcceleratorFigures, ComparisonRow
 from archsim.evaluation.comparison import GpuComparison
 from archsim.report.charts import INK, PAPER, SERIES
-from archsim.report.comparison import energy_text, speed_text
+from archsim.report.comparison import energy_text, error_text, speed_text
 
 HEAD = ("GPU", "protocol", "source", "kernel", "heads", "window", "batch", "precision", "cache",
-        "us a token", "mJ a token", "the accelerator is, per token")  # fmt: skip
+        "us a token", "mJ a token", "the accelerator is, per token",
+        "error of the model, %")  # fmt: skip
 
 
 def comparison_page(comparison: GpuComparison, sections: Sequence[tuple[str, str]]) -> str:
@@ -18,18 +20,10 @@ def comparison_page(comparison: GpuComparison, sections: Sequence[tuple[str, str
 
     A chart is no wider than a phone, and stands beside others where there is room.
     """
-    lines = []
-    for row in comparison.rows:
-        energy = row.per_token_energy_mj
-        cells = (
-            row.gpu, row.protocol, row.source, row.kernel or "-", f"{row.heads}x{row.head_dim}",
-            f"{row.window:,}", f"{row.batch:,}", row.precision, row.cache,
-            f"{row.per_token_latency_us:.4g}",
-            f"< {row.energy_bound_mj / row.batch:.4g}" if energy is None else f"{energy:.4g}",
-            f"{speed_text(row.speedup)} ({row.kind}), {energy_text(row.energy_ratio)}",
-        )  # fmt: skip
-        lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-    table = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    table = "\n".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
+        for cells in _lines(comparison)
+    )
     figures = "\n".join(
         f"<figure><h2>{html.escape(title)}</h2>\n{vector}</figure>" for title, vector in sections
     )
@@ -68,8 +62,49 @@ each protocol measures, and what is wrong with the paper's, is in docs/baseline.
 <div class="table"><table><tr>{"".join(f"<th>{h}</th>" for h in HEAD)}</tr>
 {table}
 </table></div>
+<p>{html.escape(ERRORS)}</p>
 </body></html>
 """
+
+
+ERRORS = (
+    "Error of the model, time/energy: its own where that very point was measured (f: it was fitted "
+    "to that point); ~: to expect of such work where it was not; -: not known."
+)
+
+
+def _lines(comparison: GpuComparison) -> Iterator[Sequence[str]]:
+    """Cells of every row: each protocol's accelerator, then GPUs, what the paper states with it."""
+    own, stated = "", ("", "")
+    for row in comparison.rows:
+        if row.protocol != own:
+            own = row.protocol
+            yield _own_line(comparison.accelerators[row.workload], own)
+        if row.claimed_speedup is not None and stated != (row.gpu, own):
+            stated = (row.gpu, own)
+            said = f"{speed_text(row.claimed_speedup)}, {energy_text(row.claimed_energy_ratio)}"
+            yield (row.gpu, own, "stated by the paper", *"-" * 8, said, "-")
+        yield _line(row)
+
+
+def _own_line(own: AcceleratorFigures, protocol: str) -> Sequence[str]:
+    return (
+        own.name, protocol, "archsim", "-", f"{own.heads}x{own.head_dim}", f"{own.window:,}",
+        "1", "-", "-", f"{own.attention_latency_s * 1e6:.4g}",
+        f"{own.energy_per_token_j * 1e3:.4g}", "1 (latency)", "-",
+    )  # fmt: skip
+
+
+def _line(row: ComparisonRow) -> Sequence[str]:
+    energy = row.per_token_energy_mj
+    return (
+        row.gpu, row.protocol, row.source, row.kernel or "-", f"{row.heads}x{row.head_dim}",
+        f"{row.window:,}", f"{row.batch:,}", row.precision, row.cache,
+        f"{row.per_token_latency_us:.4g}",
+        f"< {row.energy_bound_mj / row.batch:.4g}" if energy is None else f"{energy:.4g}",
+        f"{speed_text(row.speedup)} ({row.kind}), {energy_text(row.energy_ratio)}",
+        error_text(row).strip() or "-",
+    )  # fmt: skip
 
 
 def _dark() -> str:

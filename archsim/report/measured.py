@@ -9,6 +9,7 @@ from rich.text import Text
 
 from archsim.baseline import AcceleratorFigures, ComparisonRow
 from archsim.baseline.transformer import ModelRow
+from archsim.report.comparison import UNFUSED_BY_GRAPH, unfused_by_graph
 from archsim.report.tables import note, number
 
 HEAD = (
@@ -18,9 +19,15 @@ HEAD = (
 
 
 def measured_table(
-    own: AcceleratorFigures, rows: Sequence[ComparisonRow], tokens: Sequence[ModelRow]
+    own: AcceleratorFigures,
+    rows: Sequence[ComparisonRow],
+    tokens: Sequence[ModelRow],
+    reasons: Sequence[str] = (),
 ) -> Group:
-    """Speed-up and energy ratio of the hardware over what was measured, protocol by protocol."""
+    """Speed-up and energy ratio of the hardware over what was measured, protocol by protocol.
+
+    `reasons`: why there is no row, where there is none.
+    """
     parts: list[RenderableType] = [
         Text(""),
         Text(
@@ -30,13 +37,18 @@ def measured_table(
         ),
     ]
     if not rows and not tokens:
-        parts.append(note("No measured point has these heads and this window: nothing to compare."))
+        why = reasons or ("no measured point has these heads and this window",)
+        parts.append(note(f"Nothing to compare: {'; '.join(why)}."))
         return Group(*parts)
     parts.append(Text(HEAD, style="bold"))
-    parts += [_line(f"{row.protocol}{'*' * row.above_idle}", row.kernel, row) for row in rows]
+    parts += [_line(f"{row.protocol}{_mark(row)}", row.kernel, row) for row in rows]
     parts += [_line("a token", "graph", token) for token in tokens]
     if any(row.above_idle for row in rows):
         parts.append(note("* the paper's setting, energy above idle power, as the paper has it"))
+    if any(unfused_by_graph(row) for row in rows):
+        parts.append(note(UNFUSED_BY_GRAPH))
+    if any(row.cache == "cold" for row in rows):
+        parts.append(note("+ cold cache: K and V from memory"))
     if tokens:
         parts.append(
             note(
@@ -49,6 +61,10 @@ def measured_table(
             )
         )
     return Group(*parts)
+
+
+def _mark(row: ComparisonRow) -> str:
+    return "*" * row.above_idle or "+" * (row.cache == "cold")
 
 
 def _line(shown: str, kernel: str | None, row: ComparisonRow | ModelRow) -> Text:

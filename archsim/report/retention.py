@@ -10,10 +10,13 @@ from archsim.report.tables import note, number, percent
 from archsim.retention import Fading, Retention
 
 
-def retention_table(retention: Retention, whose: str = "this run") -> Group:
+def retention_table(
+    retention: Retention, whose: str = "this run", alone: Retention | None = None
+) -> Group:
     """What the oldest token keeps at the decay that was used, and at a whole token's time.
 
-    `whose` is the first row's name. One warning at most, see `Retention.warning`.
+    `whose` is the first row's name; `alone` is of one sequence where `retention` is of a batch. One
+    warning at most, see `Retention.warning`.
     """
     tau = retention.tau
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -27,7 +30,11 @@ def retention_table(retention: Retention, whose: str = "this run") -> Group:
         table.add_row(name, *_cells(retention.used, tau))
     parts: list[RenderableType] = [table]
     if retention.token is not None and retention.whole is not None:
-        table.add_row("a whole token (assumed)", *_cells(retention.whole, tau))
+        if alone is not None and alone.whole is not None:
+            table.add_row("a whole token (assumed)", *_cells(alone.whole, tau))
+        batch = retention.token.batch
+        step = "a whole token" if batch == 1 else f"a step of {batch:,}"
+        table.add_row(f"{step} (assumed)", *_cells(retention.whole, tau))
         parts.append(note(f"tau {duration(tau)}. {_sentence(retention.token.words)}."))
     else:
         parts.append(note(f"tau {duration(tau)}. A whole token's time: {retention.unknown}."))

@@ -28,7 +28,7 @@ HEADS = (
     f"{'':{NAME_WIDTH}} {'':<8} {'':>5} {'':<4} {'us a':>7} {'atten-':>7} {'mJ a':>7} {'':>6} "
     f"{'less':>6} {'model,':<9}",
     f"{'GPU':<{NAME_WIDTH}} {'source':<8} {'batch':>5} {'prec':<4} {'token':>7} {'tion':>7} "
-    f"{'token':>7} {'faster':>6} {'energy':>6} {'error':<9}",
+    f"{'token':>7} {'faster':>6} {'energy':>6} {'error, %':<9}",
 )
 MOVED = "GPU with its attention moved here"
 
@@ -73,10 +73,11 @@ def model_text(comparison: WholeModelComparison) -> Group:
             "that of the line. Both sides hold the batch: here every sequence has its own arrays, "
             "and one engine computes the rest for all. Moved: each layer sends q, K, V over the "
             "link (assumed) and fetches y, two transfers, the GPU idle meanwhile. error: of the "
-            "model, time/energy; ~: to expect, no such token was measured."
+            "model, time/energy, never fitted to one; ~: to expect, no such token was measured. "
+            "With a batch cells age by the whole step."
         ),
         Text(""),
-        retention_table(comparison.retention, "the hardware"),
+        retention_table(comparison.retention, "the hardware", comparison.retention_alone),
     ]
     parts += [Text(""), unread(comparison.unread)] if comparison.unread else []
     return Group(*parts, *left_out(found.omitted))
@@ -101,23 +102,23 @@ def _accelerator(row: ModelRow) -> Text:
 
 def _rows(row: ModelRow) -> list[RenderableType]:
     """A GPU's token, and the same with its attention moved to the accelerator's arrays."""
-    spent, saved = row.energy_mj, row.energy_ratio
+    spent, saved, faster = row.energy_mj, row.energy_ratio, times(row.speedup, 6)
     own_attention = row.accelerator_latency_us * row.accelerator_attention_latency_share
     moved_energy = row.moved_energy_mj
     cells = (
         short(row.moved_latency_us / row.batch, 7),
         percent(own_attention / row.moved_latency_us),
         "-" if moved_energy is None else short(moved_energy / row.batch, 7),
-        times(row.moved_latency_us / row.accelerator_latency_us),
-        "-" if moved_energy is None else times(moved_energy / row.accelerator_energy_mj),
+        times(row.moved_latency_us / row.accelerator_latency_us, 6),
+        "-" if moved_energy is None else times(moved_energy / row.accelerator_energy_mj, 6),
     )
     share = row.attention_energy_share
     return [
         Text(
             f"{gpu_name(row.gpu)} {row.source:<8} {row.batch:>5} {row.precision:<4} "
             f"{short(row.per_token_latency_us, 7):>7} {percent(row.attention_latency_share):>7} "
-            f"{'-' if spent is None else short(spent / row.batch, 7):>7} {times(row.speedup):>6} "
-            f"{'-' if saved is None else times(saved):>6}{error_text(row)}"
+            f"{'-' if spent is None else short(spent / row.batch, 7):>7} {faster:>6} "
+            f"{'-' if saved is None else times(saved, 6):>6}{error_text(row)}"
         ),
         Text("{} {:>6} {:>7} {:>7} {:>6} {:>6}".format(MOVED, *cells)),
         indented(

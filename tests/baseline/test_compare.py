@@ -115,12 +115,60 @@ def test_a_modelled_row_has_its_error_where_its_point_was_measured_and_else_what
     request = Request(("throughput",), batch=32)
     model = one(gpus=[H100], request=request, source="model")
     assert model.latency_error is None
-    assert model.expected_latency_error == H100.expected_error.time
+    assert model.error_fitted is None
+    assert model.expected_latency_error == H100.expected_error.fused.time
     for gpu in ALL:
         row = one(gpus=[gpu], protocol="latency", source="model")
         assert row.latency_error is None  # nothing, or only another library, was measured
-        assert row.expected_latency_error == gpu.expected_error.time
-        assert row.expected_energy_error == gpu.expected_error.energy
+        expected = gpu.expected_error.fused or gpu.expected_error
+        assert row.expected_latency_error == expected.time
+        assert row.expected_energy_error == expected.energy
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "expected"),
+    [
+        ("throughput", {"batch": 32}, (0.039, 0.05)),
+        ("eager", {"batch": 48, "precision": "bf16"}, (0.024, 0.104)),
+        ("latency", {"precision": "fp32", "cache": "cold"}, (0.04, None)),
+        ("eager", {"batch": 3, "cache": "cold"}, (0.04, None)),
+    ],
+)
+def test_the_error_to_expect_is_that_of_the_rows_own_kind_of_work(protocol, options, expected):
+    """Energy of a cold cache was never measured: nobody knows how far it is off."""
+    request = Request((protocol,), **options)
+    row = one(gpus=[H100], request=request, source="model")
+    assert (row.expected_latency_error, row.expected_energy_error) == expected
+    other = one(gpus=[load_gpu("h200-sxm")], request=request, source="model")
+    assert (other.expected_latency_error, other.expected_energy_error) == (0.07, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("window", "batch", "fitted"),  # numbers of batch and window: an even sum is fitted
+    [(128, 1, True), (512, 1, False), (1024, 1, True), (2048, 4, True), (4096, 16, True),
+     (8192, 4, True), (2048, 64, True), (4096, 64, False), (1024, 256, True), (512, 256, False)],
+)  # fmt: skip
+def test_a_row_says_whether_the_model_was_fitted_to_its_point(window, batch, fitted):
+    request = Request(
+        ("throughput" if batch > 1 else "latency",), batch=batch if batch > 1 else None
+    )
+    row = one(replace(PAPER, window=window), gpus=[H100], request=request, source="model")
+    assert row.latency_error is not None
+    assert row.error_fitted is fitted
+    own = H100.model_copy(update={"model": H100.model.model_copy(update={"launch": 3e-6})})
+    again = one(replace(PAPER, window=window), gpus=[own], request=request, source="model")
+    assert again.error_fitted is fitted  # `baseline fit` takes the same half
+
+
+def test_points_of_another_file_were_not_fitted():
+    twice = tuple(
+        p.model_copy(update={"series": "my.yaml", "latency": p.latency * 0.9})
+        for p in H100.measurements
+        if p.source == "user"
+    )
+    both = H100.model_copy(update={"measurements": (*H100.measurements, *twice)})
+    assert one(gpus=[both], protocol="latency", source="model").error_fitted is False
+    assert one(gpus=[H100], protocol="latency", source="model").error_fitted is True
 
 
 def test_a_slow_kernel_of_the_same_file_does_not_lead():

@@ -402,6 +402,25 @@ def test_a_plan_ends_when_its_time_is_over():
     assert measured.left_out[-1].endswith("on: time is over")
 
 
+@pytest.mark.parametrize("slower", [1, 3, 8])
+def test_no_point_is_begun_that_would_overrun(slower):
+    """On a device whose points take so many times what the model says."""
+    plan, now, gpu = replace(BOTH, minutes=3), [0.0], load_gpu("h100-sxm", measured=False)
+
+    class Slow(FakeDevice):
+        def prepare(self, step, implementation, kernel):
+            now[0] += slower * 1.2  # for each kernel tried
+            return super().prepare(step, implementation, kernel)
+
+        def prepare_token(self, step, shape, part):
+            now[0] += slower * 3.0
+            return super().prepare_token(step, shape, part)
+
+    measured = measure(Slow(), plan, gpu=gpu, clock=lambda: now[0])
+    assert measured.points
+    assert now[0] <= 60 * plan.minutes
+
+
 def test_no_room_for_all_points_is_said():
     measured = measure(FakeDevice(), replace(BOTH, minutes=1))
     assert measured.left_out[0].endswith("points: no room in 1 minutes")

@@ -119,10 +119,42 @@ def test_a_measured_token_comes_first_and_the_model_has_its_error():
         replace(PAPER, window=512), DIGITAL, [MEASURED], Request(("latency",))
     ).rows
     assert alone.latency_error is None
-    assert alone.expected_latency_error == MEASURED.expected_error.time
+    expected = MEASURED.expected_error.whole_token
+    assert (alone.expected_latency_error, alone.expected_energy_error) == (
+        expected.time, expected.energy,
+    )  # fmt: skip
+    assert (alone.error_fitted, model.error_fitted) == (None, False)
+    (eager,) = compare_models(PAPER, DIGITAL, [MEASURED], Request(("eager",))).rows
+    unfused = MEASURED.expected_error.unfused
+    assert (eager.expected_latency_error, eager.expected_energy_error) == (
+        expected.time, unfused.energy,
+    )  # fmt: skip
     other = TransformerShape("other", 12, 12, 64, 32000)
     (alone,) = compare_models(PAPER, DIGITAL, [MEASURED], Request(("latency",)), other).rows
     assert alone.source == "model"
+
+
+@pytest.mark.parametrize(
+    ("window", "request_", "shape", "reason"),
+    [
+        (2048, Request(("latency",)), GPT2_SMALL,
+         "protocol latency: whole tokens measured at windows 128, 1,024, 4,096, not 2,048"),
+        (1024, Request(("throughput",), precision="fp16"), GPT2_SMALL,
+         "protocol throughput: whole tokens measured in bf16, not fp16"),
+        (128, Request(("throughput",), batch=32), GPT2_SMALL,
+         "protocol throughput: whole tokens measured at batch 1, not 32"),
+        (1024, Request(("throughput",), batch=32), GPT2_SMALL,
+         "protocol throughput: whole tokens measured at batches 1, 8, 64, not 32"),
+        (1024, Request(("latency",)), TransformerShape("other", 12, 12, 64, 32000),
+         "protocol latency: measured tokens of GPT-2 small, another shape than other"),
+    ],
+)  # fmt: skip
+def test_measured_tokens_that_do_not_fit_are_left_out_by_name(window, request_, shape, reason):
+    found = compare_models(replace(PAPER, window=window), DIGITAL, [MEASURED], request_, shape)
+    assert {row.source for row in found.rows} == {"model"}
+    assert found.omitted == (f"{MEASURED.name}, {reason}",)
+    nobody = compare_models(replace(PAPER, window=window), DIGITAL, [H100], request_, shape)
+    assert nobody.omitted == ()  # nothing of it was measured
 
 
 def test_the_parts_of_a_measured_token_are_of_one_run():

@@ -13,6 +13,7 @@ from archsim.baseline.validation import (
     TOKEN,
     TRANSFER,
     GpuValidation,
+    errors_by_group,
     expected_errors,
     validate_gpu,
 )
@@ -84,6 +85,11 @@ def test_errors_to_expect_are_those_of_the_gpu_files(validation: GpuValidation) 
         time, energy = found[gpu.name]
         assert gpu.expected_error.time == pytest.approx(time, abs=0.006), name
         assert gpu.expected_error.energy == pytest.approx(energy, abs=0.006), name
+    errors = load_gpu("h100-sxm").expected_error
+    for group, (time, energy) in errors_by_group(validation).items():
+        told = getattr(errors, group)
+        assert told.time == pytest.approx(time, abs=6e-4), group
+        assert told.energy == (None if energy is None else pytest.approx(energy, abs=6e-4)), group
 
 
 def test_the_documented_table_is_what_the_model_gives(validation: GpuValidation) -> None:
@@ -100,7 +106,7 @@ def test_the_documented_table_is_what_the_model_gives(validation: GpuValidation)
     main = {(p.batch, p.window): p for p in validation.predictions if p.group == "bf16, warm"}
     for batch in sorted({b for b, _ in main}):
         cells = [
-            f"{p.measured_us:.4g} / {p.predicted_us:.4g}"
+            f"{p.measured_us:.4g} / {p.predicted_us:.4g}{' f' if p.role == 'fitted' else ''}"
             for (b, _), p in sorted(main.items())
             if b == batch
         ]

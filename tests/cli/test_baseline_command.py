@@ -13,6 +13,7 @@ from archsim.baseline import cuda
 from archsim.cli import application
 from archsim.config.gpu import load_measured
 from archsim.errors import ConfigError, MissingExtraError
+from archsim.files import data_folder
 
 
 def run(*arguments: str) -> Result:
@@ -74,7 +75,7 @@ def test_a_file_of_another_gpu_is_refused(fake: FakeDevice, tmp_path: Path) -> N
         (("--seconds", "0"), "seconds: 1 to 600"),
         (("-o", "/proc/no/such.yaml"), "cannot be written"),
         (("--minutes", "0"), "minutes: 0.5 to"),
-        (("--kv-heads", "5"), "12 heads cannot share 5 kv_heads"),
+        (("--kv-heads", "5"), "model 12 layers x 12 heads x 64: 12 heads cannot share 5 kv_heads"),
         (("--kv-heads", "0"), "--kv-heads: at least 1"),
         (("--layers", "0"), "layers must be at least 1"),
     ],
@@ -142,7 +143,12 @@ def test_six_minutes_measure_a_plan_of_both_scopes(fake: FakeDevice, tmp_path: P
     assert max(map(len, table)) <= 80
     lines = [line.split() for line in table]
     found = {line[0]: line for line in lines if len(line) > 1 and line[-2].endswith("x")}
-    assert {"paper*", "latency", "throughput", "eager", "a"} == found.keys()
+    assert {"paper*", "latency", "throughput", "eager", "a", "latency+", "throughput+"} == set(
+        found
+    )
+    tokens = [line for line in table if line.startswith("a token")]
+    assert len(tokens) == len(set(tokens)) > 0
+    assert " ".join(table).count("batch 1: attention has") == 1
     latency = next(
         p.latency for p in file.measurements
         if (p.protocol, p.precision, p.window, p.cache) == ("latency", "bf16", 1024, "warm")
@@ -159,11 +165,57 @@ def test_a_measured_file_of_another_shape_has_nothing_to_compare(
     path = tmp_path / "mine.yaml"
     result = run("baseline", "measure", "-o", str(path), *arguments, *FEW)
     assert result.exit_code == 0, result.output
-    assert "No measured point has these heads and this window" in result.stdout
+    told = " ".join(result.stdout.split())
+    assert (
+        "Nothing to compare: H100 SXM, protocol latency: of 16 heads x 64, window 1,024; the"
+        in told
+    )
     file = load_measured(path)
     assert {(p.heads, p.kv_heads) for p in file.measurements} == {(16, 4)}
     assert file.model is not None
     assert (file.model.heads, file.model.kv_heads, file.model.mlp) == (16, 4, 4096)
+
+
+def test_half_a_minute_tells_a_token_once(fake: FakeDevice, tmp_path: Path) -> None:
+    """One token answers two protocols, latency and throughput at the best batch."""
+    result = run("baseline", "measure", "--minutes", "0.5", "-o", str(tmp_path / "mine.yaml"))
+    assert result.exit_code == 0, result.output
+    assert sum(line.startswith("a token graph") for line in squeezed(result.stdout)) == 1
+    assert " ".join(result.stdout.split()).count("attention has") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--cache", "cold", "--implementation", "sdpa", "--precision", "bf16"),
+         "latency+ cudnn bf16 1"),
+        (("--kernel", "math", "--implementation", "sdpa", "--precision", "bf16"),
+         "math is unfused operations, replayed from a graph: no fused kernel"),
+    ],
+)  # fmt: skip
+def test_the_summary_is_of_what_was_measured(
+    fake: FakeDevice, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    result = run("baseline", "measure", *arguments, *FEW, "-o", str(path))
+    assert result.exit_code == 0, result.output
+    assert words in " ".join(result.stdout.split())
+    compared = run("compare", "--gpu", "h100-sxm", "--measured", str(path), "--protocol", "latency")
+    said = "H100 SXM: math is unfused operations, replayed from a graph" in compared.stdout
+    assert said == ("math" in arguments)
+
+
+def squeezed(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_fit_says_which_gpu_a_file_is_of(fake: FakeDevice, tmp_path: Path) -> None:
+    path, gpu = tmp_path / "mine.yaml", tmp_path / "my-gpu.yaml"
+    run("baseline", "measure", "-o", str(path), *FEW)
+    gpu.write_bytes((data_folder("hwconfigs") / "gpus" / "rtx-4090.yaml").read_bytes())
+    result = run("baseline", "fit", "--gpu", str(gpu), "--measured", str(path))
+    assert isinstance(result.exception, ConfigError)
+    assert "mine.yaml: measured on h100-sxm, not on my-gpu; give its --gpu" in str(result.exception)
 
 
 def test_the_fit_command_makes_a_section_of_a_gpu_file(fake: FakeDevice, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,17 @@ def test_a_gpu_has_one_colour_on_every_chart_and_the_accelerator_is_drawn(
     assert len(set(colours(many).values())) == len(SERIES) + 1
 
 
+def test_lines_and_labels_that_coincide_are_told_apart(comparison: GpuComparison) -> None:
+    gpus = [load_gpu(name) for name in ("a100-80gb", "h100-sxm", "h200-sxm")]
+    drawn = ratio_chart(comparison.calibrated, [], gpus, Request(), "speedup").to_dict()
+    layers = [layer for panel in drawn["vconcat"] for layer in panel["layer"]]
+    (dashes,) = [x["encoding"]["strokeDash"] for x in layers if "strokeDash" in x["encoding"]]
+    assert dashes["scale"]["domain"] == [gpu.name for gpu in gpus]
+    assert len({tuple(pattern) for pattern in dashes["scale"]["range"]}) == len(gpus)
+    labels = [x["mark"]["dy"] for x in layers if x["encoding"].get("text") == {"value": "L2"}]
+    assert len(labels) == len(set(labels)) == len(gpus)
+
+
 def colour_scales(chart: object) -> Iterator[tuple[tuple[str, str], ...]]:
     """Name and colour of every colour scale in a specification."""
     if isinstance(chart, dict):
@@ -193,6 +205,16 @@ def test_files_are_drawn_and_ask_for_nothing(
         assert f'svg [stroke="{light}"] {{ stroke: {dark}; }}' in page
     assert "344x" not in page  # no RTX 4090 was asked for
     assert "7,521x faster (throughput), 43,98" in page
+    table = [re.findall("<td>(.*?)</td>", line) for line in page.splitlines()]
+    table = [cells for cells in table if cells]
+    assert {len(cells) for cells in table} == {13} == {page.count("<th>")}
+    assert ["Jetson Nano", "paper", "stated by the paper"] in [cells[:3] for cells in table]
+    own = [cells for cells in table if cells[2] == "archsim"]
+    assert [cells[1] for cells in own] == ["paper", "latency", "throughput", "eager"]
+    assert all(cells[9:11] == ["0.065", "7.38e-05"] for cells in own)
+    errors = {(cells[0], cells[1]): cells[-1] for cells in table if cells[2] == "model"}
+    assert errors["H100 SXM", "latency"] == "~4/5"  # its measured points were left out here
+    assert errors["Jetson Nano", "latency"] == "~86/16"
     for word in ("<script", "@import", "https://", "url(h", "src="):
         assert word not in page
 
