@@ -226,4 +226,4 @@ def test_a_script_runs(
     monkeypatch.setattr(archsim, "load_sweep", sweep, raising=False)
     rng = np.random.default_rng(4)
     arrays = {name: rng.normal(size=(1, 2, TOKENS, 64)) for name in "qkv"}
-    exec(compile(text, place, "exec"), {**arrays})
+    exec(compile(text, place, "exec"), {**arrays, "__name__": "__main__"})

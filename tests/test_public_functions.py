@@ -175,3 +175,19 @@ def test_results_hardware_and_sweeps_can_be_kept(way: str, small_result: Result)
         keep(small_result).simulation = None
     with pytest.raises(AttributeError):
         keep(hardware).name = "other"
+
+
+@pytest.mark.parametrize("words", [3, None, b"abc", {"a": 1}, 1.5])
+def test_a_text_that_is_none_is_one_line(words: Any) -> None:
+    with pytest.raises(ConfigError, match="give a text, a list of texts, token ids"):
+        archsim.evaluate("reference-adapted", archsim.load_hardware(), words)
+
+
+def test_hardware_equals_its_copies_and_nothing_else() -> None:
+    one = archsim.load_hardware(overrides={"window": 77})
+    assert copy.copy(one) == one == pickle.loads(pickle.dumps(one))
+    assert hash(one) == hash(copy.deepcopy(one))
+    assert one != archsim.load_hardware()
+    assert one != "gaincell-28nm"
+    changed = one.changed({"window": 77})
+    assert (changed == one) == (changed.provenance == one.provenance)

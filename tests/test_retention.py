@@ -249,3 +249,14 @@ def test_sweep_keys_follow_the_resolved_period(tmp_path: Path) -> None:
     assert len({job.group for job in fixed}) == 2
     outcomes = [run_job(job) for job in engines]
     assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("period", ["151.7 us", "151.67 us", "152 us"])
+def test_a_run_at_the_time_that_is_shown_is_not_told_that_it_lacks_it(period: str) -> None:
+    given = {"retention.model": "nominal", "retention.token_period": period}
+    warning = retention_of(load_hardware(overrides=given)).warning
+    assert warning is not None
+    assert "no loss or error shown here" not in warning
+    soon = retention_of(load_hardware(overrides={**given, "retention.token_period": "140 us"}))
+    assert soon.warning is not None
+    assert "no loss or error shown here" in soon.warning

@@ -31,7 +31,7 @@ def command(
     from archsim.config.loading import parse_assignments
     from archsim.files import write_text
     from archsim.report.claims import claims_markdown, claims_text
-    from archsim.report.tables import show
+    from archsim.report.tables import show, unread
 
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
@@ -41,6 +41,9 @@ def command(
         write_text(Path(markdown), claims_markdown(found))
         click.echo(f"wrote {markdown}", err=True)
     if as_json:
-        click.echo(json.dumps(found.document(), indent=2, allow_nan=False))
+        document = {**found.document(), "unread_parameters": hardware.unused_overrides}
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
         show(claims_text(found))
+        if hardware.unused_overrides:
+            show(unread(hardware.unused_overrides))

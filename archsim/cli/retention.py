@@ -65,7 +65,7 @@ def command(
     from archsim.cli.progress import progress_bar
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.tolerance import measure_tolerances
-    from archsim.report.tables import show
+    from archsim.report.tables import show, unread
     from archsim.report.tolerance import tolerance_text
     from archsim.workload.adapted import hardware_for, shipped_adapted, shipped_text
     from archsim.workload.record import read_text
@@ -85,6 +85,9 @@ def command(
             progress=bar,
         )
     if as_json:
-        click.echo(json.dumps(found.document(), indent=2, allow_nan=False))
+        document = {**found.document(), "unread_parameters": hardware.unused_overrides}
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
         show(tolerance_text(found))
+        if hardware.unused_overrides:
+            show(unread(hardware.unused_overrides))

@@ -43,7 +43,7 @@ def command(
     from archsim.config.loading import parse_assignments
     from archsim.evaluation.bounds import assumed_bounds
     from archsim.report.retention import retention_table
-    from archsim.report.tables import cautions, show
+    from archsim.report.tables import cautions, show, unread
     from archsim.report.validation import bounds_table, fits_table, validation_table
 
     hardware = load_hardware(
@@ -55,7 +55,11 @@ def command(
         with progress_bar() as report:
             spread = assumed_bounds(hardware, partial(report, "bounds"))
     if as_json:
-        document = {**validation.document(), "notes": list(hardware.notes)}
+        document = {
+            **validation.document(),
+            "notes": list(hardware.notes),
+            "unread_parameters": list(validation.unread),
+        }
         if spread is not None:
             document["bounds"] = spread.document()
         click.echo(json.dumps(document, indent=2, allow_nan=False))
@@ -68,6 +72,8 @@ def command(
         show(retention_table(validation.retention, "the hardware"))
         if spread is not None:
             show(bounds_table(spread))
+        if validation.unread:
+            show(unread(validation.unread))
     if not validation.passes:
         outside = [figure.name for figure in validation.figures if not figure.passes]
         click.echo(f"out of tolerance: {', '.join(outside) or 'a fitted coefficient'}", err=True)

@@ -435,7 +435,8 @@ def _functional(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _texts(given: Words | Sequence[Text], name: str) -> list[Text]:
-    if not isinstance(given, str) and all(isinstance(part, Text) for part in given) and len(given):
+    several = isinstance(given, list | tuple) and len(given) > 0
+    if several and all(isinstance(part, Text) for part in given):
         return list(given)  # type: ignore[arg-type]
     return [as_text(given, name)]  # type: ignore[arg-type]
 

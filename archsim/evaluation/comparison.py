@@ -58,7 +58,7 @@ class GpuComparison:
     @cached_property
     def retention(self) -> Retention:
         """What the hardware forgets; nothing of it is in these rows' time and energy."""
-        return retention_of(self.hardware)
+        return retention_of(self.hardware.changed({"window": self.full_window.window}))
 
     @property
     def omitted(self) -> tuple[str, ...]:

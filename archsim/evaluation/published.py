@@ -57,6 +57,8 @@ class Validation:
     hardware: Hardware
     figures: list[Figure]
     fits: list[Fit]
+    unread: tuple[str, ...] = ()
+    """Keys set by override that no figure read."""
 
     @cached_property
     def retention(self) -> Retention:
@@ -99,7 +101,14 @@ def validate_hardware(hardware: Hardware) -> Validation:
     if not hardware.is_published:  # the paper says nothing about it
         figures = [replace(each, tolerance=None, tolerance_reason="") for each in figures]
     figures += [figure(*row, reference=row[2].hardware) for row in _of_other_designs(reference)]
-    return Validation(hardware, figures, calibration.fits())
+    return Validation(hardware, figures, calibration.fits(), _unread(hardware, calibration))
+
+
+def _unread(hardware: Hardware, calibration: Calibration) -> tuple[str, ...]:
+    """Keys set by override that neither the run nor the row on retention read."""
+    set_here = {*calibration.simulation.unread}.intersection(hardware.overridden)
+    faded = {key for key in set_here if key.startswith("retention.")}
+    return tuple(sorted({*(set_here - faded), *hardware.unused_overrides}))
 
 
 Row = tuple[str, str, Computed, Tolerance]

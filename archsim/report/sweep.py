@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -35,7 +36,7 @@ from archsim.sweep.analysis import (
 )
 from archsim.sweep.axes import RUN_KEYS
 from archsim.sweep.contest import Contest, contests, judging
-from archsim.sweep.definition import Sweep
+from archsim.sweep.definition import Sweep, loss_model
 from archsim.sweep.exploration import Exploration, Point
 from archsim.sweep.expression import Value
 from archsim.sweep.figures import NOTES, figure_names, unit_of_figure
@@ -91,8 +92,16 @@ def _head(exploration: Exploration, store: str) -> Table:
     fixed = ", ".join(f"{key} {value_text(value)}" for key, value in sweep.fixed.items())
     run = f"{sweep.hardware}, trace {sweep.trace}, {sweep.order}"
     table.add_row("from", f"{run}{'; ' + fixed if fixed else ''}")
+    if sweep.measures_loss:
+        table.add_row("loss", _loss_text(sweep))
     table.add_row("store", store)
     return table
+
+
+def _loss_text(sweep: Sweep) -> str:
+    """What losses are of: a model, and how much of which text."""
+    text = "the shipped text" if sweep.text is None else Path(sweep.text).name
+    return f"of model {Path(loss_model(sweep)).resolve().name}, {sweep.windows} windows of {text}"
 
 
 def _effects(effects: Sequence[Effect]) -> Iterable[RenderableType]:

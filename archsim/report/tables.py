@@ -415,18 +415,15 @@ def unread(names: Sequence[str], what: str = "this run") -> Text:
 
     The table on retention beside it takes some of them, which is said.
     """
-    beside = [name for name in names if name in RETENTION_TABLE]
+    beside = [name for name in names if name.startswith("retention.") or name in TOKEN_TIME]
     but = f" (the table on retention alone takes {', '.join(beside)})" if beside else ""
     return Text(f"Not read by {what}: {', '.join(names)}{but}", style="yellow")
 
 
-RETENTION_TABLE = frozenset(
-    {
-        "retention.tau",
-        *("digital.rate", "digital.weights", "digital.weight_bits", "digital.weight_bandwidth"),
-    }
+TOKEN_TIME = frozenset(
+    {"digital.rate", "digital.weights", "digital.weight_bits", "digital.weight_bandwidth"}
 )
-"""Keys that `archsim.report.retention` reads, whatever the run does."""
+"""Keys besides those of ``retention`` that its table reads, whatever the run does."""
 
 
 def window(result: Result) -> int:

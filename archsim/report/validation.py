@@ -124,7 +124,8 @@ def bounds_table(bounds: Bounds) -> Group:
     """Headline results with each assumed parameter at its low and its high."""
     table = _table("Assumed parameter", "low to high", "ns", "nJ", "mm^2")
     table.padding = (0, 1, 0, 0)
-    table.columns[0].no_wrap, table.columns[0].width = False, 34
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
+    table.columns[0].width = 34
     columns = (("attention_ns", 1.0, 3), ("energy_pj", 1e-3, 3), ("area_mm2", 1.0, 2))
 
     def span(pair: tuple[float, float], scale: float, digits: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from archsim.sweep.axes import workload_of
 from archsim.sweep.design import Parameters
 from archsim.sweep.exploration import Exploration, Point
 from archsim.sweep.figures import REFERENCE, Objective
-from archsim.sweep.judging import Judged, judged_by
+from archsim.sweep.judging import Judged, drowned, judged_by
 from archsim.sweep.point import same_design
 
 Array = NDArray[np.float64]
@@ -104,7 +104,20 @@ def judging(exploration: Exploration) -> Judged:
         for point in exploration.points
         if point.results is not None
     )
-    return judged_by(exploration.sweep, points)
+    found = judged_by(exploration.sweep, points)
+    against = tuple(o for o in found.objectives if o.against_ideal)
+    best = max(_sqnr_of(exploration), default=0.0)
+    if not against or best >= 0:
+        return found
+    told = drowned(against, best, exploration.sweep.measures_loss)
+    return Judged(found.objectives, found.left_out, told)
+
+
+def _sqnr_of(exploration: Exploration) -> Iterator[float]:
+    for point in exploration.points:
+        value = (point.results or {}).get("sqnr_db")
+        if isinstance(value, float):
+            yield value
 
 
 def values_of(point: Point, objectives: Sequence[Objective]) -> tuple[float, ...] | None:

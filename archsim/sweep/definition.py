@@ -376,6 +376,22 @@ def _hardware_of_traces(sweep: Sweep) -> str:
     return found.pop()
 
 
+def loss_model(sweep: Sweep) -> str:
+    """The folder of the model whose loss a sweep measures.
+
+    The one it names; else the one that its traces are of, if that is one that was adapted; else the
+    shipped one. Raises ConfigError if there is no such trace.
+    """
+    from archsim.workload.adapted import shipped_adapted, trace_model
+
+    if sweep.model is not None:
+        return sweep.model
+    listed = {axis.key: axis.values or () for axis in sweep.axes}
+    folders = {trace_model(str(name)) for name in listed.get("trace", (sweep.trace,))}
+    only = folders.pop() if len(folders) == 1 else None
+    return str(shipped_adapted() if only is None else only)
+
+
 def _trace_beside(name: str, folder: Path) -> str:
     path = Path(name)
     beside = not path.is_absolute() and len(path.parts) > 1 and (folder / path).is_dir()

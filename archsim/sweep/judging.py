@@ -23,7 +23,7 @@ SHOWN_VALUES = 4
 class Judged:
     """The objectives that rank designs, and those that do not.
 
-    `reason`: why those do not, and what to do; empty where there are none.
+    `reason`: why those do not, or what little one of them says; empty where there is nothing to say.
     """
 
     objectives: tuple[Objective, ...]
@@ -58,6 +58,16 @@ def judged_by(sweep: Sweep, points: Iterable[tuple[Parameters, str]]) -> Judged:
         return Judged(sweep.objectives)
     kept = tuple(o for o in sweep.objectives if not o.against_ideal)
     return Judged(kept, against, why_left_out(against, list(most), sweep.measures_loss))
+
+
+def drowned(against: Sequence[Objective], best: float, has_loss: bool) -> str:
+    """One sentence for objectives that compare outputs with *ideal* ones that errors exceed."""
+    names = " and ".join(o.name for o in against)
+    advice = "" if has_loss else "; judge accuracy by loss: add the objective loss"
+    return (
+        f"{names} ranks little: at most {best:.2f} dB, at every point the error is larger than the "
+        f"signal{advice}"
+    )
 
 
 def why_left_out(against: Sequence[Objective], references: Sequence[str], has_loss: bool) -> str:

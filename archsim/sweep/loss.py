@@ -52,10 +52,11 @@ def loop_of(sweep: Sweep) -> Loop:
 
     Raises ConfigError, CorruptInputError or MissingExtraError if that cannot be read.
     """
-    from archsim.workload.adapted import shipped_adapted, shipped_text
+    from archsim.sweep.definition import loss_model
+    from archsim.workload.adapted import shipped_text
     from archsim.workload.huggingface import read_config
 
-    model = str(shipped_adapted()) if sweep.model is None else sweep.model
+    model = loss_model(sweep)
     text = str(shipped_text()) if sweep.text is None else sweep.text
     if not Path(model).is_dir():
         raise ConfigError(f"model {model[:80]}: no such folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ import pytest
 from archsim.errors import ConfigError
 from archsim.report.sweep import point_rows, sweep_document, sweep_text
 from archsim.sweep.analysis import best, unread
-from archsim.sweep.axes import axis_from_text
+from archsim.sweep.axes import Axis, axis_from_text
 from archsim.sweep.contest import contests, judging
-from archsim.sweep.definition import Sweep, load_sweep, quick_sweep
+from archsim.sweep.definition import Sweep, load_sweep, loss_model, quick_sweep
 from archsim.sweep.driver import Tally
 from archsim.sweep.exploration import Exploration, explore, parse_shard
 from archsim.sweep.figures import objectives
+from archsim.workload.adapted import shipped_adapted
 from archsim.workload.synthetic import synthesise
 from archsim.workload.trace import save_trace
 
@@ -255,3 +257,45 @@ def test_a_store_never_answers_with_the_sources_of_another_file(
         assert all(a < b for a, b in zip(other, first, strict=True))  # type: ignore[operator]
     energies = {tuple(p.figure("energy_pj") for p in each.points) for each in found}
     assert len(energies) == 1
+
+
+def test_sqnr_below_0_db_is_said_to_rank_little(tmp_path: Path) -> None:
+    """Where the error exceeds the signal everywhere, more of it can look better."""
+    done = run(tmp_path, "retention.decay_per_token=0,0.5,3")
+    ratios = [point.results["sqnr_db"] for point in done.points if point.results is not None]
+    low = replace(
+        done,
+        points=tuple(
+            replace(point, results={**(point.results or {}), "sqnr_db": -0.5 - place})
+            for place, point in enumerate(done.points)
+        ),
+    )
+    assert len(ratios) == 3
+    found = judging(low)
+    assert "ranks little: at most -0.50 dB" in found.reason
+    assert "anks little" in printed(low)
+    assert "judge accuracy by loss" in found.reason
+    high = replace(
+        done,
+        points=tuple(
+            replace(point, results={**(point.results or {}), "sqnr_db": 3.0 - place})
+            for place, point in enumerate(done.points)
+        ),
+    )
+    assert judging(high).reason == ""
+
+
+def test_a_sweep_measures_the_loss_of_its_own_traces_model(tmp_path: Path) -> None:
+    shipped = shipped_adapted()
+    assert Path(loss_model(quick_sweep([axis_from_text("window=8,16")]))).samefile(shipped)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "adaptation.json").write_text("{}")
+    save_trace(synthesise(1, 2, 12, name="trace"), folder / "trace")
+    sweep = quick_sweep(
+        [axis_from_text("window=8,16")], trace=str(folder / "trace"), hardware="gaincell-28nm"
+    )
+    assert Path(loss_model(sweep)).samefile(folder)
+    assert loss_model(replace(sweep, model="other")) == "other"
+    both = replace(sweep, axes=(Axis("trace", (str(folder / "trace"), "reference")),))
+    assert Path(loss_model(both)).samefile(shipped)
