@@ -16,7 +16,16 @@ from archsim.baseline.fit import attention_of, described, launch_of, was_fitted
 from archsim.baseline.protocols import PAPER_STEP, ProtocolDescription, protocols
 from archsim.baseline.request import Request, answering, as_in_the_paper, batch_of, other_shape
 from archsim.baseline.roofline import DecodeAttention, Launch, estimate
-from archsim.config.gpu import Cache, Gpu, Group, Kind, Measurement, Precision, Protocol
+from archsim.config.gpu import (
+    Cache,
+    Gpu,
+    Group,
+    Kind,
+    Measurement,
+    Precision,
+    Protocol,
+    is_shipped,
+)
 from archsim.errors import ConfigError
 
 RowSource = Literal["measured", "model"]
@@ -33,7 +42,8 @@ class ComparisonRow:
     above 1 the accelerator wins. Energies are None where nobody measured them.
 
     `kernel` is what computed a measured row, or what the model is of; `date` is when it was
-    measured. `latency_error` and `energy_error` are those of a modelled row whose very point was
+    measured, `measured_file` the file that came with ``--measured``, None for what is shipped.
+    `latency_error` and `energy_error` are those of a modelled row whose very point was
     measured, by a kernel that the model is of, and `error_fitted` says whether the model's
     parameters were fitted to that point; any other modelled row has the errors to expect of such
     work on its GPU, ``expected_*`` (of energy None where none was ever measured).
@@ -64,6 +74,7 @@ class ComparisonRow:
     source: RowSource
     kernel: str | None
     date: str | None
+    measured_file: str | None
     above_idle: bool
     total_energy_ratio: float | None
     latency_error: float | None
@@ -170,6 +181,7 @@ def _measured_row(
         source="measured",
         kernel=point.kernel,
         date=point.date,
+        measured_file=None if is_shipped(point.series) else point.series,
         total_j=total,
         note=f"{note}; the clock fell meanwhile" if point.slowed else note,
     )
@@ -272,6 +284,7 @@ def _row(
     note: str,
     total_j: float | None,
     date: str | None = None,
+    measured_file: str | None = None,
     errors: Errors | None = None,
     fitted: bool | None = None,
 ) -> ComparisonRow:
@@ -308,6 +321,7 @@ def _row(
         source=source,
         kernel=kernel,
         date=date,
+        measured_file=measured_file,
         above_idle=above_idle,
         total_energy_ratio=None if total_j is None else total_j / step.batch / own,
         latency_error=error[0],

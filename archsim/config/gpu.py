@@ -46,6 +46,7 @@ __all__ = [
     "Protocol",
     "TokenMeasurement",
     "available_gpus",
+    "is_shipped",
     "load_gpu",
     "load_measured",
     "with_measured",
@@ -232,6 +233,15 @@ def _folder() -> Path:
     return data_folder("hwconfigs") / "gpus"
 
 
+def _measured_folder() -> Path:
+    return _folder() / "measured"
+
+
+def is_shipped(series: str) -> bool:
+    """Whether a series of measured rows comes with archsim; else it is a file of the user's."""
+    return not series or Path(series).parent == _measured_folder()
+
+
 def available_gpus() -> tuple[str, ...]:
     """Names of the GPU files that come with archsim, sorted."""
     return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
@@ -251,7 +261,7 @@ def load_gpu(name_or_path: str | Path, *, measured: bool = True) -> Gpu:
         gpu = gpu.model_copy(update={"claim": _claim(path.stem)})
     if not measured:
         return gpu
-    found = [load_measured(each) for each in sorted((_folder() / "measured").glob("*.yaml"))]
+    found = [load_measured(each) for each in sorted(_measured_folder().glob("*.yaml"))]
     return with_measured(gpu, path.stem, found)
 
 

@@ -120,10 +120,11 @@ def _line(row: ComparisonRow) -> Text:
     else:
         energy = short(row.per_token_energy_mj * 1e3, 7)
     saved = "-" if row.energy_ratio is None else times(row.energy_ratio, 8)
+    kernel = f"{row.kernel or '-'}{'*' if row.measured_file else ''}"
     return Text(
         f"{gpu_name(row.gpu)} {row.source:<8} {row.batch:>5} {row.precision:<4} "
         f"{short(row.per_token_latency_us, 7):>7} {energy:>7} "
-        f"{times(row.speedup, 7):>7} {saved:>8} {row.kernel or '-'}{error_text(row)}",
+        f"{times(row.speedup, 7):>7} {saved:>8} {kernel}{error_text(row)}",
         style="dim" if row.source == "model" else "none",
     )
 
@@ -249,6 +250,9 @@ def _legend(rows: Sequence[ComparisonRow]) -> list[RenderableType]:
         if row.source == "measured":
             measured.setdefault(row.note, {})[row.gpu] = None
     parts: list[RenderableType] = [Text("")]
+    files = dict.fromkeys(row.measured_file for row in rows if row.measured_file)
+    if files:
+        parts.append(note(f"*: of {', '.join(files)}; any other measured row comes with archsim"))
     parts += [note(f"{', '.join(names)}, measured: {text}") for text, names in measured.items()]
     if any(row.source == "model" for row in rows):
         parts.append(

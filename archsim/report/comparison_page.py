@@ -95,10 +95,14 @@ def _own_line(own: AcceleratorFigures, protocol: str) -> Sequence[str]:
     )  # fmt: skip
 
 
+def _source(row: ComparisonRow) -> str:
+    return row.source if row.measured_file is None else f"{row.source}, {row.measured_file}"
+
+
 def _line(row: ComparisonRow) -> Sequence[str]:
     energy = row.per_token_energy_mj
     return (
-        row.gpu, row.protocol, row.source, row.kernel or "-", f"{row.heads}x{row.head_dim}",
+        row.gpu, row.protocol, _source(row), row.kernel or "-", f"{row.heads}x{row.head_dim}",
         f"{row.window:,}", f"{row.batch:,}", row.precision, row.cache,
         f"{row.per_token_latency_us:.4g}",
         f"< {row.energy_bound_mj / row.batch:.4g}" if energy is None else f"{energy:.4g}",

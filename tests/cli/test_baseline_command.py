@@ -57,6 +57,13 @@ def test_measured_file_goes_into_compare(fake: FakeDevice, tmp_path: Path) -> No
     assert "archsim baseline measure" in ours["note"]
     assert (ours["gpu"], ours["batch"], ours["window"]) == ("H100 SXM", 1, 1024)
     assert ours["energy_mj"] < ours["energy_bound_mj"]
+    assert ours["measured_file"] == str(path)
+    assert {row["measured_file"] for row in shipped} == {None}
+    text = run(*arguments[:-1], "--measured", str(path)).stdout
+    starred = [line for line in text.splitlines() if line.endswith("*")]
+    assert len(starred) == 1
+    assert starred[0].startswith("H100 SXM     measured     1 fp32")
+    assert f"*: of {path.name}" in " ".join(text.split()).replace(f"{path.parent}/", "")
 
 
 def test_a_file_of_another_gpu_is_refused(fake: FakeDevice, tmp_path: Path) -> None:
