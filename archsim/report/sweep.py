@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -142,13 +143,32 @@ def _mean(end: tuple[str, float]) -> str:
     return f"{number(mean)}, {'null' if level == 'None' else level}"
 
 
+ADAPTED = re.compile(r"(?:^|; )(Model \S+ was adapted to other hardware \(.*?\)): (.*)$")
+DIFFERENCE = re.compile(r"([a-z_]+(?:\.[a-z_]+)*) [^;]*? there, [^;]*? here")
+
+
 def _cautions(exploration: Exploration) -> list[RenderableType]:
-    """What points' hardware was not fitted for, the most frequent first."""
-    found = Counter(str(text) for p in exploration.points if (text := p.figure(NOTES)))
+    """What points' hardware was not fitted for, the most frequent first.
+
+    What differs from the hardware that a model was adapted to is one line, whatever the values are.
+    """
+    found: Counter[str] = Counter()
+    differing: dict[str, dict[str, None]] = {}
+    for point in exploration.points:
+        text = str(point.figure(NOTES) or "")
+        adapted = ADAPTED.search(text)
+        if adapted is not None:
+            found[adapted[1]] += 1
+            keys = differing.setdefault(adapted[1], {})
+            keys |= dict.fromkeys(DIFFERENCE.findall(adapted[2]))
+            text = text[: adapted.start()]
+        if text:
+            found[text] += 1
     whole = len(exploration.points)
-    lines = [
-        f"{count:,} of {whole:,} points: {text}" for text, count in found.most_common(SHOWN_REASONS)
-    ]
+    lines = []
+    for text, count in found.most_common(SHOWN_REASONS):
+        named = ", ".join(differing.get(text, ()))
+        lines.append(f"{count:,} of {whole:,} points: {text}{f' in {named}' if named else ''}")
     if len(found) > SHOWN_REASONS:
         lines.append(f"{len(found) - SHOWN_REASONS:,} more such notes; see --json")
     return cautions(lines)

@@ -23,7 +23,7 @@ SHOWN_VALUES = 4
 class Judged:
     """The objectives that rank designs, and those that do not.
 
-    `reason`: why those do not, or what little one of them says; empty where there is nothing to say.
+    `reason`: why those do not, or how little one of them says; empty where nothing is to be said.
     """
 
     objectives: tuple[Objective, ...]

@@ -299,3 +299,11 @@ def test_a_sweep_measures_the_loss_of_its_own_traces_model(tmp_path: Path) -> No
     assert loss_model(replace(sweep, model="other")) == "other"
     both = replace(sweep, axes=(Axis("trace", (str(folder / "trace"), "reference")),))
     assert Path(loss_model(both)).samefile(shipped)
+
+
+def test_points_that_differ_from_what_a_model_was_adapted_to_are_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "levels.key_value=2,4,8", "levels.output=8,32", tokens=4, layers=1)
+    text = " ".join(printed(done).split())
+    told = "5 of 6 points: Model reference-adapted was adapted to other hardware (gaincell-28nm)"
+    assert f"{told} in levels.key_value, levels.output." in text
+    assert "more such notes" not in text
