@@ -72,6 +72,14 @@ class Result:
         """Nanoseconds in a tick of the schedule."""
         return self.simulation.declaration.clock.ns
 
+    def __repr__(self) -> str:
+        energy = self.energy_per_token_per_head_pj["total"]
+        ns = self.latency["layer_ns"]["mean"]
+        return (
+            f"<Result of {self.simulation.trace.name} on {self.simulation.hardware.name}: "
+            f"{ns:,.4g} ns a layer, {energy:,.4g} pJ a token and head>"
+        )
+
     @cached_property
     def latency(self) -> dict[str, Any]:
         """Times in ns; every word as DESIGN defines it."""

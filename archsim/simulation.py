@@ -62,6 +62,9 @@ class Simulation:
     adapted: AdaptedTo | None
     wall_s: float
 
+    def __repr__(self) -> str:
+        return f"<Simulation of {self.trace!r} on {self.hardware!r}>"
+
     def attended(self, layer: int, head: int, tokens: int) -> AttentionOutput:
         """What one head computed in the first `tokens` tokens, details kept.
 

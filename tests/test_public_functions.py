@@ -191,3 +191,19 @@ def test_hardware_equals_its_copies_and_nothing_else() -> None:
     assert one != "gaincell-28nm"
     changed = one.changed({"window": 77})
     assert (changed == one) == (changed.provenance == one.provenance)
+
+
+def test_objects_show_themselves_on_one_line(small_result: Result) -> None:
+    hardware = archsim.load_hardware()
+    shown = [
+        hardware,
+        small_result,
+        small_result.simulation,
+        small_result.simulation.trace,
+        archsim.load_gpu("h100-sxm"),
+        archsim.compare(hardware, "h100-sxm", protocols=["latency"]),
+    ]
+    for found in shown:
+        assert repr(found).startswith(f"<{type(found).__name__} ")
+        assert "\n" not in repr(found)
+        assert len(repr(found)) < 200

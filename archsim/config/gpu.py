@@ -223,6 +223,9 @@ class Gpu(Section):
     measurements: tuple[Measurement, ...] = Field(default=(), strict=False)
     tokens: tuple[TokenMeasurement, ...] = Field(default=(), strict=False)
 
+    def __repr__(self) -> str:
+        return f"<Gpu {self.name}: {len(self.measurements)} measured points>"
+
 
 GivenGpus = Gpu | str | Path | Sequence[Gpu | str | Path]
 

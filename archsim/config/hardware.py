@@ -47,6 +47,9 @@ class Hardware:
     provenance: Mapping[str, Provenance]
     document: Document
 
+    def __repr__(self) -> str:
+        return f"<Hardware {self.name}, {self.sha256[:12]}>"
+
     def __eq__(self, other: object) -> bool:
         """The same name, values and sources."""
         if not isinstance(other, Hardware):

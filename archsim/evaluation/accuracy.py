@@ -67,6 +67,9 @@ class Subject:
     progress: Progress | None = None
     _searches: dict[str, MadeFor] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Subject {self.name}, scalers {self.scalers_from}>"
+
     @property
     def voltages(self) -> VoltageRange | None:
         """For which cells the scalers were made; None for those of the hardware they run on."""
@@ -152,6 +155,13 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     """Keys that were set or varied and that no row depends on."""
+
+    def __repr__(self) -> str:
+        last, windows = self.rows[-1], int(self.material.counted.sum())
+        return (
+            f"<Evaluation of {self.subject.name} on {self.hardware.name}: {last.name} "
+            f"{last.loss:.3f} nats over {windows:,} windows>"
+        )
 
     @property
     def control(self) -> Row | None:

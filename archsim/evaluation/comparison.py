@@ -45,6 +45,9 @@ class GpuComparison:
     unread: tuple[str, ...] = ()
     """Keys set by override that no run of the hardware read."""
 
+    def __repr__(self) -> str:
+        return f"<GpuComparison of {self.hardware.name}: {len(self.rows)} rows>"
+
     @property
     def rows(self) -> tuple[ComparisonRow, ...]:
         """All rows, by protocol and GPU; of a GPU the measured ones first."""
@@ -90,6 +93,9 @@ class WholeModelComparison:
     notes: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     """Keys set by override that neither the run of the hardware nor the rest of a token read."""
+
+    def __repr__(self) -> str:
+        return f"<WholeModelComparison of {self.hardware.name}: {len(self.rows)} rows>"
 
     @cached_property
     def retention(self) -> Retention:

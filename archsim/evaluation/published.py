@@ -60,6 +60,11 @@ class Validation:
     unread: tuple[str, ...] = ()
     """Keys set by override that no figure read."""
 
+    def __repr__(self) -> str:
+        outside = sum(not figure.passes for figure in self.figures)
+        figures = f"{len(self.figures)} figures, {outside} out of tolerance"
+        return f"<Validation of {self.hardware.name}: {figures}>"
+
     @cached_property
     def retention(self) -> Retention:
         """The decay that the published figures assume beside that of a whole token's time."""

@@ -180,6 +180,10 @@ class Trace:
             voltages=voltages,
         )
 
+    def __repr__(self) -> str:
+        shape = f"{self.layers} layers x {self.heads} heads x {self.tokens:,} tokens"
+        return f"<Trace {self.name}, {shape} x {self.head_dim}>"
+
     def scalers_on(self, voltages: VoltageRange) -> Mapping[str, Scaler]:
         """The scalers on cells of some range, rescaled where they were made for another."""
         return rescaled(self.scalers, self.voltages, voltages)
