@@ -91,8 +91,10 @@ def _head(exploration: Exploration, store: str) -> Table:
                 text += f", ... {value_text(axis.values[-1])} ({len(axis.values)})"
         table.add_row("axis" if axis is sweep.axes[0] else "", f"{labels[axis.key]}: {text}")
     fixed = ", ".join(f"{key} {value_text(value)}" for key, value in sweep.fixed.items())
-    run = f"{sweep.hardware}, trace {sweep.trace}, {sweep.order}"
-    table.add_row("from", f"{run}{'; ' + fixed if fixed else ''}")
+    varied = {axis.key for axis in sweep.axes}
+    named = {"hardware": sweep.hardware, "trace": f"trace {sweep.trace}", "order": sweep.order}
+    run = ", ".join(text for key, text in named.items() if key not in varied)
+    table.add_row("from", "; ".join(text for text in (run, fixed) if text) or "the axes alone")
     if sweep.measures_loss:
         table.add_row("loss", _loss_text(sweep))
     table.add_row("store", store)

@@ -307,3 +307,13 @@ def test_points_that_differ_from_what_a_model_was_adapted_to_are_one_line(tmp_pa
     told = "5 of 6 points: Model reference-adapted was adapted to other hardware (gaincell-28nm)"
     assert f"{told} in levels.key_value, levels.output." in text
     assert "more such notes" not in text
+
+
+def test_the_head_names_no_trace_or_hardware_that_no_point_runs(tmp_path: Path) -> None:
+    save_trace(synthesise(1, 2, 12, name="one"), tmp_path / "one")
+    save_trace(synthesise(1, 2, 9, name="two"), tmp_path / "two")
+    traces = Axis("trace", (str(tmp_path / "one"), str(tmp_path / "two")))
+    sweep = quick_sweep([traces], objectives=objectives(["energy"]), hardware="gaincell-28nm")
+    text = printed(explore(sweep, tmp_path / "s.db", workers=1))
+    assert "from   gaincell-28nm, generate\n" in text
+    assert "reference-adapted" not in text
