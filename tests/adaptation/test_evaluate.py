@@ -177,27 +177,29 @@ def test_a_text_too_short_is_refused(
 
 
 def test_a_sweep_changes_only_what_it_names(
-    tiny_folder: Path, tiny_hardware: Hardware, text: str
+    adapted_folder: Path, tiny_hardware: Hardware, text: str
 ) -> None:
     """The row at the hardware's own levels is the hardware row; ideal converters differ."""
     axes = {"levels.query": [None, 16], "levels.key_value": [8, 2]}
-    swept = evaluate_sweep(tiny_folder, tiny_hardware, axes, text, "text", windows=2)
+    swept = evaluate_sweep(adapted_folder, tiny_hardware, axes, text, "text", windows=2)
     assert [row.name for row in swept.rows[1:]] == [
         "levels.query=null, levels.key_value=8",
         "levels.query=null, levels.key_value=2",
         "levels.query=16, levels.key_value=8",
         "levels.query=16, levels.key_value=2",
     ]
-    plain = archsim.evaluate(tiny_folder, tiny_hardware, text, windows=2, probes=0)
+    plain = archsim.evaluate(adapted_folder, tiny_hardware, text, windows=2, probes=0)
     assert swept.rows[3].loss == plain.rows[-1].loss
     assert len({row.loss for row in swept.rows[1:]}) == 4
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
-def test_a_plot_is_a_picture(kind: str, tiny_folder: Path, text_file: Path, tmp_path: Path) -> None:
+def test_a_plot_is_a_picture(
+    kind: str, adapted_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
     path = tmp_path / f"sweep.{kind}"
     result = run(
-        "evaluate", "--model", tiny_folder, "--text", text_file, "--windows", 1, *SET,
+        "evaluate", "--model", adapted_folder, "--text", text_file, "--windows", 1, *SET,
         "--vary", "levels.query=16,8", "--vary", "levels.key_value=8,4", "--plot", path,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -219,12 +221,12 @@ def test_a_plot_without_the_extra_is_one_line(
     assert not (tmp_path / "x.svg").exists()
 
 
-def test_a_short_window_is_closed_loop_too(tiny_folder: Path, text: str) -> None:
+def test_a_short_window_is_closed_loop_too(adapted_folder: Path, text: str) -> None:
     """Window 1 attends to itself alone: more than a change in the last digits."""
     one = load_hardware(overrides=OVERRIDES | {"window": 1})
     many = load_hardware(overrides=OVERRIDES)
     losses = [
-        archsim.evaluate(tiny_folder, hardware, text, windows=1, probes=0).rows[-1].loss
+        archsim.evaluate(adapted_folder, hardware, text, windows=1, probes=0).rows[-1].loss
         for hardware in (one, many)
     ]
     assert abs(losses[0] - losses[1]) > 1e-4
@@ -275,12 +277,12 @@ def test_all_shows_every_stage(adapted_folder: Path, text_file: Path) -> None:
 
 
 def test_keys_that_no_row_depends_on_are_told(
-    tiny_folder: Path, tiny_hardware: Hardware, text: str
+    adapted_folder: Path, tiny_hardware: Hardware, text: str
 ) -> None:
     """What only sets time and energy, a variant that is not selected, or ideal's own slope."""
     axes = {"write_path.pulse": ["10 ns", "20 ns"], "levels.key_value": [8, 4]}
     hardware = tiny_hardware.changed({"retention.tau": "3 ms", "cell.linear_slope": "21 uA/V"})
-    swept = evaluate_sweep(tiny_folder, hardware, axes, text, "text", windows=1)
+    swept = evaluate_sweep(adapted_folder, hardware, axes, text, "text", windows=1)
     assert {"write_path.pulse", "retention.tau", "cell.linear_slope"} <= {*swept.unread}
     assert "levels.key_value" not in swept.unread
     rows = {row.name: row.loss for row in swept.rows}
@@ -288,7 +290,7 @@ def test_keys_that_no_row_depends_on_are_told(
         rows["write_path.pulse=10 ns, levels.key_value=4"]
         == (rows["write_path.pulse=20 ns, levels.key_value=4"])
     )
-    plain = archsim.evaluate(tiny_folder, hardware, text, windows=1, probes=0)
+    plain = archsim.evaluate(adapted_folder, hardware, text, windows=1, probes=0)
     assert "retention.tau" in plain.unread
     assert "cell.linear_slope" not in plain.unread  # the rows ideal and linear read it
     assert plain.document()["unread_parameters"] == list(plain.unread)
