@@ -162,7 +162,7 @@ def _headline(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
     def here(value: float, laws: tuple[Law, ...], note: str) -> Computed:
         return Computed(hardware, value, reads(hardware, laws), note=note)
 
-    split = "3 x 15 ns of pulses published; 2 x 10 ns chosen so that the sum holds"
+    split = "pulses published; times to write and to add chosen so that the sum holds"
     times = _times(calibration)
     yield ("attention_latency", "attention latency",
            here(calibration.attention_ns, times, split), EXACT)  # fmt: skip

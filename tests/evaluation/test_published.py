@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from archsim.evaluation.bounds import assumed_bounds
 from archsim.evaluation.calibration import PUBLISHED_BUCKETS, Calibration, calibrate
 from archsim.evaluation.figures import Computed, leaf
 from archsim.evaluation.published import Validation, simulated_rows
+from archsim.files import data_folder
 from archsim.workload.trace import Trace
 
 
@@ -307,3 +309,23 @@ def test_bounds_cover_the_nominal_result_and_move_with_their_parameter() -> None
     ranged = {k for k, p in hardware.provenance.items() if p.low is not None}
     unused = ("digital.", "mapping.")  # not simulated, and not in use
     assert set(rows) == {key for key in ranged if not key.startswith(unused)}
+
+
+@pytest.mark.parametrize("more", [{}, {"controller.phases": "early_end", "cell.model": "linear"}])
+def test_bounds_without_a_run_are_those_of_a_run(more: dict[str, Any]) -> None:
+    hardware = archsim.load_hardware(overrides={"window": 24, "array.columns": 8, **more})
+    bounds = assumed_bounds(hardware)
+    assert bounds.heads == 2
+    for row in bounds.bounds:
+        for side, end in enumerate((row.low, row.high)):
+            run = calibrate(hardware.changed({row.parameter: end}), heads=2)
+            ours = (row.attention_ns[side], row.energy_pj[side], row.area_mm2[side])
+            again = (run.attention_ns, run.total_pj(), run.area_mm2())
+            assert ours == pytest.approx(again, rel=1e-10), row.parameter
+
+
+def test_the_stored_knee_is_of_the_shipped_hardware() -> None:
+    path = data_folder("traces") / predictions.ADAPTED / predictions.KNEE
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert stored["hardware_sha256"] == archsim.load_hardware().sha256
+    assert stored["command"].startswith("archsim evaluate --knee")
