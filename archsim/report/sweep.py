@@ -298,6 +298,8 @@ def sweep_document(exploration: Exploration) -> dict[str, Any]:
     """The whole sweep as ``--json`` prints it: the same for the same points, however they ran."""
     front = pareto(exploration)
     volume = hypervolume(exploration)
+    sweep = exploration.sweep
+    kept = {"retention": _retention(sweep).document()} if sweep.measures_loss else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "sweep": exploration.sweep.document(),
@@ -320,6 +322,7 @@ def sweep_document(exploration: Exploration) -> dict[str, Any]:
             }
             for e in sensitivity(exploration)
         ],
+        **kept,
     }
 
 
