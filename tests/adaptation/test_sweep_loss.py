@@ -10,8 +10,8 @@ from rich.console import Console
 
 from archsim.config.hardware import load_hardware
 from archsim.errors import ConfigError
-from archsim.report.sweep import sweep_document, sweep_text
 from archsim.evaluation.accuracy import evaluate_model
+from archsim.report.sweep import sweep_document, sweep_text
 from archsim.sweep.analysis import best
 from archsim.sweep.axes import axis_from_text
 from archsim.sweep.definition import Sweep, load_sweep, quick_sweep, sweep_from_values
