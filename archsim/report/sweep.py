@@ -285,7 +285,8 @@ def _best_point(
 
 def sweep_document(exploration: Exploration) -> dict[str, Any]:
     """The whole sweep as ``--json`` prints it: the same for the same points, however they ran."""
-    ranks = judging(exploration)
+    ranks, sweep = judging(exploration), exploration.sweep
+    kept = {"retention": _retention(sweep).document()} if sweep.measures_loss else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "sweep": exploration.sweep.document(),
@@ -312,6 +313,7 @@ def sweep_document(exploration: Exploration) -> dict[str, Any]:
             }
             for e in sensitivity(exploration)
         ],
+        **kept,
     }
 
 

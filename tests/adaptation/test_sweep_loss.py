@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from archsim.config.hardware import load_hardware
 from archsim.errors import ConfigError
 from archsim.evaluation.accuracy import evaluate_model
+from archsim.report.sweep import sweep_document, sweep_text
 from archsim.sweep.analysis import best
 from archsim.sweep.axes import axis_from_text
 from archsim.sweep.definition import Sweep, load_sweep, quick_sweep, sweep_from_values
@@ -53,6 +55,13 @@ def test_losses_are_those_of_evaluate_and_shared(
     done, ran = explored(sweep, tmp_path / "s.db")
     assert done.counts == {"ok": 4}
     assert ran == 4 + 2  # points, and a loss each cell; the published design is not counted
+    kept = sweep_document(done)["retention"]  # of the hardware before axes vary
+    assert kept["window"] == OVERRIDES["window"]
+    assert kept["warning"].startswith("at 151.7 us a token")
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(sweep_text(done, "s.db"))
+    assert shown.get().count("Warning: at 151.7 us a token") == 1
     for point in done.points:
         overrides = {**OVERRIDES, "cell.model": point.parameters["cell.model"]}
         rows = evaluate_model(

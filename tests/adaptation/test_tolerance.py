@@ -152,3 +152,13 @@ def test_evaluate_and_sweeps_take_the_whole_token(
     shown = run(*words, "--probes", 0).stdout
     assert shown.count("a whole token (assumed)") == 1
     assert shown.count("Warning") == 1
+
+
+def test_adapt_says_what_it_adapts_to(tiny_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    words = ["adapt", "--model", tiny_folder, "--text", text_file, "--stages", "direct"]
+    words += [part for key, value in OVERRIDES.items() for part in ("--set", f"{key}={value}")]
+    shown = run(*words, "-o", tmp_path / "one").stdout
+    assert shown.count("a whole token (assumed)") == shown.count("Warning") == 1
+    document = json.loads(run(*words, "-o", tmp_path / "two", "--json").stdout)
+    assert document["retention"]["window"] == 48
+    assert document["retention"]["used"]["decay_per_token"] == 1.6e-4
