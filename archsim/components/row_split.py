@@ -40,7 +40,7 @@ def partial_full_scale(config: HardwareConfig) -> float:
 
 
 def partial_add_time(config: HardwareConfig) -> float:
-    """ps that adding the partial sums takes."""
+    """s that adding the partial sums takes."""
     return config.mapping.add_time
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -43,12 +44,12 @@ class Work:
     busy: Whole
     makespan: int
 
-    @property
+    @cached_property
     def conversions(self) -> Array:
         """Bit lines of V arrays that are converted, and as many additions."""
         return self.sub_tiles * self.features
 
-    @property
+    @cached_property
     def written(self) -> Array:
         """Features that every token has written."""
         return np.ones(self.columns.shape) * self.features
