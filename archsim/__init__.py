@@ -23,12 +23,12 @@ if TYPE_CHECKING:
         simulate,
         validate,
     )
-    from archsim.config.gpu import load_gpu
-    from archsim.config.hardware import load_hardware
     from archsim.errors import ArchsimError
-    from archsim.sweep.definition import load_sweep
-    from archsim.sweep.exploration import explore
-    from archsim.workload.trace import Trace, load_trace
+    from archsim.gpu.file import load_gpu
+    from archsim.hardware.load import load_hardware
+    from archsim.sweeps.definition import load_sweep
+    from archsim.sweeps.exploration import explore
+    from archsim.traces.trace import Trace, load_trace
 
 __all__ = [
     "ArchsimError",
@@ -50,18 +50,18 @@ __all__ = [
 
 _HOMES = {
     "ArchsimError": "archsim.errors",
-    "Trace": "archsim.workload.trace",
+    "Trace": "archsim.traces.trace",
     "adapt": "archsim.api",
     "attend": "archsim.api",
     "compare": "archsim.api",
     "compare_model": "archsim.api",
     "evaluate": "archsim.api",
     "judge_claims": "archsim.api",
-    "load_gpu": "archsim.config.gpu",
-    "explore": "archsim.sweep.exploration",
-    "load_hardware": "archsim.config.hardware",
-    "load_sweep": "archsim.sweep.definition",
-    "load_trace": "archsim.workload.trace",
+    "load_gpu": "archsim.gpu.file",
+    "explore": "archsim.sweeps.exploration",
+    "load_hardware": "archsim.hardware.load",
+    "load_sweep": "archsim.sweeps.definition",
+    "load_trace": "archsim.traces.trace",
     "simulate": "archsim.api",
     "validate": "archsim.api",
 }

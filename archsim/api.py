@@ -11,29 +11,29 @@ from numpy.typing import ArrayLike
 
 from archsim.arguments import as_text, as_whole, kind
 from archsim.arrays import real_array
-from archsim.components.head import Head
-from archsim.config.gpu import as_gpus
-from archsim.config.hardware import Hardware, as_hardware
+from archsim.chip.head import Head
 from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
 from archsim.errors import ConfigError, one_line
+from archsim.gpu.file import as_gpus
+from archsim.hardware.load import Hardware, as_hardware
+from archsim.models.adapted import model_folder
 from archsim.result import Result
 from archsim.retention import with_token_period
 from archsim.simulation import Progress, simulate_trace
-from archsim.timing.engine import Detail, Engine
-from archsim.workload.adapted import model_folder
-from archsim.workload.scalers import GivenScalers
-from archsim.workload.trace import Trace, as_trace
+from archsim.timing.run import Detail, Engine
+from archsim.traces.scalers import GivenScalers
+from archsim.traces.trace import Trace, as_trace
 
 if TYPE_CHECKING:
+    from archsim.accuracy.model import Evaluation
     from archsim.adaptation.stages import Plan
-    from archsim.baseline import Request
-    from archsim.config.gpu import Cache, GivenGpus, Protocol
-    from archsim.config.gpu import Precision as GpuPrecision
-    from archsim.evaluation.accuracy import Evaluation
-    from archsim.evaluation.claims import Claims
-    from archsim.evaluation.comparison import GpuComparison, Shape, WholeModelComparison
-    from archsim.evaluation.published import Validation
-    from archsim.workload.texts import Words
+    from archsim.comparison.hardware import GpuComparison, Shape, WholeModelComparison
+    from archsim.comparison.request import Request
+    from archsim.gpu.file import Cache, GivenGpus, Protocol
+    from archsim.gpu.file import Precision as GpuPrecision
+    from archsim.models.texts import Words
+    from archsim.validation.claims import Claims
+    from archsim.validation.published import Validation
 
 __all__ = [
     "adapt",
@@ -146,7 +146,7 @@ def compare(
     `window` compares a full window of that size on both sides. Raises ConfigError for what no
     protocol can do, and for the shape of a trace that was not simulated.
     """
-    from archsim.evaluation.comparison import compare_with_gpus
+    from archsim.comparison.hardware import compare_with_gpus
 
     if not isinstance(design, Result | Hardware | str | Path):
         raise ConfigError(
@@ -176,7 +176,7 @@ def compare_model(
 
     Raises ConfigError as `compare` does, and for protocol ``paper`` alone.
     """
-    from archsim.evaluation.comparison import compare_whole_model
+    from archsim.comparison.hardware import compare_whole_model
 
     request = _request(protocols, batch, precision, "warm")
     window = _whole(window, "window")
@@ -189,8 +189,8 @@ def _request(
     precision: GpuPrecision | None,
     cache: Cache,
 ) -> Request:
-    from archsim.baseline import Request
-    from archsim.baseline import protocols as known
+    from archsim.comparison.request import Request
+    from archsim.gpu.protocols import protocols as known
 
     given: object = [p.name for p in known()] if protocols is None else protocols
     given = [given] if isinstance(given, str) else given
@@ -210,14 +210,14 @@ def judge_claims(hardware: Hardware | str | Path) -> Claims:
     `.claims` has one entry a claim, `.document()` all of it as JSON. Raises ConfigError for a
     window that the calibration workload cannot fill.
     """
-    from archsim.evaluation.claims import judge_claims as judged
+    from archsim.validation.claims import judge_claims as judged
 
     return judged(as_hardware(hardware))
 
 
 def validate(hardware: Hardware | str | Path) -> Validation:
     """Every published figure beside ours, on the calibration workload (FACTS 3)."""
-    from archsim.evaluation.published import validate_hardware
+    from archsim.validation.published import validate_hardware
 
     return validate_hardware(as_hardware(hardware))
 
@@ -244,7 +244,7 @@ def evaluate(
 
     Raises ConfigError if model, text and hardware do not fit, CorruptInputError for damaged files.
     """
-    from archsim.evaluation.accuracy import evaluate_model
+    from archsim.accuracy.model import evaluate_model
 
     return evaluate_model(
         model_folder(model),

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action
-from archsim.components.head import Head
-from archsim.components.quantiser import Quantiser
-from archsim.components.work import Shapes
-from archsim.config.sections import HardwareConfig
+from archsim.chip.action import Action
+from archsim.chip.head import Head
+from archsim.chip.quantiser import Quantiser
+from archsim.chip.work import Shapes
 from archsim.errors import InvariantError
+from archsim.hardware.sections import HardwareConfig
 from archsim.ledger import Ledger
 from archsim.timing.analysis import unloaded_latency
-from archsim.timing.model import FIRST, LAST, Declaration, Schedule
-from archsim.workload.trace import Trace
+from archsim.timing.declaration import FIRST, LAST, Declaration, Schedule
+from archsim.traces.trace import Trace
 
 
 @dataclass(frozen=True)

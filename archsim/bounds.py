@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from archsim.components.action import Action, rests_on
-from archsim.config.hardware import Hardware
+from archsim.chip.action import Action, rests_on
 from archsim.config.loading import inactive_leaves, with_leaf
-from archsim.config.sections import HardwareConfig
+from archsim.hardware.load import Hardware
+from archsim.hardware.sections import HardwareConfig
 
 
 def assumed_ranges(hardware: Hardware) -> dict[str, tuple[object, object]]:

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from archsim.components.head import Head
+from archsim.chip.head import Head
 from archsim.config.loading import inactive_leaves, leaf_paths
-from archsim.config.sections import HardwareConfig
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages
 from archsim.datapath.attention import LayerInput, Precision, attend_layers
 from archsim.errors import InvariantError
-from archsim.workload.trace import Trace
+from archsim.hardware.sections import HardwareConfig
+from archsim.traces.trace import Trace
 
 DEPENDS_ON = (
     "window",

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import BUCKETS, Action
+from archsim.chip.action import BUCKETS, Action
 from archsim.errors import InvariantError
 
 Array = NDArray[np.float64]

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archsim.config.hardware import Hardware
 from archsim.config.loading import inactive_leaves
-from archsim.config.showing import leaf_text
 from archsim.config.voltages import VoltageRange
 from archsim.function import functional_values
+from archsim.hardware.load import Hardware
+from archsim.hardware.show import leaf_text
 
 MOST_DIFFERENCES = 4
 
@@ -62,7 +62,7 @@ def adapted_to(folder: Path, hardware: Hardware, head_dim: int) -> AdaptedTo:
 
     Raises ConfigError or CorruptInputError if the folder's files cannot be read.
     """
-    from archsim.workload.adapted import read_adaptation
+    from archsim.models.adapted import read_adaptation
 
     manifest = read_adaptation(folder)
     differences: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ def adapted_to(folder: Path, hardware: Hardware, head_dim: int) -> AdaptedTo:
 @functools.lru_cache(maxsize=8)
 def _folder_hardware(folder: Path, config_sha256: str) -> Hardware:
     """A folder's hardware, read once for all points of a sweep."""
-    from archsim.workload.adapted import hardware_for
+    from archsim.models.adapted import hardware_for
 
     return hardware_for(folder)
 

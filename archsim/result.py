@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.bounds import EnergyBounds, energy_bounds
-from archsim.components.action import Law, rests_on
-from archsim.components.controller import STATIC
-from archsim.config.hardware import Hardware
+from archsim.chip.action import Law, rests_on
+from archsim.chip.controller import STATIC
 from archsim.function import LayerFunction
+from archsim.hardware.load import Hardware
 from archsim.retention import Retention, retention_of
 from archsim.simulation import Simulation, holding
 from archsim.timing.analysis import (

@@ -13,17 +13,17 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from archsim.components.head import Head
-from archsim.config.digital import DigitalConfig
-from archsim.config.hardware import Hardware
+from archsim.chip.head import Head
 from archsim.config.transformer import GPT2_SMALL, TransformerShape
 from archsim.datapath.activity import Activity
 from archsim.errors import ConfigError
 from archsim.function import run_function
+from archsim.hardware.digital import DigitalConfig
+from archsim.hardware.load import Hardware
 from archsim.timing.analysis import slowest_ns
-from archsim.timing.engine import run
-from archsim.timing.model import declare
-from archsim.workload.calibration import calibration_trace
+from archsim.timing.declaration import declare
+from archsim.timing.run import run
+from archsim.traces.calibration import calibration_trace
 
 SHOWN = 1e-3
 """Times are shown to four digits: who sets the one that is shown means it."""
@@ -82,7 +82,7 @@ def token_time(
 
 
 def attention_ns(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> float:
-    """`archsim.evaluation.calibration.Calibration.attention_ns`, without its energy.
+    """`archsim.calibration.Calibration.attention_ns`, without its energy.
 
     Where phases do not end with their pulses no value decides it, and two tokens tell it all.
     """

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.books import Books, check
-from archsim.components.head import Head
-from archsim.components.work import Work
-from archsim.config.hardware import Hardware
+from archsim.chip.head import Head
+from archsim.chip.work import Work
 from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.activity import Activity
@@ -24,13 +23,14 @@ from archsim.datapath.ages import Ages, CellTimes
 from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
 from archsim.errors import ConfigError, InvariantError
 from archsim.function import Functions, run_function
+from archsim.hardware.load import Hardware
 from archsim.ledger import Ledger
 from archsim.notes import AdaptedTo, adapted_to, run_notes
 from archsim.retention import with_token_period
 from archsim.timing.analysis import utilisation
-from archsim.timing.engine import Detail, Engine, run
-from archsim.timing.model import FIRST, LAST, Declaration, Schedule, declare
-from archsim.workload.trace import Trace
+from archsim.timing.declaration import FIRST, LAST, Declaration, Schedule, declare
+from archsim.timing.run import Detail, Engine, run
+from archsim.traces.trace import Trace
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]

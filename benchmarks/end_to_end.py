@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import archsim
-from archsim.compiled import SWITCH, available
 from archsim.function import CACHE
-from archsim.workload.synthetic import synthesise
+from archsim.machine.compiled import SWITCH, available
+from archsim.traces.synthetic import synthesise
 from benchmarks.measure import Measured, environment, fastest
 
 TOKENS = 1024

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import simpy
 
-from archsim.compiled import available
-from archsim.components.head import Head
-from archsim.config.hardware import load_hardware
+from archsim.chip.head import Head
 from archsim.datapath.attention import Activity
-from archsim.timing.des import run_simpy
-from archsim.timing.des_full import run_simpy_full
-from archsim.timing.fast import run_fast
-from archsim.timing.model import Declaration, Schedule, declare
+from archsim.hardware.load import load_hardware
+from archsim.machine.compiled import available
+from archsim.timing.declaration import Declaration, Schedule, declare
+from archsim.timing.engines.contested import run_simpy
+from archsim.timing.engines.events import run_simpy_full
+from archsim.timing.engines.recurrence import run_fast
 from benchmarks.measure import Measured, fastest
 
 LAYERS, HEADS, TOKENS = 12, 12, 1024

@@ -11,13 +11,13 @@ from typing import Any, get_args
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from archsim.compiled import SWITCH, available
-from archsim.components.head import Head
-from archsim.config.hardware import load_hardware
+from archsim.chip.head import Head
 from archsim.datapath.attention import LayerInput, Precision, attend_layers
 from archsim.datapath.products import PANEL
-from archsim.parallel import CORES
-from archsim.workload.synthetic import synthesise
+from archsim.hardware.load import load_hardware
+from archsim.machine.compiled import SWITCH, available
+from archsim.machine.parallel import CORES
+from archsim.traces.synthetic import synthesise
 from benchmarks.measure import Measured, environment
 
 SIZE = 2048

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from archsim.compiled import available
-from archsim.sweep.exploration import default_workers
+from archsim.machine.compiled import available
+from archsim.sweeps.exploration import default_workers
 from benchmarks.end_to_end import TOKENS, run
 from benchmarks.measure import Measured
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from archsim.api import simulate
-from archsim.config.hardware import load_hardware
+from archsim.hardware.load import load_hardware
 from archsim.result import Result
-from archsim.workload.trace import Trace, save_trace
+from archsim.traces.trace import Trace, save_trace
 
 
 @pytest.fixture(scope="session")

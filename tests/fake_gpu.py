@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.baseline.roofline import estimate
-from archsim.baseline.token import attention_alone, gpu_token
-from archsim.config.gpu import load_gpu
 from archsim.errors import ConfigError
+from archsim.gpu.file import load_gpu
+from archsim.gpu.roofline import estimate
+from archsim.gpu.token import attention_alone, gpu_token
 
 SLOWER = {"cudnn": 1.0, "flash": 1.6, "efficient": 4.0}
 """Times of the fused kernels over that of the best."""

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import archsim
-from archsim.components.accumulator import Accumulator
-from archsim.components.converter import ScoreConverter
-from archsim.components.pulse_generator import PulseGenerator
-from archsim.components.row_split import RowSplit
-from archsim.components.work import Spent, Work
-from archsim.components.write_path import WritePath
+from archsim.chip.accumulator import Accumulator
+from archsim.chip.converter import ScoreConverter
+from archsim.chip.pulse_generator import PulseGenerator
+from archsim.chip.row_split import RowSplit
+from archsim.chip.work import Spent, Work
+from archsim.chip.write_path import WritePath
 from archsim.errors import InvariantError
-from archsim.workload.trace import Trace
+from archsim.traces.trace import Trace
 
 SPLIT = {"mapping.row_split": "digital", "array.rows": 24}
 
@@ -71,7 +71,7 @@ def test_an_action_that_only_one_side_knows_is_caught(
 
 def test_negative_energy_is_caught(small_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     def negative(self: object, work: Work) -> Spent:
-        from archsim.components.accumulator import ADD
+        from archsim.chip.accumulator import ADD
 
         yield ADD, np.full(work.columns.shape, -1e-15), work.conversions
 

@@ -8,8 +8,8 @@ import pytest
 
 import archsim
 from archsim.bounds import assumed_ranges
-from archsim.config.hardware import load_hardware
-from archsim.workload.trace import Trace
+from archsim.hardware.load import load_hardware
+from archsim.traces.trace import Trace
 
 OVERRIDES: dict[str, Any] = {"window": 40, "array.columns": 16, "controller.phases": "early_end"}
 NO_COSTS = {

@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from archsim import compiled
 from archsim.errors import InvariantError
+from archsim.machine import compiled
 
 pytestmark = pytest.mark.skipif(
     not compiled.available(), reason="numba (extra [fast]) is not installed"
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 SOURCE = """
 import numpy as np
 
-from archsim.compiled import Kernel
+from archsim.machine.compiled import Kernel
 
 
 def doubled(x):

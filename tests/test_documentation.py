@@ -21,16 +21,16 @@ import pytest
 
 import archsim
 from archsim.cli import application, main
-from archsim.config.hardware import available_hardware, load_hardware
 from archsim.config.loading import parse_assignments
-from archsim.sweep.analysis import unread
-from archsim.sweep.axes import axis_from_text
-from archsim.sweep.contest import judging
-from archsim.sweep.definition import Sweep, available_sweeps, load_sweep, quick_sweep
-from archsim.sweep.exploration import explore
-from archsim.sweep.figures import objectives
-from archsim.workload.synthetic import synthesise
-from archsim.workload.trace import load_trace, save_trace
+from archsim.hardware.load import available_hardware, load_hardware
+from archsim.sweeps.analysis import unread
+from archsim.sweeps.axes import axis_from_text
+from archsim.sweeps.contest import judging
+from archsim.sweeps.definition import Sweep, available_sweeps, load_sweep, quick_sweep
+from archsim.sweeps.exploration import explore
+from archsim.sweeps.figures import objectives
+from archsim.traces.synthetic import synthesise
+from archsim.traces.trace import load_trace, save_trace
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -194,9 +194,9 @@ def test_a_file_says_what_the_program_reads(place: str, text: str, tmp_path: Pat
 
 
 def test_sweeps_that_come_along_rank_by_figures_that_mean_one_thing() -> None:
-    from archsim.sweep.design import design
-    from archsim.sweep.judging import judged
-    from archsim.sweep.point import Preparation
+    from archsim.sweeps.design import design
+    from archsim.sweeps.judging import judged
+    from archsim.sweeps.point import Preparation
 
     for name in available_sweeps():
         sweep = few_tokens(load_sweep(name))

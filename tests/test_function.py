@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 import archsim
-from archsim.components.head import Head
-from archsim.config.hardware import Hardware
+from archsim.chip.head import Head
 from archsim.config.loading import leaf_paths
-from archsim.config.sections import HardwareConfig
 from archsim.datapath.activity import Activity
 from archsim.errors import InvariantError
 from archsim.function import (
@@ -25,9 +23,11 @@ from archsim.function import (
     function_key,
 )
 from archsim.function import run_function as compute
+from archsim.hardware.load import Hardware
+from archsim.hardware.sections import HardwareConfig
 from archsim.simulation import simulate_trace
-from archsim.timing.model import Schedule
-from archsim.workload.trace import Trace
+from archsim.timing.declaration import Schedule
+from archsim.traces.trace import Trace
 
 OTHER: dict[str, Any] = {
     "window": 40,

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 import archsim
-from archsim.components.action import Law, rests_on
-from archsim.components.cell import READ_KEYS
-from archsim.components.controller import REFRESH
-from archsim.config.hardware import Hardware, load_hardware
+from archsim.chip.action import Law, rests_on
+from archsim.chip.cell import READ_KEYS
+from archsim.chip.controller import REFRESH
 from archsim.config.loading import Provenance, field_of, leaf_paths
-from archsim.config.sections import HardwareConfig
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.hardware.sections import HardwareConfig
 from archsim.result import Result, grade
 from archsim.simulation import Simulation
-from archsim.workload.trace import Trace
+from archsim.traces.trace import Trace
 
 TOKENS, HEADS = 6, 2
 

@@ -16,23 +16,23 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsim.baseline.capacity import same_capacity
-from archsim.baseline.roofline import DecodeAttention
-from archsim.baseline.transformer import (
+from archsim.calibration import calibrate
+from archsim.cli import application
+from archsim.comparison.capacity import same_capacity
+from archsim.comparison.hardware import calibration_figures, trace_figures
+from archsim.comparison.transformer import (
     GPT2_SMALL,
     accelerator_token,
     gpu_token,
     moved_attention,
 )
-from archsim.cli import application
-from archsim.config.gpu import load_gpu
-from archsim.config.hardware import Hardware, load_hardware
-from archsim.evaluation.calibration import calibrate
-from archsim.evaluation.comparison import calibration_figures, trace_figures
+from archsim.gpu.file import load_gpu
+from archsim.gpu.roofline import DecodeAttention
+from archsim.hardware.load import Hardware, load_hardware
 from archsim.result import Result
 from archsim.simulation import simulate_trace
-from archsim.sweep.figures import figures
-from archsim.workload.trace import Trace, load_trace
+from archsim.sweeps.figures import figures
+from archsim.traces.trace import Trace, load_trace
 
 TWO = DecodeAttention(1, 12, 64, 16, batch=2)
 """Two sequences."""

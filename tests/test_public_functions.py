@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import archsim
-from archsim.config.hardware import Hardware
 from archsim.errors import ConfigError
+from archsim.hardware.load import Hardware
 from archsim.result import Result
-from archsim.workload.trace import Trace
+from archsim.traces.trace import Trace
 
 WAYS: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda x: pickle.loads(pickle.dumps(x)),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from archsim.evaluation.predictions import REFERENCE_VARIABLE
+from archsim.validation.predictions import REFERENCE_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -11,22 +11,22 @@ import pytest
 from click.testing import CliRunner
 
 import archsim
+from archsim.calibration import calibrate
+from archsim.chip.head import Head
 from archsim.cli import application
-from archsim.components.head import Head
-from archsim.config.gpu import load_gpu
-from archsim.config.hardware import load_hardware
-from archsim.config.showing import show_config
+from archsim.comparison.hardware import compare_whole_model
 from archsim.errors import ConfigError, InvariantError
-from archsim.evaluation.calibration import calibrate
-from archsim.evaluation.comparison import compare_whole_model
 from archsim.function import function_key
+from archsim.gpu.file import load_gpu
+from archsim.hardware.load import load_hardware
+from archsim.hardware.show import show_config
 from archsim.retention import attention_ns, retention_of, token_time, with_token_period
-from archsim.sweep.axes import axis_from_text
-from archsim.sweep.definition import quick_sweep
-from archsim.sweep.design import design
-from archsim.sweep.point import Job, Preparation, run_job
-from archsim.workload.synthetic import synthesise
-from archsim.workload.trace import Trace, save_trace
+from archsim.sweeps.axes import axis_from_text
+from archsim.sweeps.definition import quick_sweep
+from archsim.sweeps.design import design
+from archsim.sweeps.point import Job, Preparation, run_job
+from archsim.traces.synthetic import synthesise
+from archsim.traces.trace import Trace, save_trace
 
 AUTO = {"retention.model": "nominal", "retention.token_period": "auto"}
 SMALL = {"window": 64}

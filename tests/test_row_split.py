@@ -10,15 +10,15 @@ import pytest
 from rich.console import Console
 
 import archsim
-from archsim.components.head import Head
-from archsim.components.row_split import ADD_PARTIAL, CONVERT_PARTIAL, COUNT_PARTIAL, PULSE_VALUES
-from archsim.config.hardware import Hardware
+from archsim.chip.head import Head
+from archsim.chip.row_split import ADD_PARTIAL, CONVERT_PARTIAL, COUNT_PARTIAL, PULSE_VALUES
 from archsim.errors import ConfigError, InvariantError
+from archsim.hardware.load import Hardware
 from archsim.ledger import Ledger
 from archsim.report.explain import explain
 from archsim.report.tables import function
 from archsim.result import Result, grade
-from archsim.workload.trace import Trace
+from archsim.traces.trace import Trace
 
 TOKENS, HEADS = 70, 4  # two layers of two
 BLOCKS = {"partial converters", "partial counters", "partial adders", "value pulse generators"}

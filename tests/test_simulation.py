@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import archsim
-from archsim.components.action import Action
+from archsim.chip.action import Action
 from archsim.errors import ConfigError, InvariantError
 from archsim.ledger import Ledger
 from archsim.result import Result
 from archsim.simulation import busy_time
 from archsim.timing.analysis import leaving
-from archsim.workload.trace import Trace
+from archsim.traces.trace import Trace
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +221,8 @@ def test_a_component_that_does_not_post_is_noticed(
 ) -> None:
     """The books are checked against what the trace implies, not against themselves."""
     from archsim import simulation
-    from archsim.components.converter import CONVERT_OUTPUT
-    from archsim.components.write_path import CONVERT_KEYS
+    from archsim.chip.converter import CONVERT_OUTPUT
+    from archsim.chip.write_path import CONVERT_KEYS
 
     genuine = Ledger.post
     for action in (CONVERT_OUTPUT, CONVERT_KEYS):

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from archsim.api import attend, simulate
 from archsim.cli import application
-from archsim.config.hardware import Hardware, load_hardware
-from archsim.config.showing import show_config
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.hardware.show import show_config
 from archsim.result import Result
-from archsim.workload.scalers import DEFAULT_RANGE, fit_scalers, rescaled
-from archsim.workload.trace import Trace, load_trace, save_trace
+from archsim.traces.scalers import DEFAULT_RANGE, fit_scalers, rescaled
+from archsim.traces.trace import Trace, load_trace, save_trace
 
 POWERS = ("constant", "linear", "quadratic", "cubic")
 SUPPLIES = st.floats(0.3, 5.0).map(lambda volts: round(volts, 3))

@@ -10,17 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from archsim.accuracy.closed_loop import check_retention, closed_loop
+from archsim.accuracy.model import CELLS, with_cell
 from archsim.adaptation.corpus import encode_corpus
 from archsim.adaptation.stages import TITLES, TRAINING, Plan, Progress, Run, State, fingerprint
-from archsim.components.head import Head
-from archsim.config.hardware import Hardware
-from archsim.config.showing import show_config
+from archsim.chip.head import Head
 from archsim.errors import ConfigError, MissingExtraError
-from archsim.evaluation.accuracy import CELLS, with_cell
-from archsim.evaluation.closed_loop import check_retention, closed_loop
 from archsim.files import check_writable, write_text
-from archsim.retention import with_token_period
-from archsim.workload.adapted import (
+from archsim.hardware.load import Hardware
+from archsim.hardware.show import show_config
+from archsim.models.adapted import (
     CURVES_FILE,
     HARDWARE_FILE,
     SCALERS_FILE,
@@ -33,8 +32,8 @@ from archsim.workload.adapted import (
     write_scalers,
     write_weights,
 )
-from archsim.workload.gpt2 import Gpt2Config
-from archsim.workload.huggingface import (
+from archsim.models.gpt2 import Gpt2Config
+from archsim.models.huggingface import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     checkpoint_sha256,
@@ -42,13 +41,14 @@ from archsim.workload.huggingface import (
     load_gpt2,
     read_config,
 )
-from archsim.workload.manifest import Environment, FileRecord, printable
-from archsim.workload.record import record
-from archsim.workload.texts import Words
-from archsim.workload.tokenizer import load_tokenizer, tokenizer_files
-from archsim.workload.trace import ADAPTATION_FILE, ADAPTED_TRACE, save_trace
-from archsim.workload.trace_checks import check_name
-from archsim.workload.training.batches import SHORTEST_WINDOW
+from archsim.models.record import record
+from archsim.models.texts import Words
+from archsim.models.tokenizer import load_tokenizer, tokenizer_files
+from archsim.models.training.batches import SHORTEST_WINDOW
+from archsim.retention import with_token_period
+from archsim.traces.checks import check_name
+from archsim.traces.manifest import Environment, FileRecord, printable
+from archsim.traces.trace import ADAPTATION_FILE, ADAPTED_TRACE, save_trace
 
 
 def adapt_model(

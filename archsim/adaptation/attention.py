@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own idiom)
 
+from archsim.accuracy.closed_loop import check_retention
 from archsim.adaptation.recipe import Gradient
-from archsim.components.array import SubTiles
-from archsim.components.head import Head
-from archsim.components.quantiser import Quantiser
-from archsim.config.sections import HardwareConfig
+from archsim.chip.array import SubTiles
+from archsim.chip.head import Head
+from archsim.chip.quantiser import Quantiser
 from archsim.errors import ConfigError
-from archsim.evaluation.closed_loop import check_retention
+from archsim.hardware.sections import HardwareConfig
 
 LARGEST_EXPONENT = 60.0
 """Factors of decay stay within float32 up to here."""

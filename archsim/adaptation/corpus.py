@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.accuracy.material import rectangle
 from archsim.errors import ConfigError
-from archsim.evaluation.material import rectangle
-from archsim.workload.texts import Words, as_text, refuse_held_out
-from archsim.workload.tokenizer import END_OF_TEXT, load_tokenizer
-from archsim.workload.training.batches import Documents
+from archsim.models.texts import Words, as_text, refuse_held_out
+from archsim.models.tokenizer import END_OF_TEXT, load_tokenizer
+from archsim.models.training.batches import Documents
 
 SHORTEST_DOCUMENT = 2
 

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.accuracy.closed_loop import log_probabilities
 from archsim.adaptation.recipe import Statistic
-from archsim.components.head import Head
+from archsim.chip.head import Head
 from archsim.datapath.attention import attend_layer
-from archsim.evaluation.closed_loop import log_probabilities
-from archsim.workload.gpt2 import Array as Floats
-from archsim.workload.gpt2 import Gpt2
-from archsim.workload.scalers import SCALED, Scaler, default_scalers
+from archsim.models.gpt2 import Array as Floats
+from archsim.models.gpt2 import Gpt2
+from archsim.traces.scalers import SCALED, Scaler, default_scalers
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from archsim.adaptation.attention import AnalogAttention
 from archsim.errors import ConfigError
-from archsim.workload.gpt2 import Gpt2 as ReferenceGpt2
-from archsim.workload.gpt2 import Gpt2Config
-from archsim.workload.huggingface import disassemble
-from archsim.workload.scalers import SCALED, Scaler
-from archsim.workload.training.model import Gpt2, Shape
+from archsim.models.gpt2 import Gpt2 as ReferenceGpt2
+from archsim.models.gpt2 import Gpt2Config
+from archsim.models.huggingface import disassemble
+from archsim.models.training.model import Gpt2, Shape
+from archsim.traces.scalers import SCALED, Scaler
 
 _FIXED = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
@@ -24,7 +24,7 @@ _FIXED = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "tie_word_embeddings": (True,),
 }
-"""What `archsim.workload.training.model` implements of a GPT-2 config."""
+"""What `archsim.models.training.model` implements of a GPT-2 config."""
 
 
 def torch_shape(config: Gpt2Config, where: str | Path) -> Shape:

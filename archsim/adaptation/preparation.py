@@ -23,8 +23,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.workload.gpt2 import Array as Floats
-from archsim.workload.gpt2 import Block, Gpt2, Gpt2Weights, Projection
+from archsim.models.gpt2 import Array as Floats
+from archsim.models.gpt2 import Block, Gpt2, Gpt2Weights, Projection
 
 Array = NDArray[np.float64]
 

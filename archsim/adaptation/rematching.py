@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.accuracy.closed_loop import AnalogLoop, Variant, measure
+from archsim.accuracy.material import cut_material
+from archsim.accuracy.model import with_cell
 from archsim.adaptation.corpus import encode_corpus
 from archsim.adaptation.matching import match_scalers, moments
 from archsim.adaptation.recipe import Statistic
-from archsim.components.head import Head
-from archsim.config.hardware import Hardware, load_hardware
+from archsim.chip.head import Head
 from archsim.config.loading import parse_assignments
 from archsim.errors import ConfigError
-from archsim.evaluation.accuracy import with_cell
-from archsim.evaluation.closed_loop import AnalogLoop, Variant, measure
-from archsim.evaluation.material import cut_material
 from archsim.files import renew_marked
-from archsim.workload.adapted import Stage, load_adapted, shipped_adapted, shipped_text
-from archsim.workload.record import read_text, read_texts
-from archsim.workload.texts import Text, refuse_held_out
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.models.adapted import Stage, load_adapted, shipped_adapted, shipped_text
+from archsim.models.record import read_text, read_texts
+from archsim.models.texts import Text, refuse_held_out
 
 OPENING, CLOSING = "<!-- made by: python -m archsim.adaptation.rematching -->", "<!-- end -->"
 

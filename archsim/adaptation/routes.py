@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
+from archsim.accuracy.model import evaluate_model
 from archsim.adaptation.adapt import adapt_model, set_threads
 from archsim.adaptation.recipe import Recipe, Statistic
 from archsim.adaptation.stages import Plan
-from archsim.config.hardware import Hardware, load_hardware
 from archsim.config.loading import parse_assignments
-from archsim.evaluation.accuracy import evaluate_model
 from archsim.files import renew_marked
-from archsim.workload.adapted import shipped_text
-from archsim.workload.record import read_text, read_texts
-from archsim.workload.texts import refuse_held_out
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.models.adapted import shipped_text
+from archsim.models.record import read_text, read_texts
+from archsim.models.texts import refuse_held_out
 
 OPENING, CLOSING = "<!-- made by: python -m archsim.adaptation.routes -->", "<!-- end -->"
 

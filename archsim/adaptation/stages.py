@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.accuracy.direct_search import search_scalers
+from archsim.accuracy.model import with_cell
 from archsim.adaptation.matching import Matched, match_scalers, moments
 from archsim.adaptation.preparation import prepare
 from archsim.adaptation.recipe import Recipe, Statistic
-from archsim.components.head import Head
-from archsim.config.hardware import Hardware
+from archsim.chip.head import Head
 from archsim.errors import ConfigError
-from archsim.evaluation.accuracy import with_cell
-from archsim.evaluation.direct_search import search_scalers
-from archsim.workload.adapted import (
+from archsim.hardware.load import Hardware
+from archsim.models.adapted import (
     Attention,
     StageRecord,
 )
-from archsim.workload.gpt2 import Gpt2
-from archsim.workload.huggingface import (
+from archsim.models.gpt2 import Gpt2
+from archsim.models.huggingface import (
     assemble,
 )
-from archsim.workload.manifest import Scalar
-from archsim.workload.scalers import Scaler
+from archsim.traces.manifest import Scalar
+from archsim.traces.scalers import Scaler
 
 if TYPE_CHECKING:
     from archsim.adaptation.training import Curve, Stream

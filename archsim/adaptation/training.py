@@ -26,8 +26,8 @@ from archsim.adaptation.prediction_loss import prediction_loss
 from archsim.adaptation.recipe import Recipe
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.files import atomic_path
-from archsim.workload.training import batches
-from archsim.workload.training.model import Gpt2
+from archsim.models.training import batches
+from archsim.models.training.model import Gpt2
 
 Progress = Callable[[str, int, int], None]
 Curve = list[tuple[int, float]]

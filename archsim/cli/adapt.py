@@ -14,7 +14,7 @@ from archsim.cli import CONTEXT_SETTINGS
 if TYPE_CHECKING:
     from archsim.adaptation.recipe import Optimiser, Statistic
     from archsim.adaptation.stages import Plan
-    from archsim.workload.texts import Words
+    from archsim.models.texts import Words
 
 DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
 
@@ -190,13 +190,13 @@ def command(
     """
     from archsim.adaptation.adapt import adapt_model
     from archsim.cli.progress import progress_bar
-    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
+    from archsim.hardware.load import DEFAULT_HARDWARE, load_hardware
+    from archsim.models.adapted import read_adaptation
+    from archsim.models.record import read_text
     from archsim.report.retention import retention_table
     from archsim.report.tables import show
     from archsim.retention import retention_of
-    from archsim.workload.adapted import read_adaptation
-    from archsim.workload.record import read_text
 
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
@@ -254,7 +254,7 @@ def _words(
     texts: tuple[Path, ...], documents: Path | None, tokens: Path | None
 ) -> tuple[Words, bool]:
     """What to learn from, and whether its parts stand alone."""
-    from archsim.workload.record import read_lines, read_texts, read_token_documents
+    from archsim.models.record import read_lines, read_texts, read_token_documents
 
     if sum((bool(texts), documents is not None, tokens is not None)) != 1:
         raise click.UsageError("give --text, --documents or --tokens, one of them")

@@ -12,8 +12,8 @@ import click
 from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
-    from archsim.baseline.plan import Implementation, KernelChoice, Plan, Scope
-    from archsim.config.gpu import Cache, Precision
+    from archsim.gpu.file import Cache, Precision
+    from archsim.gpu.plan import Implementation, KernelChoice, Plan, Scope
 
 SCHEMA_VERSION = 1
 SHOWN_REASONS = 3
@@ -113,12 +113,12 @@ def measure_command(
     """
     import datetime
 
-    from archsim.baseline.cuda import open_device
-    from archsim.baseline.measure import matching_gpu, measure
-    from archsim.baseline.measured_file import measured_yaml
     from archsim.cli.progress import progress_bar
-    from archsim.config.gpu import load_gpu
     from archsim.files import atomic_path
+    from archsim.gpu.cuda import open_device
+    from archsim.gpu.file import load_gpu
+    from archsim.gpu.measure import matching_gpu, measure
+    from archsim.gpu.measured_file import measured_yaml
 
     plan = _plan(
         scopes, minutes, batches, windows, precisions, implementations, kernels, caches,
@@ -169,9 +169,9 @@ def _plan(
     """What the options ask for; raises ConfigError for what cannot be measured."""
     from dataclasses import replace
 
-    from archsim.baseline import plan
     from archsim.config.transformer import GPT2_SMALL, TransformerShape
     from archsim.errors import ConfigError
+    from archsim.gpu import plan
 
     for option, value in (("--kv-heads", kv_heads), ("--mlp", mlp)):
         if value is not None and value < 1:
@@ -211,9 +211,9 @@ def _plan(
 
 def _summarise(path: Path, gpu: str, name: str) -> None:
     """What the default hardware makes of the points just measured."""
-    from archsim.config.gpu import load_gpu, load_measured, with_measured
-    from archsim.config.hardware import load_hardware
-    from archsim.evaluation.comparison import measured_figures
+    from archsim.comparison.hardware import measured_figures
+    from archsim.gpu.file import load_gpu, load_measured, with_measured
+    from archsim.hardware.load import load_hardware
     from archsim.report.measured import measured_table
     from archsim.report.tables import show
 
@@ -243,10 +243,10 @@ def fit_command(
     """
     from dataclasses import asdict
 
-    from archsim.baseline.fit import FITTED_GPU, fit, model_yaml, tried_forms
-    from archsim.config.gpu import load_gpu, load_measured, with_measured
     from archsim.errors import ConfigError
     from archsim.files import write_text
+    from archsim.gpu.file import load_gpu, load_measured, with_measured
+    from archsim.gpu.fit import FITTED_GPU, fit, model_yaml, tried_forms
     from archsim.report.gpu_validation import fit_table
     from archsim.report.tables import show
 

@@ -27,9 +27,9 @@ def command(
     figures by rules that the output states.
     """
     from archsim.api import judge_claims
-    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
     from archsim.files import write_text
+    from archsim.hardware.load import DEFAULT_HARDWARE, load_hardware
     from archsim.report.claims import claims_markdown, claims_text
     from archsim.report.tables import show, unread
 

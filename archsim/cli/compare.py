@@ -12,13 +12,13 @@ import click
 from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
-    from archsim.config.gpu import Cache, Gpu, Precision, Protocol
-    from archsim.config.hardware import Hardware
-    from archsim.evaluation.comparison import GpuComparison, Shape, WholeModelComparison
+    from archsim.comparison.hardware import GpuComparison, Shape, WholeModelComparison
+    from archsim.gpu.file import Cache, Gpu, Precision, Protocol
+    from archsim.hardware.load import Hardware
     from archsim.result import Result
 
 PROTOCOLS = ["paper", "latency", "throughput", "eager"]
-"""As `archsim.baseline.protocols` has them: not imported, so that help comes at once."""
+"""As `archsim.gpu.protocols` has them: not imported, so that help comes at once."""
 
 
 @click.command("compare", context_settings=CONTEXT_SETTINGS)
@@ -111,10 +111,10 @@ def command(
     archsim compare --scope model --gpu h100-sxm
     """
     from archsim.api import compare, compare_model
-    from archsim.config.gpu import available_gpus
     from archsim.config.loading import parse_assignments
-    from archsim.workload.adapted import hardware_for, trace_model
-    from archsim.workload.trace import default_trace_name
+    from archsim.gpu.file import available_gpus
+    from archsim.models.adapted import hardware_for, trace_model
+    from archsim.traces.trace import default_trace_name
 
     if list_gpus:
         _list_gpus(as_json)
@@ -159,14 +159,14 @@ def command(
 
 def _simulated(hardware: Hardware, trace: str) -> Result:
     from archsim.api import simulate
-    from archsim.workload.trace import load_trace
+    from archsim.traces.trace import load_trace
 
     return simulate(load_trace(trace), hardware)
 
 
 def _list_gpus(as_json: bool) -> None:
-    from archsim.config.gpu import available_gpus, load_gpu
-    from archsim.evaluation.comparison import SCHEMA_VERSION
+    from archsim.comparison.hardware import SCHEMA_VERSION
+    from archsim.gpu.file import available_gpus, load_gpu
 
     gpus = {name: load_gpu(name, measured=False).name for name in available_gpus()}
     if as_json:
@@ -177,8 +177,8 @@ def _list_gpus(as_json: bool) -> None:
 
 
 def _gpus(names: tuple[str, ...], measured: tuple[str, ...]) -> list[Gpu]:
-    from archsim.config.gpu import load_gpu, load_measured, with_measured
     from archsim.errors import ConfigError
+    from archsim.gpu.file import load_gpu, load_measured, with_measured
 
     files = [load_measured(Path(path)) for path in dict.fromkeys(measured)]
     gpus: list[tuple[str, Gpu]] = []
@@ -202,7 +202,7 @@ def _plot(comparison: GpuComparison, gpus: list[Gpu], folder: Path) -> None:
 def _show(
     comparison: GpuComparison | WholeModelComparison, as_json: bool, csv_path: str | None
 ) -> None:
-    from archsim.evaluation.comparison import WholeModelComparison
+    from archsim.comparison.hardware import WholeModelComparison
     from archsim.files import write_text
     from archsim.report.comparison import comparison_text
     from archsim.report.comparison_files import comparison_csv

@@ -26,9 +26,9 @@ def show(hwconfig: str | None, assignments: tuple[str, ...], as_json: bool) -> N
     HWCONFIG is a shipped name or a YAML file (default: gaincell-28nm). What is
     printed is a config itself: save it and it loads to the same hash.
     """
-    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
-    from archsim.config.showing import config_document, show_config
+    from archsim.hardware.load import DEFAULT_HARDWARE, load_hardware
+    from archsim.hardware.show import config_document, show_config
 
     hardware = load_hardware(
         DEFAULT_HARDWARE if hwconfig is None else hwconfig, parse_assignments(assignments)
@@ -42,7 +42,7 @@ def show(hwconfig: str | None, assignments: tuple[str, ...], as_json: bool) -> N
 @command.command()
 def schema() -> None:
     """Print the JSON Schema (2020-12) of a hardware YAML file."""
-    from archsim.config.schema import schema_text
+    from archsim.hardware.schema import schema_text
 
     click.echo(schema_text(), nl=False)
 
@@ -51,7 +51,7 @@ def schema() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_configs(as_json: bool) -> None:
     """List the configs that come with archsim."""
-    from archsim.config.hardware import available_hardware, load_hardware
+    from archsim.hardware.load import available_hardware, load_hardware
 
     configs = {name: load_hardware(name).config.description for name in available_hardware()}
     if as_json:

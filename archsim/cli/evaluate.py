@@ -12,7 +12,7 @@ import click
 from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
-    from archsim.workload.texts import Text
+    from archsim.models.texts import Text
 
 
 @click.command("evaluate", context_settings=CONTEXT_SETTINGS)
@@ -119,14 +119,14 @@ def command(
     if probes is not None and probes < 0:
         raise click.UsageError("--probes: a number of sequences, 0 for none")
 
+    from archsim.accuracy.model import KNEE, evaluate_model, evaluate_sweep
     from archsim.cli.progress import progress_bar
     from archsim.config.loading import parse_assignments
-    from archsim.evaluation.accuracy import KNEE, evaluate_model, evaluate_sweep
     from archsim.files import check_writable
+    from archsim.models.adapted import hardware_for, shipped_adapted
     from archsim.report.accuracy import save_chart, summary, sweep_chart, sweep_summary
     from archsim.report.charts import chart_tools
     from archsim.report.tables import show
-    from archsim.workload.adapted import hardware_for, shipped_adapted
 
     axes: dict[str, Sequence[Any]] = dict(KNEE) if knee else _axes(varied)
     if plot is not None:
@@ -180,8 +180,8 @@ def _words(
     texts: tuple[Path, ...], documents: Path | None, tokens: Path | None, choosing: bool
 ) -> list[Text]:
     """What to measure on; of the shipped texts the held-out one not for `choosing`."""
-    from archsim.workload.record import read_lines, read_text, read_token_documents, text_files
-    from archsim.workload.texts import Text, refuse_held_out, shipped_texts
+    from archsim.models.record import read_lines, read_text, read_token_documents, text_files
+    from archsim.models.texts import Text, refuse_held_out, shipped_texts
 
     if tokens is not None:
         return [Text(tokens.name, tuple(read_token_documents(tokens)))]
@@ -196,10 +196,10 @@ def _words(
 
 
 def _show_curves(folder: Path, plot: Path | None) -> None:
+    from archsim.models.adapted import load_adapted
     from archsim.report.accuracy import save_chart
     from archsim.report.curves import curves_chart, curves_table
     from archsim.report.tables import show
-    from archsim.workload.adapted import load_adapted
 
     adapted = load_adapted(folder)
     show(curves_table(adapted))

@@ -62,13 +62,13 @@ def command(
     archsim retention
     archsim retention -c gaincell-osfet --set digital.weights=resident
     """
+    from archsim.accuracy.tolerance import measure_tolerances
     from archsim.cli.progress import progress_bar
     from archsim.config.loading import parse_assignments
-    from archsim.evaluation.tolerance import measure_tolerances
+    from archsim.models.adapted import hardware_for, shipped_adapted, shipped_text
+    from archsim.models.record import read_text
     from archsim.report.tables import show, unread
     from archsim.report.tolerance import tolerance_text
-    from archsim.workload.adapted import hardware_for, shipped_adapted, shipped_text
-    from archsim.workload.record import read_text
 
     folder = shipped_adapted() if model is None else model
     hardware = hardware_for(folder, config, parse_assignments(assignments))

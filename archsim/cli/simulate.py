@@ -14,7 +14,7 @@ from archsim.errors import one_line
 
 if TYPE_CHECKING:
     from archsim.datapath.attention import Precision
-    from archsim.timing.engine import Detail, Engine
+    from archsim.timing.run import Detail, Engine
 
 
 @click.command("simulate", context_settings=CONTEXT_SETTINGS)
@@ -94,7 +94,7 @@ def command(
 
     from concurrent.futures import ThreadPoolExecutor
 
-    from archsim.workload.trace import default_trace_name, load_trace
+    from archsim.traces.trace import default_trace_name, load_trace
 
     name = default_trace_name() if trace_name is None else trace_name
     # reading and hashing a trace takes as long as these imports, and a core of its own; the thread
@@ -102,14 +102,14 @@ def command(
     with ThreadPoolExecutor(1) as beside:
         loading = beside.submit(load_trace, name)
 
+        from archsim.accuracy.trace_loop import trace_in_loop
         from archsim.api import simulate
         from archsim.cli.progress import progress_bar
         from archsim.config.loading import parse_assignments
-        from archsim.evaluation.trace_loop import trace_in_loop
+        from archsim.models.adapted import hardware_for, trace_model
         from archsim.report.explain import check_place, explain
         from archsim.report.files import check_folder, default_folder, whole_document, write_result
         from archsim.simulation import known_tokens
-        from archsim.workload.adapted import hardware_for, trace_model
 
         hardware = hardware_for(trace_model(name), config, parse_assignments(assignments))
         trace = loading.result().select(tokens, layer_range)

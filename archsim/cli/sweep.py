@@ -16,11 +16,11 @@ from archsim.cli import CONTEXT_SETTINGS
 from archsim.cli.progress import Lines, duration
 
 if TYPE_CHECKING:
-    from archsim.sweep.definition import Sweep
-    from archsim.sweep.driver import Report, Tally
-    from archsim.sweep.exploration import Exploration
-    from archsim.sweep.figures import Objective
-    from archsim.sweep.point import Outcome
+    from archsim.sweeps.definition import Sweep
+    from archsim.sweeps.driver import Report, Tally
+    from archsim.sweeps.exploration import Exploration
+    from archsim.sweeps.figures import Objective
+    from archsim.sweeps.point import Outcome
 
 RUN = "run"
 METHODS = ["grid", "random", "sobol", "search"]
@@ -111,9 +111,9 @@ def run_command(**given: Any) -> None:
     from archsim.report.sweep import best_text, sweep_document, sweep_text
     from archsim.report.sweep_files import default_folder, write_sweep
     from archsim.report.tables import show
-    from archsim.sweep.analysis import best
-    from archsim.sweep.driver import Stop
-    from archsim.sweep.exploration import DEFAULT_STORE, explore, parse_shard
+    from archsim.sweeps.analysis import best
+    from archsim.sweeps.driver import Stop
+    from archsim.sweeps.exploration import DEFAULT_STORE, explore, parse_shard
 
     store = Path(given["store"]) if given["store"] is not None else DEFAULT_STORE
     if not str(given["store"] if given["store"] is not None else "x").strip():
@@ -198,8 +198,8 @@ def _with_goal(sweep: Sweep, goal: str, where: Sequence[str]) -> Sweep:
     """The sweep with what ``--best`` needs; an unknown name is refused before it, not after."""
     from dataclasses import replace
 
-    from archsim.sweep.analysis import budget, goal_objective
-    from archsim.sweep.figures import LOSS
+    from archsim.sweeps.analysis import budget, goal_objective
+    from archsim.sweeps.figures import LOSS
 
     needed = budget(sweep, where)
     needed.append(goal_objective(sweep, goal).expression)
@@ -213,15 +213,15 @@ def _sweep(given: dict[str, Any], store: Path) -> Sweep:
     from archsim.config.loading import parse_assignments
     from archsim.config.quantity import parse_quantity
     from archsim.errors import ConfigError
-    from archsim.sweep.axes import axis_from_text, known_keys
-    from archsim.sweep.definition import (
+    from archsim.sweeps.axes import axis_from_text, known_keys
+    from archsim.sweeps.definition import (
         check_aggregate,
         load_sweep,
         quick_sweep,
         sweep_from_values,
     )
-    from archsim.sweep.expression import parse_expression
-    from archsim.sweep.store import Store
+    from archsim.sweeps.expression import parse_expression
+    from archsim.sweeps.store import Store
 
     name, vary = given["sweep_file"], given["vary"]
     quick = {
@@ -278,7 +278,7 @@ def _sweep(given: dict[str, Any], store: Path) -> Sweep:
 
 
 def _objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
-    from archsim.sweep.figures import objectives
+    from archsim.sweeps.figures import objectives
 
     return objectives(list(texts))
 
@@ -296,7 +296,7 @@ def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
     if quiet:
         yield None
         return
-    from archsim.sweep.axes import WORKLOAD_KEYS
+    from archsim.sweeps.axes import WORKLOAD_KEYS
 
     several = any(axis.key in WORKLOAD_KEYS for axis in sweep.axes)
     first = next((o for o in sweep.objectives if not (o.against_ideal or several)), None)
@@ -353,13 +353,13 @@ def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
 def list_sweeps(store: str | None) -> None:
     """List the shipped sweeps, or those begun in a store."""
     if store is None:
-        from archsim.sweep.definition import available_sweeps, load_sweep
+        from archsim.sweeps.definition import available_sweeps, load_sweep
 
         for name in available_sweeps():
             click.echo(name)
             click.echo(f"  {load_sweep(name).description}")
         return
-    from archsim.sweep.store import Store
+    from archsim.sweeps.store import Store
 
     with Store(store, create=False) as kept:
         for begun in kept.sweeps():
@@ -376,8 +376,8 @@ def list_sweeps(store: str | None) -> None:
 def export_command(target: str, store: str | None, name: str | None) -> None:
     """Write the points of a store to FILE, a .parquet or .csv."""
     from archsim.report.sweep_files import export
-    from archsim.sweep.exploration import DEFAULT_STORE, stored_explorations
-    from archsim.sweep.store import Store
+    from archsim.sweeps.exploration import DEFAULT_STORE, stored_explorations
+    from archsim.sweeps.store import Store
 
     with Store(DEFAULT_STORE if store is None else store, create=False) as kept:
         explorations = stored_explorations(kept, name)
@@ -391,7 +391,7 @@ def export_command(target: str, store: str | None, name: str | None) -> None:
 def merge_command(target: str, parts: tuple[str, ...]) -> None:
     """Take the points of other stores into STORE, which may be new."""
     from archsim.errors import ConfigError
-    from archsim.sweep.store import Store
+    from archsim.sweeps.store import Store
 
     for part in parts:  # before anything is made
         if not Path(part).is_file():
@@ -405,6 +405,6 @@ def merge_command(target: str, parts: tuple[str, ...]) -> None:
 @command.command("schema")
 def schema() -> None:
     """Print the JSON Schema (2020-12) of a sweep file."""
-    from archsim.sweep.definition import schema_text
+    from archsim.sweeps.definition import schema_text
 
     click.echo(schema_text(), nl=False)

@@ -15,7 +15,7 @@ from archsim.cli import CONTEXT_SETTINGS
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from archsim.workload.manifest import Manifest
+    from archsim.traces.manifest import Manifest
 
 
 @click.group(context_settings=CONTEXT_SETTINGS)
@@ -67,15 +67,15 @@ def record(
     if (text is None) == (tokens is None):
         raise click.UsageError("give --text FILE or --tokens FILE.json, one of the two")
 
+    from archsim.accuracy.closed_loop import closed_loop
     from archsim.cli.progress import progress_bar
-    from archsim.evaluation.closed_loop import closed_loop
     from archsim.files import check_writable
-    from archsim.workload import record as recorder
-    from archsim.workload.adapted import is_adapted
-    from archsim.workload.manifest import MANIFEST_FILE
-    from archsim.workload.trace import refuse_existing, save_trace
-    from archsim.workload.trace_checks import check_name
-    from archsim.workload.trace_summary import summarise
+    from archsim.models import record as recorder
+    from archsim.models.adapted import is_adapted
+    from archsim.traces.checks import check_name
+    from archsim.traces.manifest import MANIFEST_FILE
+    from archsim.traces.summary import summarise
+    from archsim.traces.trace import refuse_existing, save_trace
 
     refuse_existing(output, force)  # before the model runs
     check_name(name or output.resolve().name)
@@ -134,9 +134,9 @@ def synth(
 
     For size and speed: what a token means to another is not imitated.
     """
-    from archsim.workload.synthetic import synthesise
-    from archsim.workload.trace import refuse_existing, save_trace
-    from archsim.workload.trace_checks import check_name
+    from archsim.traces.checks import check_name
+    from archsim.traces.synthetic import synthesise
+    from archsim.traces.trace import refuse_existing, save_trace
 
     refuse_existing(output, force)  # before the numbers are drawn
     check_name(name or output.resolve().name)
@@ -179,10 +179,10 @@ def import_(
     q.npy, k.npy and v.npy. Without --fit-scalers they go into the arrays as they are: q in
     [0, 1], k and v around the middle of the rail. All names: docs/traces.md.
     """
-    from archsim.workload.importing import import_trace
-    from archsim.workload.record import read_token_ids
-    from archsim.workload.trace import refuse_existing, save_trace
-    from archsim.workload.trace_summary import summarise
+    from archsim.models.record import read_token_ids
+    from archsim.traces.importing import import_trace
+    from archsim.traces.summary import summarise
+    from archsim.traces.trace import refuse_existing, save_trace
 
     refuse_existing(output, force)
     trace = import_trace(
@@ -215,8 +215,8 @@ def info(path: str | None, as_json: bool) -> None:
     PATH is a folder or the name of a shipped trace (default: the shipped reference).
     Every check that loading makes is made.
     """
-    from archsim.workload.trace import default_trace_name, load_trace
-    from archsim.workload.trace_summary import summarise
+    from archsim.traces.summary import summarise
+    from archsim.traces.trace import default_trace_name, load_trace
 
     trace = load_trace(default_trace_name() if path is None else path)
     summary = summarise(trace)

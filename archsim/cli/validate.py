@@ -12,7 +12,7 @@ import click
 from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
-    from archsim.evaluation.bounds import Bounds
+    from archsim.validation.bounds import Bounds
 
 
 @click.command("validate", context_settings=CONTEXT_SETTINGS)
@@ -39,12 +39,12 @@ def command(
         return
     from archsim.api import validate
     from archsim.cli.progress import progress_bar
-    from archsim.config.hardware import DEFAULT_HARDWARE, load_hardware
     from archsim.config.loading import parse_assignments
-    from archsim.evaluation.bounds import assumed_bounds
+    from archsim.hardware.load import DEFAULT_HARDWARE, load_hardware
     from archsim.report.retention import retention_table
     from archsim.report.tables import cautions, show, unread
     from archsim.report.validation import bounds_table, fits_table, validation_table
+    from archsim.validation.bounds import assumed_bounds
 
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
@@ -81,7 +81,7 @@ def command(
 
 
 def _validate_gpu(as_json: bool) -> None:
-    from archsim.baseline import validate_gpu
+    from archsim.gpu.validation import validate_gpu
     from archsim.report.gpu_validation import gpu_table, parameter_table
     from archsim.report.tables import show
 

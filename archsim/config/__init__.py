@@ -1,4 +1,4 @@
 """What to build: typed, validated descriptions of hardware and GPUs, read from YAML.
 
-Nothing in here knows how a block behaves; that is `archsim.components`.
+Nothing in here knows how a block behaves; that is `archsim.chip`.
 """

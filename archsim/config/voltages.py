@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 from archsim.config.quantity import Quantity
 
 if TYPE_CHECKING:
-    from archsim.config.sections import CellConfig
+    from archsim.hardware.sections import CellConfig
 
 FOLLOWERS = ("mid_rail", "effective_voltage", "input_voltage")
 """Fields of ``cell`` that may be a share of its supply."""

@@ -13,17 +13,17 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.compiled import NotCompiledError, asked_for, pays
-from archsim.components.head import Head
+from archsim.chip.head import Head
 from archsim.datapath.activity import Activity, AttentionOutput, IdealError, Saturation
 from archsim.datapath.ages import Ages
 from archsim.datapath.fused import LARGE
 from archsim.datapath.one_head import Engine, attend_head
 from archsim.datapath.problem import CellLaw, Retention
 from archsim.datapath.scalers import Array, Scalers, resolve_scalers
-from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
-from archsim.parallel import shared, side_by_side
+from archsim.machine.compiled import NotCompiledError, asked_for, pays
+from archsim.machine.parallel import shared, side_by_side
+from archsim.machine.workspace import Workspace
 
 __all__ = [
     "Activity",

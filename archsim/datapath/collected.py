@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.components.array import SubTiles
+from archsim.chip.array import SubTiles
 from archsim.datapath.products import PANEL, Array
-from archsim.datapath.workspace import Workspace
+from archsim.machine.workspace import Workspace
 
 
 class Collected:

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.compiled import Kernel
-from archsim.components.cell import Cell
+from archsim.chip.cell import Cell
 from archsim.datapath.problem import HeadProblem
-from archsim.datapath.workspace import Workspace
+from archsim.machine.compiled import Kernel
+from archsim.machine.workspace import Workspace
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.array import Run
+from archsim.chip.array import Run
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.problem import HeadProblem, View
 from archsim.datapath.products import Real

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.blas import multiply_double, multiply_single, products_in_memory
-from archsim.compiled import Kernel
-from archsim.components.array import Run
-from archsim.components.converter import SignedConverter
-from archsim.components.head import Head
+from archsim.chip.array import Run
+from archsim.chip.converter import SignedConverter
+from archsim.chip.head import Head
 from archsim.datapath.collected import Collected
 from archsim.datapath.direct import DirectProducts
 from archsim.datapath.panels import PanelProducts
 from archsim.datapath.products import PANEL, Array, Real
-from archsim.datapath.workspace import Workspace
+from archsim.machine.blas import multiply_double, multiply_single, products_in_memory
+from archsim.machine.compiled import Kernel
+from archsim.machine.workspace import Workspace
 
 Integers = NDArray[np.int64]
 

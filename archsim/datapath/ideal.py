@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.head import Head
+from archsim.chip.head import Head
 from archsim.datapath.activity import IdealError
 from archsim.datapath.products import PANEL, Real, in_panels, in_rows
 from archsim.datapath.scalers import Scalers, resolve_scalers
-from archsim.datapath.workspace import Workspace
+from archsim.machine.workspace import Workspace
 
 Array = NDArray[np.float64]
 

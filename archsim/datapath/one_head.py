@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.array import Run
-from archsim.components.head import Head
-from archsim.components.row_split import RowSplit
+from archsim.chip.array import Run
+from archsim.chip.head import Head
+from archsim.chip.row_split import RowSplit
 from archsim.datapath.activity import Activity, AttentionOutput, Saturation
 from archsim.datapath.ages import Ages
 from archsim.datapath.collected import Collected
@@ -28,8 +28,8 @@ from archsim.datapath.panels import PanelProducts
 from archsim.datapath.passes import ROWS, convert, line_by_line, pulses
 from archsim.datapath.problem import CellLaw, HeadProblem, Retention, View
 from archsim.datapath.scalers import scale
-from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
+from archsim.machine.workspace import Workspace
 
 Array = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.array import Run
-from archsim.components.cell import Cell
+from archsim.chip.array import Run
+from archsim.chip.cell import Cell
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
 from archsim.datapath.direct import DirectProducts
@@ -32,7 +32,7 @@ from archsim.datapath.products import (
     raise_powers,
     value_operand,
 )
-from archsim.datapath.workspace import Workspace
+from archsim.machine.workspace import Workspace
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.accumulator import Counters
-from archsim.components.converter import ScoreConverter, SignedConverter
+from archsim.chip.accumulator import Counters
+from archsim.chip.converter import ScoreConverter, SignedConverter
 from archsim.datapath.products import (
     PANEL,
     Layout,
@@ -24,7 +24,7 @@ from archsim.datapath.products import (
     second_product,
     unsigned_current,
 )
-from archsim.datapath.workspace import Workspace
+from archsim.machine.workspace import Workspace
 
 Array = NDArray[np.float64]
 

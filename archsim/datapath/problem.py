@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.array import Run
-from archsim.components.cell import Cell
-from archsim.components.quantiser import Grid
+from archsim.chip.array import Run
+from archsim.chip.cell import Cell
+from archsim.chip.quantiser import Grid
 from archsim.datapath.ages import Ages, CellTimes
 from archsim.datapath.products import PANEL
 
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 
 class CellLaw(Protocol):
-    """How much current a cell sends: `archsim.components.cell.Cell`, a measured table, ..."""
+    """How much current a cell sends: `archsim.chip.cell.Cell`, a measured table, ..."""
 
     def current(self, deviation: Array) -> Array:
         """Signed current in uA of cells at a deviation (V), any shape."""

@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.compiled import Kernel
-from archsim.datapath.workspace import Workspace
+from archsim.machine.compiled import Kernel
+from archsim.machine.workspace import Workspace
 
 Array = NDArray[np.float64]
 Real = NDArray[Any]

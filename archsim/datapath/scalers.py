@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from archsim.arguments import as_mapping
 from archsim.arrays import real_array
-from archsim.compiled import Kernel
 from archsim.errors import ConfigError
-from archsim.workload.scalers import GivenScalers, default_pairs
+from archsim.machine.compiled import Kernel
+from archsim.traces.scalers import GivenScalers, default_pairs
 
 Array = NDArray[np.float64]
 Scalers = GivenScalers

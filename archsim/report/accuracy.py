@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsim.evaluation.accuracy import ByText, Evaluation
-from archsim.evaluation.closed_loop import Row
+from archsim.accuracy.closed_loop import Row
+from archsim.accuracy.model import ByText, Evaluation
+from archsim.models.texts import MEANING
 from archsim.report.charts import chart_tools
 from archsim.report.retention import retention_table
 from archsim.report.tables import cautions, note, unread
-from archsim.workload.texts import MEANING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

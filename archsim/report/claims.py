@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from archsim.evaluation.claims import TOLERANCE, VERDICTS, Cell, Claim, Claims, Verdict
 from archsim.report.comparison import indented
 from archsim.report.tables import note, number, percent
+from archsim.validation.claims import TOLERANCE, VERDICTS, Cell, Claim, Claims, Verdict
 
 LABEL_WIDTH, CELL_WIDTH, SHARE_WIDTH = 19, 8, 6
 COLUMNS = (

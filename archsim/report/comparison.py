@@ -8,18 +8,14 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from archsim.baseline import (
-    AcceleratorFigures,
-    Capacity,
-    ComparisonRow,
-    ProtocolDescription,
-    Request,
-    protocols,
-)
-from archsim.baseline.plan import KERNELS
-from archsim.baseline.protocols import BATCHES
-from archsim.baseline.transformer import ModelRow
-from archsim.evaluation.comparison import GpuComparison
+from archsim.comparison.accelerator import AcceleratorFigures
+from archsim.comparison.capacity import Capacity
+from archsim.comparison.compare import ComparisonRow
+from archsim.comparison.hardware import GpuComparison
+from archsim.comparison.request import Request
+from archsim.comparison.transformer import ModelRow
+from archsim.gpu.plan import KERNELS
+from archsim.gpu.protocols import BATCHES, ProtocolDescription, protocols
 from archsim.report.retention import retention_table
 from archsim.report.tables import cautions, note, number, unread
 

@@ -14,12 +14,14 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from archsim.baseline import AcceleratorFigures, ComparisonRow, DecodeAttention, Request, compare
-from archsim.baseline.protocols import BATCHES, PAPER_STEP
-from archsim.baseline.roofline import estimate
-from archsim.config.gpu import Gpu, Precision
-from archsim.evaluation.comparison import GpuComparison, window_figures
+from archsim.comparison.accelerator import AcceleratorFigures
+from archsim.comparison.compare import ComparisonRow, compare
+from archsim.comparison.hardware import GpuComparison, window_figures
+from archsim.comparison.request import Request
 from archsim.files import atomic_path
+from archsim.gpu.file import Gpu, Precision
+from archsim.gpu.protocols import BATCHES, PAPER_STEP
+from archsim.gpu.roofline import DecodeAttention, estimate
 from archsim.report.charts import INK, SERIES, chart_tools, with_titles
 from archsim.report.comparison import energy_text, speed_text, times
 from archsim.report.comparison_page import comparison_page

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from archsim.baseline import Capacity, ComparisonRow
-from archsim.baseline.transformer import ModelRow
-from archsim.evaluation.comparison import GpuComparison, WholeModelComparison
+from archsim.comparison.capacity import Capacity
+from archsim.comparison.compare import ComparisonRow
+from archsim.comparison.hardware import GpuComparison, WholeModelComparison
+from archsim.comparison.transformer import ModelRow
 from archsim.report.files import csv_text
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Sequence
 
-from archsim.baseline import AcceleratorFigures, ComparisonRow
-from archsim.evaluation.comparison import GpuComparison
+from archsim.comparison.accelerator import AcceleratorFigures
+from archsim.comparison.compare import ComparisonRow
+from archsim.comparison.hardware import GpuComparison
 from archsim.report.charts import INK, PAPER, SERIES
 from archsim.report.comparison import energy_text, error_text, speed_text
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from archsim.config.published import published
 from archsim.errors import ConfigError, CorruptInputError
+from archsim.models.adapted import CURVES_FILE, AdaptedModel
 from archsim.report.charts import chart_tools
-from archsim.workload.adapted import CURVES_FILE, AdaptedModel
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -15,8 +15,8 @@ from archsim.errors import ConfigError
 from archsim.report.files import visit_energy_pj
 from archsim.report.tables import number
 from archsim.result import Result
-from archsim.timing.model import FIRST, LAST, Declaration, Stage
-from archsim.workload.trace import Trace
+from archsim.timing.declaration import FIRST, LAST, Declaration, Stage
+from archsim.traces.trace import Trace
 
 Array = NDArray[np.float64]
 

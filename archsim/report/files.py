@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.components.action import Action, rests_on
-from archsim.config.hardware import Hardware
-from archsim.config.showing import OPENING, show_config
+from archsim.accuracy.trace_loop import InLoop
+from archsim.chip.action import Action, rests_on
 from archsim.datapath.attention import Precision
 from archsim.errors import ConfigError
-from archsim.evaluation.trace_loop import InLoop
 from archsim.files import atomic_path
+from archsim.hardware.load import Hardware
+from archsim.hardware.show import OPENING, show_config
 from archsim.result import PER_PICO, Result, grade
 from archsim.timing.analysis import attention_latency, layer_latency, queueing
-from archsim.timing.model import FIRST, LAST
-from archsim.workload.trace import Trace
+from archsim.timing.declaration import FIRST, LAST
+from archsim.traces.trace import Trace
 
 Array = NDArray[np.float64]
 

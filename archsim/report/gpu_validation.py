@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from archsim.baseline.fit import Fit, Form
-from archsim.baseline.validation import GpuValidation, Prediction, Role, Summary
-from archsim.config.gpu import Gpu
+from archsim.gpu.file import Gpu
+from archsim.gpu.fit import Fit, Form
+from archsim.gpu.validation import GpuValidation, Prediction, Role, Summary
 from archsim.report.tables import note, number
 
 POINT_HEAD = (

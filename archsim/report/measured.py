@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from archsim.baseline import AcceleratorFigures, ComparisonRow
-from archsim.baseline.transformer import ModelRow
+from archsim.comparison.accelerator import AcceleratorFigures
+from archsim.comparison.compare import ComparisonRow
+from archsim.comparison.transformer import ModelRow
 from archsim.report.comparison import UNFUSED_BY_GRAPH, unfused_by_graph
 from archsim.report.tables import note, number
 

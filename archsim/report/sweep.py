@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archsim.config.hardware import load_hardware
+from archsim.hardware.load import load_hardware
 from archsim.report.retention import retention_table
 from archsim.report.sweep_front import (
     axis_labels,
@@ -25,7 +25,7 @@ from archsim.report.sweep_front import (
 )
 from archsim.report.tables import cautions, note, number, percent
 from archsim.retention import Retention, retention_of
-from archsim.sweep.analysis import (
+from archsim.sweeps.analysis import (
     Best,
     Effect,
     budget,
@@ -35,13 +35,13 @@ from archsim.sweep.analysis import (
     sensitivity,
     unread,
 )
-from archsim.sweep.axes import RUN_KEYS
-from archsim.sweep.contest import Contest, contests, judging
-from archsim.sweep.definition import Sweep, loss_model
-from archsim.sweep.exploration import Exploration, Point
-from archsim.sweep.expression import Value
-from archsim.sweep.figures import NOTES, figure_names, unit_of_figure
-from archsim.sweep.point import same_design
+from archsim.sweeps.axes import RUN_KEYS
+from archsim.sweeps.contest import Contest, contests, judging
+from archsim.sweeps.definition import Sweep, loss_model
+from archsim.sweeps.exploration import Exploration, Point
+from archsim.sweeps.expression import Value
+from archsim.sweeps.figures import NOTES, figure_names, unit_of_figure
+from archsim.sweeps.point import same_design
 
 SCHEMA_VERSION = 2
 SHOWN_REASONS = 5

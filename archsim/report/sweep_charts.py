@@ -20,11 +20,11 @@ from archsim.report.sweep_front import (
 )
 from archsim.report.sweep_page import page
 from archsim.report.tables import number
-from archsim.sweep.axes import WORKLOAD_KEYS, si_value
-from archsim.sweep.contest import Contest, contests
-from archsim.sweep.exploration import Exploration
-from archsim.sweep.expression import Value
-from archsim.sweep.figures import Objective
+from archsim.sweeps.axes import WORKLOAD_KEYS, si_value
+from archsim.sweeps.contest import Contest, contests
+from archsim.sweeps.exploration import Exploration
+from archsim.sweeps.expression import Value
+from archsim.sweeps.figures import Objective
 
 FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
 """Fonts of equal width, so that text takes the room it was given."""

@@ -14,8 +14,8 @@ from typing import Any
 from archsim.errors import ConfigError, MissingExtraError
 from archsim.files import atomic_path
 from archsim.report.sweep import point_rows, sweep_document
-from archsim.sweep.exploration import Exploration
-from archsim.sweep.expression import Value
+from archsim.sweeps.exploration import Exploration
+from archsim.sweeps.expression import Value
 
 
 def default_folder(exploration: Exploration) -> Path:

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from archsim.report.tables import note, number, percent
 from archsim.report.tables import unread as unread_line
-from archsim.sweep.analysis import hypervolume, unread
-from archsim.sweep.axes import workload_of
-from archsim.sweep.contest import Candidate, Contest, contests, equals, judging
-from archsim.sweep.design import Parameters
-from archsim.sweep.exploration import Exploration
-from archsim.sweep.expression import Value
-from archsim.sweep.figures import LOSS, Objective, unit_of_figure
+from archsim.sweeps.analysis import hypervolume, unread
+from archsim.sweeps.axes import workload_of
+from archsim.sweeps.contest import Candidate, Contest, contests, equals, judging
+from archsim.sweeps.design import Parameters
+from archsim.sweeps.exploration import Exploration
+from archsim.sweeps.expression import Value
+from archsim.sweeps.figures import LOSS, Objective, unit_of_figure
 
 SHOWN_FRONT = 20
 MOST_SETS = 3

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from archsim.report.sweep_front import cautions, contest_title, front_rows, objective_unit
 from archsim.report.tables import number
-from archsim.sweep.contest import Contest
-from archsim.sweep.exploration import Exploration
+from archsim.sweeps.contest import Contest
+from archsim.sweeps.exploration import Exploration
 
 
 def page(

@@ -14,11 +14,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from archsim.components.action import BUCKETS, Law, rests_on
-from archsim.config.hardware import Hardware
+from archsim.accuracy.trace_loop import InLoop
+from archsim.calibration import PUBLISHED_BUCKETS
+from archsim.chip.action import BUCKETS, Law, rests_on
 from archsim.config.published import published
-from archsim.evaluation.calibration import PUBLISHED_BUCKETS
-from archsim.evaluation.trace_loop import InLoop
+from archsim.hardware.load import Hardware
 from archsim.notes import AdaptedTo
 from archsim.report.terminal import show as show
 from archsim.result import GRADES, INSIDE, OUTSIDE, PER_PICO, Result, grade

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archsim.evaluation.tolerance import CellTime, Tolerance, Tolerances
+from archsim.accuracy.tolerance import CellTime, Tolerance, Tolerances
 from archsim.report.retention import duration, retention_table
 from archsim.report.tables import note, number
 

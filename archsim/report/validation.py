@@ -6,12 +6,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archsim.config.hardware import DEFAULT_HARDWARE
-from archsim.evaluation.bounds import Bounds
-from archsim.evaluation.figures import Figure
-from archsim.evaluation.published import Validation
+from archsim.hardware.load import DEFAULT_HARDWARE
 from archsim.report.tables import note, number
-from archsim.workload.calibration import HEADS
+from archsim.traces.calibration import HEADS
+from archsim.validation.bounds import Bounds
+from archsim.validation.figures import Figure
+from archsim.validation.published import Validation
 
 _STYLES = {
     "predicted": "green", "calibrated": "cyan", "assumed": "yellow", "copied": "blue",

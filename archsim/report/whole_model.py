@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from archsim.baseline import protocols
-from archsim.baseline.token import kernels_besides_attention
-from archsim.baseline.transformer import ModelRow
-from archsim.config.digital import DigitalConfig
-from archsim.evaluation.comparison import WholeModelComparison
+from archsim.comparison.hardware import WholeModelComparison
+from archsim.comparison.transformer import ModelRow
+from archsim.gpu.protocols import protocols
+from archsim.gpu.token import kernels_besides_attention
+from archsim.hardware.digital import DigitalConfig
 from archsim.report.comparison import (
     NAME_WIDTH,
     accelerator_lines,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import InvariantError
-from archsim.timing.model import (
+from archsim.timing.declaration import (
     FIRST,
     LAST,
     Declaration,

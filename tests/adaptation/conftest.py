@@ -11,8 +11,8 @@ import pytest
 from archsim.adaptation.adapt import adapt_model
 from archsim.adaptation.recipe import Recipe
 from archsim.adaptation.stages import Plan
-from archsim.config.hardware import Hardware, load_hardware
-from tests.workload.tiny_gpt2 import write_tiny_gpt2
+from archsim.hardware.load import Hardware, load_hardware
+from tests.traces.tiny_gpt2 import write_tiny_gpt2
 
 HEAD_DIM = 8
 OVERRIDES = {"array.rows": HEAD_DIM, "array.columns": 16, "window": 48}

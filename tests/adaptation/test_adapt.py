@@ -12,18 +12,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 import archsim
+from archsim.accuracy.closed_loop import closed_loop
 from archsim.adaptation import adapt, training
 from archsim.adaptation.adapt import adapt_model
 from archsim.adaptation.stages import Plan
 from archsim.cli import application
-from archsim.config.hardware import Hardware
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError
-from archsim.evaluation.closed_loop import closed_loop
-from archsim.workload.adapted import load_adapted
-from archsim.workload.huggingface import disassemble, load_gpt2
-from archsim.workload.record import capture
-from archsim.workload.tokenizer import load_tokenizer
-from archsim.workload.trace import load_trace
+from archsim.hardware.load import Hardware
+from archsim.models.adapted import load_adapted
+from archsim.models.huggingface import disassemble, load_gpt2
+from archsim.models.record import capture
+from archsim.models.tokenizer import load_tokenizer
+from archsim.traces.trace import load_trace
 from tests.adaptation.conftest import OVERRIDES, plan, recipe
 
 SET = [word for key, value in OVERRIDES.items() for word in ("--set", f"{key}={value}")]
@@ -91,7 +91,7 @@ def test_a_result_folder_is_complete(adapted_folder: Path, tiny_folder: Path) ->
 
 
 def test_training_lowers_the_loss(tiny_folder: Path, text: str, tmp_path: Path) -> None:
-    from archsim.config.hardware import load_hardware
+    from archsim.hardware.load import load_hardware
 
     hardware = load_hardware(overrides=OVERRIDES)
     long = Plan(("direct", "tune"), {"tune": recipe(40, rate=3e-3)}, calibration_windows=2)

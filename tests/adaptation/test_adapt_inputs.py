@@ -16,11 +16,11 @@ from archsim.adaptation import stages
 from archsim.adaptation.adapt import adapt_model
 from archsim.adaptation.corpus import encode_corpus
 from archsim.cli import application
-from archsim.config.hardware import Hardware, load_hardware
 from archsim.errors import ConfigError
-from archsim.workload.adapted import load_adapted
-from archsim.workload.texts import shipped_texts
-from archsim.workload.training import batches
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.models.adapted import load_adapted
+from archsim.models.texts import shipped_texts
+from archsim.models.training import batches
 from tests.adaptation.conftest import OVERRIDES, plan, recipe
 
 SET = [word for key, value in OVERRIDES.items() for word in ("--set", f"{key}={value}")]
@@ -137,7 +137,7 @@ def test_padding_teaches_nothing(tiny_folder: Path) -> None:
 
     from archsim.adaptation.model import trainable
     from archsim.adaptation.training import Batch, Language, missed_share
-    from archsim.workload.huggingface import load_gpt2
+    from archsim.models.huggingface import load_gpt2
 
     model = trainable(load_gpt2(tiny_folder), "tiny", torch.float64)
     ids = torch.tensor([[5, 6, 7, 8, 9], [4, 3, 0, 0, 0]])

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import archsim
+from archsim.accuracy.closed_loop import AnalogLoop
+from archsim.accuracy.direct_search import search_scalers
 from archsim.adaptation.attention import AnalogAttention, quantise
 from archsim.adaptation.model import AnalogKernel, Scalers, trainable
-from archsim.components.head import Head
-from archsim.config.hardware import Hardware, load_hardware
+from archsim.chip.head import Head
 from archsim.errors import ConfigError
-from archsim.evaluation.closed_loop import AnalogLoop
-from archsim.evaluation.direct_search import search_scalers
-from archsim.workload.huggingface import load_gpt2
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.models.huggingface import load_gpt2
 from tests.adaptation.conftest import OVERRIDES
 
 VARIANTS: list[dict[str, Any]] = [

@@ -12,15 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 import archsim
+from archsim.accuracy import probes
+from archsim.accuracy.closed_loop import Variant, measure
+from archsim.accuracy.model import evaluate_sweep
 from archsim.cli import application
-from archsim.config.hardware import Hardware, load_hardware
 from archsim.errors import ConfigError
-from archsim.evaluation import probes
-from archsim.evaluation.accuracy import evaluate_sweep
-from archsim.evaluation.closed_loop import Variant, measure
-from archsim.workload.gpt2 import Gpt2
-from archsim.workload.huggingface import load_gpt2
-from archsim.workload.tokenizer import load_tokenizer
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.models.gpt2 import Gpt2
+from archsim.models.huggingface import load_gpt2
+from archsim.models.tokenizer import load_tokenizer
 from tests.adaptation.conftest import OVERRIDES
 
 SET = [word for key, value in OVERRIDES.items() for word in ("--set", f"{key}={value}")]

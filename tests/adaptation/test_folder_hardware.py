@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from archsim.accuracy.closed_loop import closed_loop
 from archsim.adaptation.adapt import adapt_model
 from archsim.cli import application
-from archsim.config.hardware import Hardware, load_hardware
 from archsim.errors import ConfigError
-from archsim.evaluation.closed_loop import closed_loop
-from archsim.sweep.axes import axis_from_text
-from archsim.sweep.definition import load_sweep, quick_sweep
-from archsim.workload.adapted import hardware_for, load_adapted
-from archsim.workload.trace import load_trace
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.models.adapted import hardware_for, load_adapted
+from archsim.sweeps.axes import axis_from_text
+from archsim.sweeps.definition import load_sweep, quick_sweep
+from archsim.traces.trace import load_trace
 from tests.adaptation.conftest import OVERRIDES, plan
 
 LEVELS = {**OVERRIDES, "levels.key_value": 16}

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from archsim.accuracy.direct_search import search_scalers
+from archsim.accuracy.model import with_cell
 from archsim.adaptation.matching import match_scalers, moments, rate, start_scalers
 from archsim.adaptation.recipe import Statistic
-from archsim.components.head import Head
-from archsim.config.hardware import Hardware
-from archsim.evaluation.accuracy import with_cell
-from archsim.evaluation.direct_search import search_scalers
-from archsim.workload.gpt2 import Gpt2
-from archsim.workload.huggingface import load_gpt2
+from archsim.chip.head import Head
+from archsim.hardware.load import Hardware
+from archsim.models.gpt2 import Gpt2
+from archsim.models.huggingface import load_gpt2
 
 
 @pytest.fixture(scope="module")

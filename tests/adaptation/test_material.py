@@ -12,17 +12,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 import archsim
+from archsim.accuracy import model as accuracy
+from archsim.accuracy.closed_loop import Variant, measure
+from archsim.accuracy.material import cut_material
+from archsim.accuracy.model import evaluate_model, evaluate_sweep
+from archsim.accuracy.uncertainty import estimate
 from archsim.cli import application
-from archsim.config.hardware import Hardware, load_hardware
 from archsim.errors import ConfigError
-from archsim.evaluation import accuracy
-from archsim.evaluation.accuracy import evaluate_model, evaluate_sweep
-from archsim.evaluation.closed_loop import Variant, measure
-from archsim.evaluation.material import cut_material
-from archsim.evaluation.uncertainty import estimate
-from archsim.workload.huggingface import load_gpt2, read_config
-from archsim.workload.texts import Text, as_text, refuse_held_out, shipped_texts
-from archsim.workload.tokenizer import load_tokenizer
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.models.huggingface import load_gpt2, read_config
+from archsim.models.texts import Text, as_text, refuse_held_out, shipped_texts
+from archsim.models.tokenizer import load_tokenizer
 from tests.adaptation.conftest import OVERRIDES
 
 SET = [word for key, value in OVERRIDES.items() for word in ("--set", f"{key}={value}")]

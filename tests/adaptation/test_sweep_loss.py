@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from archsim.config.hardware import load_hardware
+from archsim.accuracy.model import evaluate_model
 from archsim.errors import ConfigError
-from archsim.evaluation.accuracy import evaluate_model
+from archsim.hardware.load import load_hardware
 from archsim.report.sweep import sweep_document, sweep_text
-from archsim.sweep.analysis import best
-from archsim.sweep.axes import axis_from_text
-from archsim.sweep.definition import Sweep, load_sweep, quick_sweep, sweep_from_values
-from archsim.sweep.exploration import Exploration, explore, parse_shard
-from archsim.sweep.figures import objectives
-from archsim.sweep.store import Store
-from archsim.workload.synthetic import synthesise
-from archsim.workload.trace import save_trace
+from archsim.sweeps.analysis import best
+from archsim.sweeps.axes import axis_from_text
+from archsim.sweeps.definition import Sweep, load_sweep, quick_sweep, sweep_from_values
+from archsim.sweeps.exploration import Exploration, explore, parse_shard
+from archsim.sweeps.figures import objectives
+from archsim.sweeps.store import Store
+from archsim.traces.synthetic import synthesise
+from archsim.traces.trace import save_trace
 from tests.adaptation.conftest import OVERRIDES
 
 FIXED = {"array.columns": OVERRIDES["array.columns"], "window": OVERRIDES["window"]}

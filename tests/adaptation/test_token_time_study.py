@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from archsim.config.gpu import load_gpu
-from archsim.config.hardware import load_hardware
+from archsim.comparison.hardware import compare_whole_model
 from archsim.errors import ConfigError
-from archsim.evaluation import token_time_study
-from archsim.evaluation.comparison import compare_whole_model
-from archsim.evaluation.token_time_study import CLOSING, OPENING, main, make_study
-from archsim.workload.adapted import adapted_hardware
+from archsim.gpu.file import load_gpu
+from archsim.hardware.load import load_hardware
+from archsim.models.adapted import adapted_hardware
+from studies import token_time as token_time_study
+from studies.token_time import CLOSING, OPENING, main, make_study
 
 
 def test_page_is_made_of_computed_figures(adapted_folder: Path, text: str, tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from archsim.accuracy.model import evaluate_model
+from archsim.accuracy.tolerance import CLOSE, Tolerances, find_tolerances, measure_tolerances
 from archsim.cli import application
-from archsim.config.hardware import load_hardware
 from archsim.errors import ConfigError
-from archsim.evaluation.accuracy import evaluate_model
-from archsim.evaluation.tolerance import CLOSE, Tolerances, find_tolerances, measure_tolerances
+from archsim.hardware.load import load_hardware
+from archsim.models.adapted import adapted_hardware
 from archsim.retention import token_time
-from archsim.workload.adapted import adapted_hardware
 from tests.adaptation.conftest import OVERRIDES
 
 RISES = (0.01, 0.03, 0.1)

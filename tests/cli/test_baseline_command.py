@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_gpu import FakeDevice
 
-from archsim.baseline import cuda
 from archsim.cli import application
-from archsim.config.gpu import load_measured
 from archsim.errors import ConfigError, MissingExtraError
 from archsim.files import data_folder
+from archsim.gpu import cuda
+from archsim.gpu.file import load_measured
 
 
 def run(*arguments: str) -> Result:

@@ -14,10 +14,10 @@ from rich.console import Console
 
 import archsim
 from archsim.cli import application
-from archsim.config.gpu import available_gpus
-from archsim.config.hardware import load_hardware
 from archsim.errors import ConfigError
 from archsim.files import data_folder
+from archsim.gpu.file import available_gpus
+from archsim.hardware.load import load_hardware
 from archsim.report.comparison import comparison_text, energy_text, speed_text, times
 from archsim.report.whole_model import model_text
 

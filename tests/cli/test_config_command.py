@@ -14,14 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsim.cli.config import command
-from archsim.config.hardware import available_hardware, load_hardware
 from archsim.config.loading import SOURCES, leaf_paths
 from archsim.config.quantity import parse_quantity
-from archsim.config.schema import SCHEMA_FILE, hardware_schema
-from archsim.config.sections import HardwareConfig
-from archsim.config.showing import quantity_text, show_config
+from archsim.config.writing import quantity_text
 from archsim.errors import ConfigError
 from archsim.files import data_folder
+from archsim.hardware.load import available_hardware, load_hardware
+from archsim.hardware.schema import SCHEMA_FILE, hardware_schema
+from archsim.hardware.sections import HardwareConfig
+from archsim.hardware.show import show_config
 
 UNITS = ("s", "Hz", "V", "A", "F", "J", "m^2", "W", "A/V", "A/V^2", "A/V^3")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from archsim.workload.synthetic import synthesise
-from archsim.workload.trace import save_trace
+from archsim.traces.synthetic import synthesise
+from archsim.traces.trace import save_trace
 
 from .test_simulate_command import Archsim, archsim, process
 

@@ -15,7 +15,7 @@ from workload.tiny_gpt2 import TEXT, write_tiny_gpt2
 
 from archsim.cli.trace import command
 from archsim.errors import ConfigError
-from archsim.workload.trace import default_trace_name, load_trace
+from archsim.traces.trace import default_trace_name, load_trace
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_info_without_a_path_takes_the_default_trace(
 ) -> None:
     default = inputs / default_trace_name()
     record(inputs, "--length", "3", "-o", str(default))
-    monkeypatch.setattr("archsim.workload.trace.data_folder", lambda name: inputs)
+    monkeypatch.setattr("archsim.traces.trace.data_folder", lambda name: inputs)
     result = CliRunner().invoke(command, ["info"])
     assert result.exit_code == 0
     assert load_trace(default).sha256 in result.stdout

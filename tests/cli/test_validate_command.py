@@ -8,9 +8,9 @@ import re
 import pytest
 from click.testing import CliRunner, Result
 
-from archsim.baseline import validation
 from archsim.cli import application
-from archsim.evaluation import predictions
+from archsim.gpu import validation
+from archsim.validation import predictions
 
 
 def run(*arguments: str) -> Result:

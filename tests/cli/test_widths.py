@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from archsim.cli import application
 from archsim.report import tables, terminal
-from archsim.workload.synthetic import synthesise
+from archsim.traces.synthetic import synthesise
 
 COMMANDS = [
     "simulate -t TRACE --no-report",

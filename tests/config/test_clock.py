@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.api import simulate
-from archsim.components.head import Head
+from archsim.chip.head import Head
 from archsim.config.clock import MOST_TICKS, Clock
-from archsim.config.hardware import Hardware, load_hardware
 from archsim.errors import ConfigError
-from archsim.timing.des_full import run_simpy_full
-from archsim.timing.fast import run_fast
-from archsim.workload.trace import Trace
+from archsim.hardware.load import Hardware, load_hardware
+from archsim.timing.engines.events import run_simpy_full
+from archsim.timing.engines.recurrence import run_fast
+from archsim.traces.trace import Trace
 
 FREQUENCIES = st.integers(10**6, 10**12)
 

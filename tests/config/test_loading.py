@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archsim
-from archsim.config.hardware import available_hardware, hardware_path
 from archsim.config.loading import SOURCES, leaf_paths, parse_assignment
 from archsim.config.quantity import POWERS_OF_TEN, converted, parse_quantity, picoseconds
-from archsim.config.sections import HardwareConfig
 from archsim.errors import ArchsimError, ConfigError
+from archsim.hardware.load import available_hardware, hardware_path
+from archsim.hardware.sections import HardwareConfig
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from archsim.config.gpu import load_gpu
-from archsim.config.hardware import load_hardware
 from archsim.errors import ConfigError
 from archsim.files import data_folder
-from archsim.sweep.definition import load_sweep
-from archsim.workload.record import read_token_ids
-from archsim.workload.trace import Trace, load_trace, save_trace
+from archsim.gpu.file import load_gpu
+from archsim.hardware.load import load_hardware
+from archsim.models.record import read_token_ids
+from archsim.sweeps.definition import load_sweep
+from archsim.traces.trace import Trace, load_trace, save_trace
 
 
 def marked(source: Path, target: Path) -> Path:

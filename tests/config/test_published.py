@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from archsim.config.hardware import available_hardware, load_hardware
 from archsim.config.published import (
     PublishedFigure,
     all_published,
@@ -15,6 +14,7 @@ from archsim.config.published import (
     published_of,
 )
 from archsim.errors import ConfigError
+from archsim.hardware.load import available_hardware, load_hardware
 
 ONE = """figures:
   pace:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archsim
-from archsim.components.head import Head
+from archsim.chip.head import Head
 from archsim.datapath.attention import LayerInput, attend_layer, attend_layers
 from archsim.datapath.ideal import ideal_attention
 from archsim.datapath.passes import read_keys, read_values
@@ -24,8 +24,8 @@ from archsim.datapath.products import (
     raise_powers,
     value_operand,
 )
-from archsim.datapath.workspace import Workspace
 from archsim.errors import ConfigError
+from archsim.machine.workspace import Workspace
 
 from . import oracle
 

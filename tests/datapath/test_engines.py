@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archsim
-from archsim import compiled
-from archsim.compiled import SWITCH, available
-from archsim.components.cell import Cell, CurrentTable
-from archsim.components.head import Head
+from archsim.chip.cell import Cell, CurrentTable
+from archsim.chip.head import Head
 from archsim.datapath import attention, fused, one_head, scalers
 from archsim.datapath.ages import Ages, CellTimes
 from archsim.datapath.attention import AttentionOutput, LayerInput, attend_layer, attend_layers
 from archsim.errors import ConfigError
-from archsim.parallel import CORES
+from archsim.machine import compiled
+from archsim.machine.compiled import SWITCH, available
+from archsim.machine.parallel import CORES
 
 from . import oracle
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archsim
-from archsim.components.head import Head
+from archsim.chip.head import Head
 from archsim.datapath.attention import AttentionOutput, LayerInput, attend_layer, attend_layers
 
 from . import oracle

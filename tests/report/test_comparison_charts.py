@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from archsim.api import compare
-from archsim.baseline import Request
-from archsim.config.gpu import Cache, Precision, load_gpu
-from archsim.config.hardware import load_hardware
+from archsim.comparison.hardware import GpuComparison, window_figures
+from archsim.comparison.request import Request
 from archsim.errors import MissingExtraError
-from archsim.evaluation.comparison import GpuComparison, window_figures
+from archsim.gpu.file import Cache, Precision, load_gpu
+from archsim.hardware.load import load_hardware
 from archsim.report import comparison_charts
 from archsim.report.charts import INK, PAPER, SERIES
 from archsim.report.comparison_charts import (

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from archsim.api import attend, simulate
-from archsim.config.hardware import load_hardware
 from archsim.datapath.attention import Precision
 from archsim.errors import ConfigError
+from archsim.hardware.load import load_hardware
 from archsim.report.explain import explain, explanation_table
 from archsim.report.tables import show
 from archsim.result import Result
-from archsim.workload.trace import Trace
+from archsim.traces.trace import Trace
 
 
 def test_phases_are_the_papers_65_ns(small_result: Result) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from archsim.api import simulate
-from archsim.config.hardware import load_hardware
 from archsim.errors import ConfigError
+from archsim.hardware.load import load_hardware
 from archsim.report import files
 from archsim.report.files import check_folder, default_folder, write_result
 from archsim.result import Result
-from archsim.workload.trace import Trace
+from archsim.traces.trace import Trace
 
 NAMES = {
     "area.csv",

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from archsim.api import simulate
-from archsim.config.hardware import load_hardware
+from archsim.hardware.load import load_hardware
 from archsim.report.tables import number, percent, show, summary
 from archsim.result import Result
-from archsim.workload.trace import Trace
+from archsim.traces.trace import Trace
 
 Printed = Callable[[Result], str]
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archsim.compiled import available
 from archsim.errors import ConfigError
-from archsim.timing.des import Simulation, run_simpy
-from archsim.timing.des_full import run_simpy_full
-from archsim.timing.fast import obstacle, run_fast
-from archsim.timing.model import Declaration, Schedule
+from archsim.machine.compiled import available
+from archsim.timing.declaration import Declaration, Schedule
+from archsim.timing.engines.contested import Simulation, run_simpy
+from archsim.timing.engines.events import run_simpy_full
+from archsim.timing.engines.recurrence import obstacle, run_fast
 
 from .test_schedule import SHARING, declaration
 
@@ -190,7 +190,7 @@ def test_the_switch_decides_and_compiled_loops_are_kept(switch: str) -> None:
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "from timing.test_engines import FIFO, declaration\n"
-        "from archsim.timing.engine import run\n"
+        "from archsim.timing.run import run\n"
         "print(run(declaration(FIFO, 6, 1, 4, 6))[0].engine, 'numba' in sys.modules)"
     )
     root = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsim.components.head import Head
-from archsim.config.hardware import load_hardware
+from archsim.chip.head import Head
 from archsim.datapath.attention import Activity
+from archsim.hardware.load import load_hardware
 from archsim.timing.analysis import (
     ENTRY,
     attention_latency,
@@ -22,8 +22,8 @@ from archsim.timing.analysis import (
     unloaded_latency,
     utilisation,
 )
-from archsim.timing.des_full import Simulation
-from archsim.timing.model import Declaration, Schedule, declare
+from archsim.timing.declaration import Declaration, Schedule, declare
+from archsim.timing.engines.events import Simulation
 
 HEAD_DIM = 64
 """Of the declarations: more than an array of `SPLIT` has rows."""

@@ -1,0 +1,86 @@
+"""Query pulse generators: a 4-bit code becomes a pulse width on word lines (FACTS 1, 2.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.chip.action import Action, Discipline, Footprint, shared_instances
+from archsim.chip.array import SubTiles
+from archsim.chip.pulses import query_steps
+from archsim.chip.quantiser import Quantiser
+from archsim.chip.work import Implied, Shapes, Spent, Work
+from archsim.config.clock import Clock
+from archsim.hardware.sections import HardwareConfig
+
+Array = NDArray[np.float64]
+
+
+def energy_per_pulse(config: HardwareConfig) -> float:
+    """J of one pulse on one word line."""
+    section, volts = config.pulse_generator, config.cell.input_voltage
+    return config.calibration.digital_energy * (
+        section.energy_per_pulse + section.word_line_capacitance * volts**2
+    )
+
+
+def driver_area(config: HardwareConfig) -> float:
+    """m^2 of one word-line driver."""
+    return config.pulse_generator.area
+
+
+def generator_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
+    """How many heads a set of generators serves, and in which order."""
+    section = config.pulse_generator
+    heads = section.heads_per_generator
+    return heads, section.arbitration if heads > 1 else "static"
+
+
+def query_levels(config: HardwareConfig) -> Quantiser:
+    """From scaled queries to pulse widths / T_max."""
+    return Quantiser(config.levels.query, 0.0, 1.0)
+
+
+PULSE = Action("pulse generators", "drive word lines", "digital", "read_key", energy_per_pulse)
+
+
+class PulseGenerator:
+    """One head's query pulses; every K array has its own word-line drivers."""
+
+    def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
+        self.sub_tiles = sub_tiles
+        self.quantiser = query_levels(config)
+        self._clock = clock = Clock.of(config.controller.clock)
+        if config.pulse_generator.t_max == "auto":
+            self.t_max_ticks = query_steps(config) * clock.period
+        else:
+            self.t_max_ticks = clock.ticks(config.pulse_generator.t_max)
+        self.heads_per_generator, self.arbitration = generator_sharing(config)
+        self._energy_per_pulse = energy_per_pulse(config)
+        self.area_each = driver_area(config)
+
+    @property
+    def t_max(self) -> float:
+        """Longest pulse in seconds."""
+        return self._clock.time(self.t_max_ticks)
+
+    def widths(self, scaled: Array) -> Array:
+        """Pulse widths / T_max of scaled queries, same shape."""
+        return self.quantiser.values(self.quantiser.codes(scaled))
+
+    def pulse_energy(self, pulses: Array) -> Array:
+        """J of word-line pulses; `pulses` counts a pulse once for every word line it drives."""
+        return self._energy_per_pulse * pulses
+
+    def spend(self, work: Work) -> Spent:
+        pulses = work.activity("query_pulses") * work.sub_tiles
+        yield PULSE, self.pulse_energy(pulses), pulses
+
+    def implied(self, shapes: Shapes) -> Implied:
+        pulses = int(shapes.pulsed @ shapes.driven)
+        yield PULSE, pulses, pulses
+
+    def footprint(self, heads: int) -> Footprint:
+        lines = self.sub_tiles.count * self.sub_tiles.rows
+        drivers = shared_instances(lines, self.heads_per_generator, heads)
+        return Footprint("pulse generators", drivers, self.area_each, (driver_area,))

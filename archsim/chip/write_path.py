@@ -1,0 +1,86 @@
+"""The write path: scaled K and V through multi-level DACs into a column (FACTS 1, 2.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.chip.action import Action, Discipline, Footprint, shared_instances
+from archsim.chip.array import SubTiles
+from archsim.chip.cell import Cell, energy_per_volt
+from archsim.chip.quantiser import Quantiser
+from archsim.chip.work import Implied, Shapes, Spent, Work
+from archsim.config.clock import Clock
+from archsim.hardware.sections import HardwareConfig
+
+Array = NDArray[np.float64]
+
+
+def energy_per_conversion(config: HardwareConfig) -> float:
+    """J of one DAC conversion."""
+    return config.write_path.energy_per_conversion
+
+
+def dac_area(config: HardwareConfig) -> float:
+    """m^2 of one DAC."""
+    return config.write_path.area
+
+
+def write_time(config: HardwareConfig) -> float:
+    """s of a write pulse."""
+    return config.write_path.pulse
+
+
+def driver_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
+    """How many heads a set of DACs serves, and in which order."""
+    section = config.write_path
+    heads = section.heads_per_driver
+    return heads, section.arbitration if heads > 1 else "static"
+
+
+def stored_levels(config: HardwareConfig) -> Quantiser:
+    """From scaled keys and values to stored voltages."""
+    return Quantiser(config.levels.key_value, 0.0, config.cell.supply)
+
+
+CONVERT_KEYS = Action("DACs", "convert K", "dac", "write_key", energy_per_conversion)
+CONVERT_VALUES = Action("DACs", "convert V", "dac", "write_value", energy_per_conversion)
+CHARGE_KEYS = Action("write lines", "charge K cells", "dac", "write_key", energy_per_volt)
+CHARGE_VALUES = Action("write lines", "charge V cells", "dac", "write_value", energy_per_volt)
+
+
+class WritePath:
+    """DACs of one head: `rows` for K and as many for V, shared by `heads_per_driver` heads."""
+
+    def __init__(self, config: HardwareConfig, cell: Cell, sub_tiles: SubTiles) -> None:
+        self.rows, self._cell = sub_tiles.rows, cell
+        self.quantiser = stored_levels(config)
+        self.pulse_ticks = Clock.of(config.controller.clock).ticks(write_time(config))
+        self.heads_per_driver, self.arbitration = driver_sharing(config)
+        self.energy_per_conversion = energy_per_conversion(config)
+        self._area = dac_area(config)
+
+    def voltages(self, scaled: Array) -> Array:
+        """Stored voltages of scaled keys or values, same shape."""
+        return self.quantiser.values(self.quantiser.codes(scaled))
+
+    def convert_energy(self, conversions: Array) -> Array:
+        """J of that many DAC conversions."""
+        return self.energy_per_conversion * conversions
+
+    def spend(self, work: Work) -> Spent:
+        for convert, charge, stored in (
+            (CONVERT_KEYS, CHARGE_KEYS, "stored_keys"),
+            (CONVERT_VALUES, CHARGE_VALUES, "stored_values"),
+        ):
+            yield convert, self.convert_energy(work.written), work.written
+            yield charge, self._cell.write_energy(work.activity(stored)), work.written
+
+    def implied(self, shapes: Shapes) -> Implied:
+        written = shapes.visits * shapes.features
+        for action in (CONVERT_KEYS, CHARGE_KEYS, CONVERT_VALUES, CHARGE_VALUES):
+            yield action, written, written
+
+    def footprint(self, heads: int) -> Footprint:
+        instances = shared_instances(2 * self.rows, self.heads_per_driver, heads)
+        return Footprint("DACs", instances, self._area, (dac_area,))

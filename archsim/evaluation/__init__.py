@@ -1,1 +1,0 @@
-"""Published figures beside ours, and the workload they are compared on."""

@@ -1,0 +1,1 @@
+"""How this computer runs it: machine code, matrix products, processes, scratch memory."""

@@ -1,0 +1,1 @@
+"""Published figures, claims and predictions beside ours."""

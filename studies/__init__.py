@@ -1,0 +1,1 @@
+"""Scripts that write docs/studies: ``python -m studies.NAME``."""
