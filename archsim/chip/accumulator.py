@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from archsim.chip.action import Action, Discipline, Footprint, shared_instances
 from archsim.chip.array import SubTiles
 from archsim.chip.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.hardware.sections import HardwareConfig
+from archsim.config.kinds import Arbitration, Joules, Phase, Sharing, SquareMetres
+from archsim.config.loading import Section
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 Array = NDArray[np.float64]
+
+
+class CounterConfig(Section):
+    """Counters that digitise the signed output pulses."""
+
+    energy_per_count: Joules
+    area: SquareMetres
+
+
+class AccumulatorConfig(Section):
+    """Sign, latch, and the adder tree over the sub-tiles."""
+
+    time: Phase
+    heads_per_adder: Sharing = 1
+    arbitration: Arbitration = "static"
+    energy_per_add: Joules
+    area: SquareMetres = Field(description="of one adder")
+
+    def inactive(self) -> frozenset[str]:
+        return frozenset({"arbitration"} if self.heads_per_adder == 1 else ())
 
 
 def energy_per_count(config: HardwareConfig) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from archsim.config.loading import parameters_read
-from archsim.hardware.sections import HardwareConfig
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 Bucket = Literal["qk", "sv", "digital", "dac", "static", "refresh"]
 """The four published energy totals (FACTS 3), and two lines that are shown even when zero."""

@@ -17,12 +17,26 @@ of them whole. Their sums over token slots are digital already, sub-tile by sub-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from archsim.chip.action import Action, Footprint
 from archsim.chip.cell import MICROAMPERE, Cell, cell_area
 from archsim.chip.work import Implied, Shapes, Spent, Work
+from archsim.config.loading import Section
 from archsim.errors import ConfigError
-from archsim.hardware.sections import HardwareConfig
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
+
+
+class ArrayConfig(Section):
+    """One gain-cell array: rows hold features, columns hold token slots."""
+
+    rows: Annotated[int, Field(ge=1, le=4096)]
+    columns: Annotated[int, Field(ge=1, le=4096)]
+    write_during_read: bool = False
 
 
 def geometry(config: HardwareConfig) -> tuple[int, int, int]:

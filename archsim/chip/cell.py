@@ -9,19 +9,69 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from archsim.chip.action import Action, Law
 from archsim.chip.pulses import longest_converted, longest_query
+from archsim.config.kinds import Farads, FollowingVolts, KnownVolts, SquareMetres, Volts
+from archsim.config.loading import Section
+from archsim.config.quantity import Quantity
 from archsim.config.transformer import GPT2_SMALL
+from archsim.config.voltages import resolve_shares
 from archsim.errors import InvariantError
-from archsim.hardware.sections import HardwareConfig
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 Array = NDArray[np.float64]
 
 MICROAMPERE = 1e-6
+
+
+class Polynomial(Section):
+    """Cell current at `input_voltage`, in powers of the stored deviation from mid-rail."""
+
+    constant: Annotated[float, Quantity("A", ge=-1, le=1)] = Field(description="C_0")
+    linear: Annotated[float, Quantity("A/V", ge=-1, le=1)] = Field(description="C_1")
+    quadratic: Annotated[float, Quantity("A/V^2", ge=-1, le=1)] = Field(description="C_2")
+    cubic: Annotated[float, Quantity("A/V^3", ge=-1, le=1)] = Field(description="C_3")
+
+
+class CellConfig(Section):
+    """The gain cell: storage capacitor, write transistor, push-pull transconductor."""
+
+    model: Literal["polynomial", "linear"] = "polynomial"
+    polynomial: Polynomial
+    linear_slope: Annotated[float, Quantity("A/V", ge=1e-12, le=1)] = Field(
+        description="current per volt of the linear cell"
+    )
+    input_voltage: FollowingVolts = Field(description="amplitude of word-line pulses")
+    supply: Volts = Field(description="stored voltages span 0 to this")
+    mid_rail: FollowingVolts = Field(
+        description="the stored voltage that means zero; cells decay to it"
+    )
+    effective_voltage: FollowingVolts = Field(description="read energy = this x |current| x pulse")
+    fit_supply: KnownVolts = Field(
+        default=None, description="supply at which the coefficients of this file hold"
+    )
+    fit_mid_rail: KnownVolts = Field(default=None, description="mid-rail at which they hold")
+    fit_input_voltage: KnownVolts = Field(
+        default=None, description="amplitude of word-line pulses at which they hold"
+    )
+    storage_capacitance: Farads
+    area: SquareMetres
+
+    def inactive(self) -> frozenset[str]:
+        return frozenset({"polynomial"} if self.model == "linear" else ())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_the_supply(cls, values: Any) -> Any:
+        return resolve_shares(values)
 
 
 def current_law(config: HardwareConfig) -> list[float]:

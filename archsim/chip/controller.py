@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Literal
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from archsim.chip.action import Action, Footprint
 from archsim.chip.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.hardware.sections import HardwareConfig
+from archsim.config.kinds import Gap, Hertz, Joules, Sharing, SquareMetres, Watts
+from archsim.config.loading import Section
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 Array = NDArray[np.float64]
 Ticks = NDArray[np.int64]
+
+
+class ControllerConfig(Section):
+    """The digital controller of a head, and time outside the accelerator."""
+
+    clock: Hertz
+    phases: Literal["worst_case", "early_end"] = "worst_case"
+    pipelining: Literal["none", "stages"] = "none"
+    heads_in_parallel: Sharing | None = Field(
+        default=None, description="heads of a layer that may hold a token at once; null = all"
+    )
+    layer_buffer: Annotated[int, Field(ge=1, le=1 << 20)] | None = Field(
+        default=None, description="tokens that fit between two layers; null = any number"
+    )
+    layer_gap: Gap = Field(description="between layers, outside the accelerator")
+    token_gap: Gap = Field(description="between tokens in generate, outside the accelerator")
+    gate_unwritten: bool = False
+    energy_per_cycle: Joules
+    clock_energy_per_cycle: Joules
+    area: SquareMetres
+
+
+class StaticConfig(Section):
+    """Power drawn whatever happens."""
+
+    power_per_head: Watts
 
 
 def control_energy_per_cycle(config: HardwareConfig) -> float:

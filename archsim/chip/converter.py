@@ -8,8 +8,11 @@ arrays, and those of partial sums (`archsim.chip.row_split`).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from archsim.chip.action import Action, Footprint
 from archsim.chip.array import SubTiles
@@ -18,9 +21,30 @@ from archsim.chip.pulses import longest_converted
 from archsim.chip.quantiser import Quantiser
 from archsim.chip.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.hardware.sections import HardwareConfig
+from archsim.config.kinds import Amperes, Joules, Phase, SquareMetres
+from archsim.config.loading import Section
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 Array = NDArray[np.float64]
+
+
+class ConverterStage(Section):
+    """One of the two kinds of charge-to-pulse converter."""
+
+    saturation_current: Amperes = Field(description="summed current x pulse/T_max at full scale")
+    energy_per_conversion: Joules
+    area: SquareMetres
+
+
+class ConverterConfig(Section):
+    """Charge-to-pulse converters: `score` after K arrays, signed `output` after V arrays."""
+
+    t_max: Phase
+    buffers: Literal[1, 2] = 1
+    score: ConverterStage
+    output: ConverterStage
 
 
 def score_energy(config: HardwareConfig) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from archsim.chip.accumulator import Accumulator, Counters, adder_sharing
 from archsim.chip.action import Footprint, Law
@@ -26,7 +27,9 @@ from archsim.chip.row_split import (
 )
 from archsim.chip.work import Block
 from archsim.chip.write_path import WritePath, driver_sharing, stored_levels
-from archsim.hardware.sections import HardwareConfig
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 
 def periphery_scale(config: HardwareConfig) -> float:

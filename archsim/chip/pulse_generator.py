@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from archsim.chip.action import Action, Discipline, Footprint, shared_instances
 from archsim.chip.array import SubTiles
@@ -11,9 +14,27 @@ from archsim.chip.pulses import query_steps
 from archsim.chip.quantiser import Quantiser
 from archsim.chip.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.hardware.sections import HardwareConfig
+from archsim.config.kinds import Arbitration, Farads, Joules, PhaseOrAuto, Sharing, SquareMetres
+from archsim.config.loading import Section
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 Array = NDArray[np.float64]
+
+
+class PulseGeneratorConfig(Section):
+    """Query pulses on the word lines of the K arrays."""
+
+    t_max: PhaseOrAuto = Field(description="longest pulse; auto = (levels - 1) clock periods")
+    heads_per_generator: Sharing = 1
+    arbitration: Arbitration = "static"
+    energy_per_pulse: Joules
+    word_line_capacitance: Farads
+    area: SquareMetres = Field(description="of one word-line driver")
+
+    def inactive(self) -> frozenset[str]:
+        return frozenset({"arbitration"} if self.heads_per_generator == 1 else ())
 
 
 def energy_per_pulse(config: HardwareConfig) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from archsim.hardware.sections import HardwareConfig
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 
 def query_steps(config: HardwareConfig) -> int:

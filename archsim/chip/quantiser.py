@@ -8,9 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.config.kinds import Levels
+from archsim.config.loading import Section
 from archsim.machine.compiled import Kernel
 
 Array = NDArray[np.float64]
+
+
+class LevelsConfig(Section):
+    """Quantiser levels; null switches a quantiser and its clamp off (an ideal converter)."""
+
+    query: Levels
+    key_value: Levels
+    output: Levels
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ be part of the additions. Nothing of it is shared between heads.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from archsim.chip.accumulator import ADD, COUNT, Accumulator, Counters, adder_area
 from archsim.chip.action import Action, Footprint
@@ -29,9 +30,36 @@ from archsim.chip.pulse_generator import PULSE, PulseGenerator, driver_area
 from archsim.chip.quantiser import Quantiser
 from archsim.chip.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.hardware.sections import HardwareConfig
+from archsim.config.kinds import Amperes, Levels, Phase
+from archsim.config.loading import Section
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 Array = NDArray[np.float64]
+
+
+class MappingConfig(Section):
+    """How vectors longer than an array has rows are put together from several arrays.
+
+    ``charge``: bit lines joined into one converter add the partial sums up as charge; ``digital``:
+    each array converts its own, they are added digitally, and the result is made a pulse again.
+    """
+
+    row_split: Literal["charge", "digital"] = "charge"
+    partial_levels: Levels = Field(default=32, description="digital: of a signed partial sum")
+    partial_saturation_current: Amperes = Field(
+        default=80e-6,
+        description="digital: summed current x pulse/T_max of one array at full scale",
+    )
+    add_time: Phase = Field(default=10e-9, description="digital: sign, latch, add, HardSigmoid")
+    pulse_levels: Levels = Field(
+        default=16, description="digital: of the pulses that drive the V arrays"
+    )
+
+    def inactive(self) -> frozenset[str]:
+        used = frozenset(type(self).model_fields) - {"row_split"}
+        return frozenset() if self.row_split == "digital" else used
 
 
 def partial_full_scale(config: HardwareConfig) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from archsim.chip.action import Action, Discipline, Footprint, shared_instances
 from archsim.chip.array import SubTiles
@@ -11,9 +14,26 @@ from archsim.chip.cell import Cell, energy_per_volt
 from archsim.chip.quantiser import Quantiser
 from archsim.chip.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.hardware.sections import HardwareConfig
+from archsim.config.kinds import Arbitration, Joules, Phase, Sharing, SquareMetres
+from archsim.config.loading import Section
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 Array = NDArray[np.float64]
+
+
+class WritePathConfig(Section):
+    """DACs and write lines; one column a token."""
+
+    pulse: Phase
+    heads_per_driver: Sharing = 1
+    arbitration: Arbitration = "static"
+    energy_per_conversion: Joules
+    area: SquareMetres = Field(description="of one DAC")
+
+    def inactive(self) -> frozenset[str]:
+        return frozenset({"arbitration"} if self.heads_per_driver == 1 else ())
 
 
 def energy_per_conversion(config: HardwareConfig) -> float:

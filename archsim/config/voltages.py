@@ -10,21 +10,28 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from archsim.config.quantity import Quantity
 
-if TYPE_CHECKING:
-    from archsim.hardware.sections import CellConfig
-
 FOLLOWERS = ("mid_rail", "effective_voltage", "input_voltage")
 """Fields of ``cell`` that may be a share of its supply."""
 
 SHARE_PATTERN = r"^\s*((\d{1,6}(\.\d{1,9})?|\.\d{1,9})(\s*/\s*[1-9]\d{0,5})?\s*)?supply\s*$"
 """``1/2 supply``, ``0.5 supply``, ``supply``."""
+
+
+class Supplied(Protocol):
+    """Anything with a supply and a mid-rail in V: a section of a config."""
+
+    @property
+    def supply(self) -> float: ...
+
+    @property
+    def mid_rail(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class VoltageRange:
     mid_rail: float
 
     @classmethod
-    def of(cls, cell: CellConfig) -> VoltageRange:
+    def of(cls, cell: Supplied) -> VoltageRange:
         """The range of a hardware's cells."""
         return cls(cell.supply, cell.mid_rail)
 
