@@ -15,11 +15,11 @@ from archsim.chip.converter import CONVERT_OUTPUT, CONVERT_SCORE
 from archsim.chip.head import Head
 from archsim.chip.write_path import CONVERT_KEYS, CONVERT_VALUES
 from archsim.config.published import published
+from archsim.hardware.calibration_workload import HEADS, LAYERS, calibration_trace
 from archsim.hardware.load import Hardware
 from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import slowest_ns
 from archsim.timing.declaration import structure
-from archsim.traces.calibration import HEADS, LAYERS, calibration_trace
 
 PUBLISHED_BUCKETS = {
     "qk": "energy_scores",

@@ -18,12 +18,12 @@ from archsim.config.transformer import GPT2_SMALL, TransformerShape
 from archsim.datapath.activity import Activity
 from archsim.errors import ConfigError
 from archsim.function import run_function
+from archsim.hardware.calibration_workload import calibration_trace
 from archsim.hardware.digital import DigitalConfig
 from archsim.hardware.load import Hardware
 from archsim.timing.analysis import slowest_ns
 from archsim.timing.declaration import declare
 from archsim.timing.run import run
-from archsim.traces.calibration import calibration_trace
 
 SHOWN = 1e-3
 """Times are shown to four digits: who sets the one that is shown means it."""

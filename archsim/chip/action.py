@@ -19,7 +19,7 @@ BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
 Discipline = Literal["static", "fifo"]
 """In which order heads that share a block are served: program order, or as they come."""
 
-Law = Callable[[HardwareConfig], object]
+Law = Callable[["HardwareConfig"], object]
 """A formula of a block over the config. The block itself computes by it, so that the parameters it
 reads, recorded when somebody asks, are those that a result rests on."""
 

@@ -15,10 +15,10 @@ from archsim.comparison.transformer import GPT2_SMALL, ModelComparison, ModelRow
 from archsim.config.loading import is_read, reads_recorded
 from archsim.errors import ConfigError
 from archsim.gpu.file import Gpu
+from archsim.hardware.calibration_workload import HEADS
 from archsim.hardware.load import Hardware
 from archsim.result import Result
 from archsim.retention import Retention, retention_of
-from archsim.traces.calibration import HEADS
 
 SCHEMA_VERSION = 5
 

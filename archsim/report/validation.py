@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from archsim.hardware.calibration_workload import HEADS
 from archsim.hardware.load import DEFAULT_HARDWARE
 from archsim.report.tables import note, number
-from archsim.traces.calibration import HEADS
 from archsim.validation.bounds import Bounds
 from archsim.validation.figures import Figure
 from archsim.validation.published import Validation

@@ -24,9 +24,9 @@ from archsim.comparison.hardware import calibration_figures
 from archsim.comparison.request import Request
 from archsim.config.published import published_of
 from archsim.gpu.file import available_gpus, load_gpu
+from archsim.hardware.calibration_workload import HEADS
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.retention import Retention, retention_of, with_token_period
-from archsim.traces.calibration import HEADS
 from archsim.validation import predictions
 from archsim.validation.figures import Computed, Figure, Tolerance, figure, reads
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from workload.tiny_gpt2 import TEXT, write_tiny_gpt2
+from traces.tiny_gpt2 import TEXT, write_tiny_gpt2
 
 from archsim.cli.trace import command
 from archsim.errors import ConfigError
