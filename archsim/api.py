@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from archsim.arguments import as_text, as_whole, kind
 from archsim.arrays import real_array
-from archsim.chip.head import Head
+from archsim.chip.laws import laws_of
 from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
 from archsim.errors import ConfigError, one_line
 from archsim.gpu.file import as_gpus
@@ -78,7 +78,7 @@ def attend(
         q,
         k,
         v,
-        Head(
+        laws_of(
             with_token_period(hardware).config,
             q.shape[2] if q.ndim == 3 and q.shape[2] else None,
         ),

@@ -20,7 +20,7 @@ from archsim.errors import InvariantError
 from archsim.hardware.sections import HardwareConfig
 from archsim.ledger import Ledger
 from archsim.timing.analysis import unloaded_latency
-from archsim.timing.declaration import FIRST, LAST, Declaration, Schedule
+from archsim.timing.declaration import Declaration, Schedule
 from archsim.traces.trace import Trace
 
 
@@ -48,9 +48,9 @@ def check(books: Books, head_area: float) -> None:
     for name, start in schedule.start.items():
         if (start < 0).any() or (schedule.end[name] < start).any():
             raise InvariantError(f"{name}: a phase starts before time 0 or ends before it starts")
-    if (schedule.start[FIRST][1:] < schedule.end[FIRST][:-1]).any():
-        raise InvariantError("write_key: a head wrote two tokens at once")
-    latency = schedule.end[LAST] - schedule.start[FIRST]
+    if (schedule.entered[1:] < schedule.end[books.declaration.first][:-1]).any():
+        raise InvariantError(f"{books.declaration.first}: a head began with two tokens at once")
+    latency = schedule.latched - schedule.entered
     alone = unloaded_latency(books.declaration)
     if (latency < alone).any():
         raise InvariantError("a token was faster than its own phases")
@@ -103,6 +103,7 @@ def implied_operations(
         pulsed_features(trace, books.config.levels.query),
         float(unloaded.max(axis=0).sum() // control.clock.period),
         float(heads * -(-books.schedule.makespan // control.clock.period)),
+        books.schedule.makespan,
     )
     implied = [each for block in head.blocks for each in block.implied(shapes)]
     lowest = {action: low for action, low, _ in implied}

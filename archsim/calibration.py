@@ -11,15 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsim.chip.action import Action
-from archsim.chip.converter import CONVERT_OUTPUT, CONVERT_SCORE
+from archsim.chip.converter import CONVERT_OUTPUT
 from archsim.chip.head import Head
+from archsim.chip.readouts.charge_to_pulse import CONVERT_SCORE
 from archsim.chip.write_path import CONVERT_KEYS, CONVERT_VALUES
 from archsim.config.published import published
 from archsim.hardware.calibration_workload import HEADS, LAYERS, calibration_trace
 from archsim.hardware.load import Hardware
 from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import slowest_ns
-from archsim.timing.declaration import structure
 
 PUBLISHED_BUCKETS = {
     "qk": "energy_scores",
@@ -107,7 +107,7 @@ class Calibration:
             return current * (totals[bucket] - (buckets[bucket] - own)) / own
 
         score, output = config.converter.score, config.converter.output
-        area, cells = self.area_mm2(), head.sub_tiles.footprint().area * 1e6
+        area, cells = self.area_mm2(), head.cells.area * 1e6
         scale = config.calibration
         pico = 1e12
         dac = config.write_path.energy_per_conversion * pico
@@ -152,7 +152,8 @@ class Calibration:
 
 def representative_heads(hardware: Hardware, fewest: int) -> int:
     """How many heads stand for `HEADS`: `fewest` if none shares a block with another, else all."""
-    _, resources = structure(Head(hardware.changed({"retention.model": "off"}).config), HEADS)
+    steady = hardware.changed({"retention.model": "off"})
+    _, resources, _ = Head(steady.config).structure(HEADS)
     return HEADS if any(resource.heads > 1 for resource in resources) else fewest
 
 

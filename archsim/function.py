@@ -8,50 +8,23 @@ depend on.
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
-from archsim.chip.head import Head
-from archsim.config.loading import inactive_leaves, leaf_paths
+from archsim.chip.activity import Activity
+from archsim.chip.laws import Laws, laws_of
+from archsim.chip.retention import fading
+from archsim.config.loading import parameters_read
 from archsim.config.voltages import VoltageRange
-from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages
 from archsim.datapath.attention import LayerInput, Precision, attend_layers
 from archsim.errors import InvariantError
 from archsim.hardware.sections import HardwareConfig
 from archsim.traces.trace import Trace
-
-DEPENDS_ON = (
-    "window",
-    "array.columns",
-    "cell.model",
-    "cell.polynomial",
-    "cell.linear_slope",
-    "cell.mid_rail",
-    "cell.supply",
-    "retention",
-    "levels",
-    "converter.score.saturation_current",
-    "converter.output.saturation_current",
-)
-"""Parameters and sections that decide the function."""
-
-COUNTED_IN_EDGES = ("converter.t_max", "controller.clock")
-"""Two more where the levels of a signed converter are null: a counter then counts clock edges."""
-
-WHERE_SPLIT = (
-    "array.rows",
-    "mapping.partial_levels",
-    "mapping.partial_saturation_current",
-    "mapping.pulse_levels",
-)
-"""Parameters more where dot products are split digitally."""
 
 
 @dataclass(frozen=True)
@@ -77,48 +50,25 @@ Functions = tuple[LayerFunction, ...]
 """One a layer."""
 
 
-def functional_values(config: HardwareConfig, head_dim: int) -> dict[str, Any]:
-    """The parameters and sections of a config that decide the function of heads of some size."""
-    values: dict[str, Any] = {}
-    for name in _depends_on(config, head_dim):
-        value: Any = config
-        for part in name.split("."):
-            value = value.__dict__[part]
-        values[name] = value.model_dump() if hasattr(value, "model_dump") else value
-    return values
-
-
-def functional_keys(config: HardwareConfig, head_dim: int) -> set[str]:
-    """Dotted keys of a config that decide the function of heads of some size."""
-    unused, depends = {*inactive_leaves(config)}, _depends_on(config, head_dim)
-    return {
-        key
-        for key in leaf_paths(HardwareConfig)
-        if key not in unused and any(f"{key}.".startswith(f"{name}.") for name in depends)
-    }
-
-
-def _depends_on(config: HardwareConfig, head_dim: int) -> tuple[str, ...]:
-    split = config.splits_digitally(head_dim)
-    counted = {config.levels.output, config.mapping.partial_levels if split else 0}
-    depends = DEPENDS_ON + (WHERE_SPLIT if split else ())
-    return depends + (COUNTED_IN_EDGES if None in counted else ())
+def functional_keys(config: HardwareConfig, head_dim: int) -> tuple[str, ...]:
+    """Dotted keys of a config that decide the function of heads of some size: what laws read."""
+    return parameters_read(config, lambda: (laws_of(config, head_dim), fading(config)))
 
 
 def function_key(
     trace: Trace,
-    config: HardwareConfig,
+    laws: Laws,
     precision: Precision = "float64",
     ages: Sequence[Ages] | None = None,
 ) -> str:
     """Hash of all that the function depends on: equal keys, equal results."""
-    parts = [trace.sha256, functional_values(config, trace.head_dim), precision]
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8"))
+    digest = hashlib.sha256("\0".join((trace.sha256, laws.sha256, precision)).encode())
     for layer in ages or ():
         for times in (layer.keys, layer.values):
             digest.update(repr(times.rate).encode())
-            digest.update(np.ascontiguousarray(times.read).tobytes())
-            digest.update(np.ascontiguousarray(times.written).tobytes())
+            for moments in (times.read, times.written, times.restored):
+                if moments is not None:
+                    digest.update(np.ascontiguousarray(moments).tobytes())
     return digest.hexdigest()
 
 
@@ -170,8 +120,8 @@ CACHE = FunctionCache()
 
 def run_function(
     trace: Trace,
-    head: Head,
-    config: HardwareConfig,
+    laws: Laws,
+    voltages: VoltageRange,
     *,
     precision: Precision = "float64",
     ages: Sequence[Ages] | None = None,
@@ -180,12 +130,14 @@ def run_function(
 ) -> Functions:
     """Every layer of a trace through the datapath; `ages` one a layer, else by token.
 
+    `voltages` that the cells span: scalers are made for a range.
+
     Raises ConfigError if trace and hardware do not fit, InvariantError if an output is not finite.
     """
-    key = function_key(trace, config, precision, ages) if cache is not None else ""
+    key = function_key(trace, laws, precision, ages) if cache is not None else ""
     if cache is not None and (found := cache.get(key)) is not None:
         return found
-    inputs, found_scalers = [], trace.scalers_on(VoltageRange.of(config.cell))
+    inputs, found_scalers = [], trace.scalers_on(voltages)
     for layer in range(trace.layers):
         scalers = {name: (a[layer], b[layer]) for name, (a, b) in found_scalers.items()}
         inputs.append(
@@ -198,7 +150,7 @@ def run_function(
             )
         )
     outputs = attend_layers(
-        inputs, head, precision=precision, ideal=True, keep_y=False, progress=progress
+        inputs, laws, precision=precision, ideal=True, keep_y=False, progress=progress
     )
     layers = []
     for index, output in enumerate(outputs):

@@ -6,15 +6,16 @@ One home for these lines: every command prints them, and every document has them
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archsim.config.loading import inactive_leaves
+from archsim.config.loading import leaf_paths
 from archsim.config.voltages import VoltageRange
-from archsim.function import functional_values
+from archsim.function import functional_keys
 from archsim.hardware.load import Hardware
+from archsim.hardware.sections import HardwareConfig
 from archsim.hardware.show import leaf_text
 
 MOST_DIFFERENCES = 4
@@ -83,21 +84,12 @@ def _folder_hardware(folder: Path, config_sha256: str) -> Hardware:
 
 
 def _differences(there: Hardware, here: Hardware, head_dim: int) -> Iterator[str]:
-    mine, theirs = (
-        dict(_flat(functional_values(hardware.config, head_dim))) for hardware in (here, there)
+    decisive = dict.fromkeys(
+        key for each in (there, here) for key in functional_keys(each.config, head_dim)
     )
-    unused = {*inactive_leaves(here.config)} & {*inactive_leaves(there.config)}
-    for name in dict.fromkeys((*theirs, *mine)):
-        if name not in unused and theirs.get(name) != mine.get(name):
+    for name in leaf_paths(HardwareConfig):
+        if name in decisive and there.value(name) != here.value(name):
             yield f"{name} {leaf_text(there, name)} there, {leaf_text(here, name)} here"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def run_notes(

@@ -240,10 +240,9 @@ class Result:
         """Share of latency, energy and area by the weakest source it rests on (see `GRADES`)."""
         hardware, s = self.simulation.hardware, self.simulation.schedule
         stages = self.simulation.declaration.stages
-        path = [stage for stage in stages if stage.name != "write_value"]
+        path = [stage for stage in stages if not stage.beside]
         times = [
-            (stage.laws, float((s.end[stage.name] - s.start[stage.name]).sum()))
-            for stage in path  # write_value runs beside write_key
+            (stage.laws, float((s.end[stage.name] - s.start[stage.name]).sum())) for stage in path
         ]
         energies = [(p.action.laws, p.total) for p in self.simulation.ledger]
         areas = [

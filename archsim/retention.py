@@ -13,9 +13,11 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
+from archsim.chip.activity import Activity
 from archsim.chip.head import Head
+from archsim.chip.retention import decay_per_token
 from archsim.config.transformer import GPT2_SMALL, TransformerShape
-from archsim.datapath.activity import Activity
+from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError
 from archsim.function import run_function
 from archsim.hardware.calibration_workload import calibration_trace
@@ -92,7 +94,9 @@ def attention_ns(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> fl
         activities, first = [Activity.busiest(shape.heads, 2)], 1
     else:
         trace = calibration_trace(config, shape.heads, shape.head_dim)
-        activities = [layer.activity for layer in run_function(trace, head, config)]
+        activities = [
+            layer.activity for layer in run_function(trace, head.laws, VoltageRange.of(config.cell))
+        ]
         first = config.window - 1
     declaration = declare(head, activities, 1)
     schedule, _ = run(declaration, "auto", "contested")
@@ -225,9 +229,7 @@ def retention_of(hardware: Hardware, period: float | None = None, batch: int = 1
     except ConfigError as error:
         unknown = str(error)
     if config.retention.model != "simulated":
-        used: Fading | None = Fading(
-            Head(with_token_period(hardware).config).cell.decay_per_token, window
-        )
+        used: Fading | None = Fading(decay_per_token(with_token_period(hardware).config), window)
     else:
         used = None if period is None else Fading(period / tau, window)
     return Retention(config.retention.model, window, tau, used, token, unknown)

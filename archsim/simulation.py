@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.books import Books, check
+from archsim.chip.activity import Activity
 from archsim.chip.head import Head
+from archsim.chip.retention import decay_rate
+from archsim.chip.stage import Ticks
 from archsim.chip.work import Work
 from archsim.config.loading import reads_recorded, unread_leaves
 from archsim.config.voltages import VoltageRange
-from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages, CellTimes
 from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
 from archsim.errors import ConfigError, InvariantError
@@ -28,7 +30,7 @@ from archsim.ledger import Ledger
 from archsim.notes import AdaptedTo, adapted_to, run_notes
 from archsim.retention import with_token_period
 from archsim.timing.analysis import utilisation
-from archsim.timing.declaration import FIRST, LAST, Declaration, Schedule, declare
+from archsim.timing.declaration import Declaration, Schedule, declare
 from archsim.timing.run import Detail, Engine, run
 from archsim.traces.trace import Trace
 
@@ -78,12 +80,12 @@ class Simulation:
             for name, (a, b) in self.trace.scalers_on(here).items()
         }
         ages = None
-        if self.hardware.config.retention.model == "simulated":
-            of_layer = cell_times(self.schedule, decay_rate(self.hardware, self.head))[layer]
+        if (found := cell_ages(self.hardware, self.head, self.schedule)) is not None:
+            of_layer = found[layer]
             ages = Ages(*(times.part(part, tokens) for times in (of_layer.keys, of_layer.values)))
         q, k, v = (x[part, :tokens] for x in self.trace.layer(layer))
         return attend_layer(
-            q, k, v, self.head, scalers, details=True, precision=self.precision, ages=ages
+            q, k, v, self.head.laws, scalers, details=True, precision=self.precision, ages=ages
         )
 
 
@@ -146,8 +148,8 @@ def simulate_trace(
             report("function", 0, trace.layers)
             return run_function(
                 trace,
-                head,
-                aged.config,
+                head.laws,
+                VoltageRange.of(aged.config.cell),
                 precision=precision,
                 ages=ages,
                 progress=lambda layer: report("function", layer, trace.layers),
@@ -207,46 +209,63 @@ def settle(
 
     With ``retention.model: simulated`` a cell's age comes from the clock, and the length of a phase
     from what cells still hold. Starting from phases of full length, function and schedule are
-    computed in turn until no time changes. What happens at an instant depends on what happened
+    computed in turn until no time changes. So it is where cells are refreshed. What happens at an instant depends on what happened
     before it alone, so each pass settles at least the next one, and there is one solution.
 
     Raises InvariantError after `MOST_PASSES`.
     """
-    if hardware.config.retention.model != "simulated":
+    simulated = hardware.config.retention.model == "simulated"
+    aging = simulated or head.refreshes
+    functions: Functions = ()
+    if not aging:
         functions = function_of(None)
         declaration = declare(head, [f.activity for f in functions], known)
         return functions, declaration, schedule_of(declaration), 1
-    rate = decay_rate(hardware, head)
     full = [Activity.busiest(trace.heads, trace.tokens)] * trace.layers
     schedule = schedule_of(declare(head, full, known))
     for passes in range(1, MOST_PASSES + 1):
-        functions = function_of(cell_times(schedule, rate))
-        declaration = declare(head, [f.activity for f in functions], known)
+        functions = function_of(cell_ages(hardware, head, schedule))
+        declaration = declare(head, [f.activity for f in functions], known, schedule)
         before, schedule = schedule, schedule_of(declaration)
         if schedule.same_times(before):
             return functions, declaration, schedule, passes
     raise InvariantError(f"retention: times and function did not settle in {MOST_PASSES} passes")
 
 
-def decay_rate(hardware: Hardware, head: Head) -> float:
-    """Decay of a deviation in 1/tick, of ages that come with the times (``simulated``)."""
-    return head.controller.clock.seconds / hardware.config.retention.tau
+def cell_ages(hardware: Hardware, head: Head, schedule: Schedule) -> list[Ages] | None:
+    """When the cells of each layer are written, refreshed and read; None: counted in tokens alone.
 
+    In ticks where ages come with the times (``retention.model: simulated``), else in tokens.
+    """
+    restored = head.refresh.restored(schedule.times)
+    simulated = hardware.config.retention.model == "simulated"
+    if not simulated and restored is None:
+        return None
+    tokens, layers, heads = schedule.entered.shape
 
-def cell_times(schedule: Schedule, rate: float) -> list[Ages]:
-    """When the cells of each layer are written and read, in ticks; `rate` in 1 / ticks."""
+    def of_layer(moments: Ticks, layer: int) -> Array:
+        return np.ascontiguousarray(moments[:, layer].T, np.float64)
 
-    def times(read: str, write: str, layer: int) -> CellTimes:
-        read_at, written_at = (
-            np.ascontiguousarray(moments[:, layer].T, np.float64)
-            for moments in (schedule.start[read], schedule.end[write])
-        )
-        return CellTimes(read_at, written_at, rate)
-
-    return [
-        Ages(times("read_key", "write_key", layer), times("read_value", "write_value", layer))
-        for layer in range(schedule.ready.shape[1])
-    ]
+    ages = []
+    for layer in range(layers):
+        last = None if restored is None else of_layer(restored, layer)
+        if simulated:
+            rate = decay_rate(hardware.config) * head.controller.clock.seconds
+            times = [
+                CellTimes(of_layer(read, layer), of_layer(written, layer), rate, last)
+                for read, written in (
+                    arrays.ages(schedule.times) for arrays in (head.key_arrays, head.value_arrays)
+                )
+            ]
+            ages.append(Ages(*times))
+        else:
+            assert last is not None
+            counted = np.broadcast_to(np.arange(tokens, dtype=np.float64), (heads, tokens))
+            anew = np.diff(last, prepend=0.0) > 0  # the token that finds cells just refreshed
+            since = np.maximum.accumulate(np.where(anew, counted, 0.0), axis=1)
+            both = CellTimes(counted, counted, head.cell.decay_per_token, since)
+            ages.append(Ages(both, both))
+    return ages
 
 
 def post_energy(ledger: Ledger, head: Head, functions: Functions, schedule: Schedule) -> None:
@@ -266,15 +285,16 @@ def post_energy(ledger: Ledger, head: Head, functions: Functions, schedule: Sche
         by_layer("written_sub_tiles") if gated else everything * tiles.count,
         busy_time(schedule),
         schedule.makespan,
+        schedule.times,
     )
-    for block in head.blocks:
+    for block in head.by_total:
         for action, energy, operations in block.spend(work):
             ledger.post(action, energy, float(operations.sum()))
 
 
 def holding(schedule: Schedule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ticks from when to when a head holds a token; an instant belongs to its earliest token."""
-    start, end = schedule.start[FIRST], schedule.end[LAST]
+    start, end = schedule.entered, schedule.latched
     before = np.zeros_like(end)
     before[1:] = end[:-1]  # heads latch their tokens in order
     return np.maximum(start, before), end

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import simpy
 
+from archsim.chip.activity import Activity
 from archsim.chip.head import Head
-from archsim.datapath.attention import Activity
 from archsim.hardware.load import load_hardware
 from archsim.machine.compiled import available
 from archsim.timing.declaration import Declaration, Schedule, declare

@@ -64,11 +64,11 @@ def measure(quick: bool) -> Measured:
     def rounds(precision: Precision, count: int) -> Iterator[tuple[float, float]]:
         """Seconds of a run and the rate of the products before and after it."""
         dtype = np.float64 if precision == "float64" else np.float32
-        attend_layers(inputs, head, precision=precision, keep_y=False)
+        attend_layers(inputs, head.laws, precision=precision, keep_y=False)
         before = gemm_rate(dtype, count)
         for _ in range(ROUNDS):
             began = time.perf_counter()
-            attend_layers(inputs, head, precision=precision, keep_y=False)
+            attend_layers(inputs, head.laws, precision=precision, keep_y=False)
             seconds = time.perf_counter() - began
             after = gemm_rate(dtype, count)
             yield seconds, (before + after) / 2

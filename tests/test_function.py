@@ -12,7 +12,7 @@ import pytest
 import archsim
 from archsim.chip.head import Head
 from archsim.config.loading import leaf_paths
-from archsim.datapath.activity import Activity
+from archsim.chip.activity import Activity
 from archsim.errors import InvariantError
 from archsim.function import (
     CACHE,

@@ -63,7 +63,7 @@ class AnalogLoop:
 
     def reads(self, head_dim: int) -> set[str]:
         """Dotted keys of the config that decide what this computes."""
-        keys = functional_keys(self.config, head_dim)
+        keys = {*functional_keys(self.config, head_dim)}
         linear = self.ideal or self.config.cell.model == "linear"
         return keys if linear else keys - {"cell.linear_slope"}  # ideal's alone
 
@@ -78,10 +78,10 @@ class AnalogLoop:
             for name, (a, b) in scalers.items()
         }
         wide = q.astype(np.float64), k.astype(np.float64), v.astype(np.float64)
-        head = Head(self.config, q.shape[2])
+        laws = Head(self.config, q.shape[2]).laws
         if self.ideal:
-            return ideal_attention(*wide, head, pairs)
-        return attend_layer(*wide, head, pairs).y
+            return ideal_attention(*wide, laws, pairs)
+        return attend_layer(*wide, laws, pairs).y
 
 
 @dataclass(frozen=True)

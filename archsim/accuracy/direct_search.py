@@ -159,7 +159,7 @@ class _LayerSearch:
         tiled = {
             n: (np.tile(a, self.windows), np.tile(b, self.windows)) for n, (a, b) in scalers.items()
         }
-        summed = attend_layer(*self.qkv, self.head, tiled).y
+        summed = attend_layer(*self.qkv, self.head.laws, tiled).y
         flat = self._by_head(summed)
         mean, target_mean = flat.mean(axis=1), self.target.mean(axis=1)
         centred = flat - mean[:, None]

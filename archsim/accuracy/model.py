@@ -26,9 +26,9 @@ from archsim.accuracy.material import Material, cut_material
 from archsim.accuracy.probes import Probe, make_probes
 from archsim.accuracy.uncertainty import Estimate, estimate
 from archsim.chip.head import Head
+from archsim.chip.laws import laws_of
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError
-from archsim.function import functional_values
 from archsim.hardware.load import Hardware
 from archsim.models.adapted import AdaptedModel, Stage, is_adapted, load_adapted
 from archsim.models.gpt2 import Gpt2, Gpt2Config
@@ -100,7 +100,7 @@ class Subject:
         """
         if self.adapted is not None:
             return self._stored(hardware.config.cell.model)
-        key = repr(functional_values(hardware.config, self.software.config.head_dim))
+        key = laws_of(hardware.config, self.software.config.head_dim).sha256
         if key not in self._searches:
             self._searches[key] = self._searched(hardware)
         return self._searches[key]

@@ -18,7 +18,9 @@ from torch.nn import functional as F  # noqa: N812 (torch's own idiom)
 
 from archsim.accuracy.closed_loop import check_retention
 from archsim.adaptation.recipe import Gradient
-from archsim.chip.array import SubTiles
+from archsim.chip.activations.hard_sigmoid import HardSigmoid
+from archsim.chip.array import RingBuffer
+from archsim.chip.cells.polynomial import PolynomialCurrent
 from archsim.chip.head import Head
 from archsim.chip.quantiser import Quantiser
 from archsim.errors import ConfigError
@@ -54,11 +56,20 @@ def check_trainable(config: HardwareConfig, tokens: int, head_dim: int | None = 
             f"head_dim {head_dim} on {config.array.rows} rows, split digitally: cannot be trained; "
             "--set mapping.row_split=charge, or direct alone, which needs no training"
         )
-    cell = Head(config).cell
-    powers = len(cell.coefficients) - 1
-    if cell.decay_per_token * powers * tokens > LARGEST_EXPONENT:
+    laws = Head(config, head_dim).laws
+    if not isinstance(laws.cell, PolynomialCurrent):
         raise ConfigError(
-            f"retention: a decay of {cell.decay_per_token:g} a token is too fast to train over "
+            f"cell.model {config.cell.model}: cannot be trained, which takes a polynomial; "
+            "direct alone needs no training"
+        )
+    if not isinstance(laws.readout.activation, HardSigmoid):
+        raise ConfigError(
+            "converter.law: only hard_sigmoid can be trained; direct alone needs no training"
+        )
+    powers = len(laws.cell.terms) - 1
+    if laws.decay_per_token * powers * tokens > LARGEST_EXPONENT:
+        raise ConfigError(
+            f"retention: a decay of {laws.decay_per_token:g} a token is too fast to train over "
             f"{tokens} tokens; direct needs no training"
         )
 
@@ -94,11 +105,18 @@ class AnalogAttention:
 
     def slopes(self, deviation: Tensor) -> Sequence[Tensor]:
         """d(C_p y^p)/dy for p = 1..P as the backward pass uses them."""
-        c = self.head.cell.coefficients
+        c = _polynomial(self.head).coefficients
         if self.gradient == "surrogate":
-            linear = torch.full_like(deviation, self.head.cell.linear_slope)
+            linear = torch.full_like(deviation, self.head.linear_slope)
             return [linear, *(torch.zeros_like(deviation) for _ in c[2:])]
         return [p * float(c[p]) * deviation ** (p - 1) for p in range(1, len(c))]
+
+
+def _polynomial(head: Head) -> PolynomialCurrent:
+    """The cell's law: `check_trainable` lets no other in."""
+    law = head.cell.law
+    assert isinstance(law, PolynomialCurrent)
+    return law
 
 
 @dataclass(frozen=True)
@@ -109,7 +127,7 @@ class Filling:
     rows: slice
 
 
-def fillings(tiles: SubTiles, tokens: int) -> list[list[Filling]]:
+def fillings(tiles: RingBuffer, tokens: int) -> list[list[Filling]]:
     """What each sub-tile holds in turn, as its columns are written anew."""
     found: dict[int, list[Filling]] = {}
     for run in tiles.runs(0, tokens):
@@ -124,15 +142,16 @@ class _Cells:
     def __init__(self, volts: Tensor, model: AnalogAttention) -> None:
         cell = model.head.cell
         self.deviation = volts - cell.mid_rail
-        tokens, rate, powers = volts.shape[1], cell.decay_per_token, len(cell.coefficients) - 1
+        coefficients = _polynomial(model.head).coefficients
+        tokens, rate, powers = volts.shape[1], cell.decay_per_token, len(coefficients) - 1
         check_trainable(model.config, tokens)
         time = torch.arange(tokens, dtype=volts.dtype)
         exponent = rate * time[:, None] * torch.arange(1, powers + 1, dtype=volts.dtype)
         self.grow = torch.exp(exponent)  # (tokens, powers)
         self.fade = torch.exp(-exponent)
-        terms = [float(cell.coefficients[p]) * self.deviation**p for p in range(1, powers + 1)]
+        terms = [float(coefficients[p]) * self.deviation**p for p in range(1, powers + 1)]
         stacked = torch.stack(terms, dim=2) * self.grow[:, :, None]  # (heads, tokens, powers, d)
-        self.powers, self.constant = powers, float(cell.coefficients[0])
+        self.powers, self.constant = powers, float(coefficients[0])
         self.terms = stacked.flatten(2)  # (heads, tokens, powers x d)
         if model.products is not None:
             self.terms = self.terms.to(model.products)
@@ -191,7 +210,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, model: AnalogAttention) -> Tensor:
-        head, output = model.head, model.head.output_converter
+        head, output = model.head, model.head.laws.output
         quantisers = (head.pulse_generator.quantiser, head.write_path.quantiser)
         pulses = quantise(q, quantisers[0])
         keys = _Cells(quantise(k, quantisers[1]), model)
@@ -207,7 +226,7 @@ class _Attention(torch.autograd.Function):
                 score = _times(queries[:, part.rows], keys.terms[:, part.columns].mT)
                 if mid_rail is not None:
                     score += mid_rail[:, part.rows].to(score.dtype)
-                width = F.hardtanh_(score.div_(head.score_converter.saturation), 0.0, 1.0)
+                width = F.hardtanh_(score.div_(head.laws.readout.saturation), 0.0, 1.0)
                 _hide(width, part, head.sub_tiles.window)
                 widths.append(width)
                 wide = _times(width, values.terms[:, part.columns])
@@ -216,7 +235,7 @@ class _Attention(torch.autograd.Function):
                 if values.constant:
                     on = width.sum(dim=2, keepdim=True, dtype=current.dtype)
                     current[:, local] += values.constant * on
-            current /= output.saturation
+            current /= output.full_scale
             currents.append(current.to(values.terms.dtype, copy=True))
             total[:, seen] += _codes(current, output.quantiser)
         if output.quantiser.levels is not None:
@@ -237,8 +256,8 @@ class _Attention(torch.autograd.Function):
             torch.zeros(cells.terms.shape, dtype=grad.dtype) for cells in (keys, keys, values)
         )
         grad_on = grad.new_zeros(*grad.shape[:2], 1)
-        edge = _edge(head.output_converter.quantiser)
-        incoming = (grad / head.output_converter.saturation).to(values.terms.dtype)
+        edge = _edge(head.laws.output.quantiser)
+        incoming = (grad / head.laws.output.full_scale).to(values.terms.dtype)
         widths = iter(ctx.widths)
         tiles = fillings(head.sub_tiles, grad.shape[1])
         for tile, current in zip(tiles, ctx.currents, strict=True):
@@ -263,7 +282,7 @@ class _Attention(torch.autograd.Function):
         grad_q = keys.narrow(grad_queries)
         if keys.constant:
             grad_q += keys.constant * grad_on
-        full = head.score_converter.saturation
+        full = head.laws.readout.saturation
         results = (
             grad_q.div_(full),
             keys.gradient(grad_keys.div_(full), model),

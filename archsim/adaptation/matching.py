@@ -90,7 +90,7 @@ def moments(
             scaled = a * x + b
             sent = statistic == "current" and name in "kv"
             keep(name, layer, _sent(head, scaled) if sent else scaled)
-        y = attend_layer(*inputs, head, pairs).y
+        y = attend_layer(*inputs, head.laws, pairs).y
         keep("output", layer, y)
         return y
 
@@ -103,7 +103,7 @@ def _sent(head: Head, volts: Array) -> Array:
     """The current of cells written with `volts`, in volts of the linear cell's deviation."""
     quantiser, cell = head.write_path.quantiser, head.cell
     clamped = volts.clip(quantiser.low, quantiser.high) if quantiser.levels else volts
-    return cell.current(clamped - cell.mid_rail) / cell.linear_slope
+    return cell.current(clamped - cell.mid_rail) / head.linear_slope
 
 
 def rate(iteration: int) -> float:

@@ -8,11 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.chip.action import Action, Discipline, Footprint, shared_instances
+from archsim.chip.action import (
+    Action,
+    Bucket,
+    Discipline,
+    Footprint,
+    shared_instances,
+    taking_turns,
+)
 from archsim.chip.array import SubTiles
-from archsim.chip.work import Implied, Shapes, Spent, Work
+from archsim.chip.conversion import Conversion
+from archsim.chip.stage import ACCUMULATE, COUNT, After, Declared, Hold, Phase, Resource, served
+from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.config.kinds import Arbitration, Joules, Phase, Sharing, SquareMetres
+from archsim.config.kinds import Arbitration, Duration, Joules, Sharing, SquareMetres
 from archsim.config.loading import Section
 
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ class CounterConfig(Section):
 class AccumulatorConfig(Section):
     """Sign, latch, and the adder tree over the sub-tiles."""
 
-    time: Phase
+    time: Duration
     heads_per_adder: Sharing = 1
     arbitration: Arbitration = "static"
     energy_per_add: Joules
@@ -68,74 +77,60 @@ def add_time(config: HardwareConfig) -> float:
 
 def adder_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
     """How many heads an adder tree serves, and in which order."""
-    section = config.accumulator
-    heads = section.heads_per_adder
-    return heads, section.arbitration if heads > 1 else "static"
+    return taking_turns(config.accumulator, "heads_per_adder")
 
 
-COUNT = Action("counters", "count", "digital", "count", energy_per_count)
-ADD = Action("adders", "sign, latch, add", "digital", "accumulate", energy_per_add)
+COUNT_PULSES = Action("counters", "count", "digital", COUNT, energy_per_count)
+ADD = Action("adders", "sign, latch, add", "digital", ACCUMULATE, energy_per_add)
 
 
 class Counters:
-    """One counter for each of so many bit `lines`; a count is one clock edge inside a pulse.
+    """One counter a bit line of the V arrays; a count is one clock edge inside a pulse."""
 
-    `levels`: of the signed converter before it.
-    """
+    total: Bucket = "digital"
 
-    def __init__(
-        self, config: HardwareConfig, levels: int | None, lines: int, component: str = "counters"
-    ) -> None:
-        self._energy_per_count = energy_per_count(config)
-        self._levels = levels
-        self._lines, self._component = lines, component
-        clock = Clock.of(config.controller.clock)
-        self.edges = clock.ticks(config.converter.t_max) / clock.period
-        self._area = counter_area(config)
+    def __init__(self, config: HardwareConfig, conversion: Conversion, sub_tiles: SubTiles) -> None:
+        """`conversion` is that of the signed converters before them."""
+        self.sub_tiles, self.conversion = sub_tiles, conversion
+        self._energy_per_count, self._area = energy_per_count(config), counter_area(config)
 
-    def counts(self, codes: Array, out: Array | None = None) -> Array:
-        """Counts of each conversion, into `out` if given: the code's magnitude; clock edges where
-        codes are ideal.
-        """
-        magnitude: Array = np.abs(codes, out=out)
-        if self._levels is None:  # codes are pulse widths / T_max, before the clamp
-            return np.rint(np.minimum(magnitude, 1.0) * self.edges)
-        return magnitude
-
-    @property
-    def most(self) -> int:
-        """The most counts that one conversion can take."""
-        return self._levels // 2 if self._levels is not None else round(self.edges)
+    def stages(self, heads: int) -> Declared:
+        """The adders latch the counts."""
+        yield Resource("counters", units=self.sub_tiles.count)
+        yield Hold("counters", COUNT, ACCUMULATE, "start")
 
     def count_energy(self, counts: Array) -> Array:
         """J of that many counts."""
         return self._energy_per_count * counts
 
     def spend(self, work: Work) -> Spent:
-        """Of the V arrays; those of partial sums are spent by `archsim.chip.row_split`."""
         counts = work.activity("counts")
-        yield COUNT, self.count_energy(counts), counts
+        yield COUNT_PULSES, self.count_energy(counts), counts
 
     def implied(self, shapes: Shapes) -> Implied:
-        yield COUNT, 0.0, shapes.conversions * self.most
+        yield COUNT_PULSES, 0.0, shapes.conversions * self.conversion.most_counts
 
-    def footprint(self) -> Footprint:
-        return Footprint(self._component, self._lines, self._area, (counter_area,))
+    def footprints(self, heads: int) -> Footprints:
+        lines = self.sub_tiles.count * self.sub_tiles.rows
+        yield Footprint("counters", lines, self._area, (counter_area,))
 
 
 class Accumulator:
     """The adder tree of one head, shared by `heads_per_adder` heads."""
 
+    total: Bucket = "digital"
+
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
         self.sub_tiles = sub_tiles
         self.time_ticks = Clock.of(config.controller.clock).ticks(add_time(config))
-        self.heads_per_adder, self.arbitration = adder_sharing(config)
+        self.turns = adder_sharing(config)
         self._energy_per_add = energy_per_add(config)
         self.area_each = adder_area(config)
 
-    def output(self, total: Array, a: float, b: float) -> Array:
-        """``y = a * total + b``; `total` (tokens, features) is the sum over sub-tiles."""
-        return a * total + b
+    def stages(self, heads: int) -> Declared:
+        yield served("adder tree", heads, self.turns)
+        yield Phase(ACCUMULATE, (After(COUNT),), self.time_ticks, (add_time,))
+        yield Hold("adder tree", ACCUMULATE, ACCUMULATE)
 
     def add_energy(self, adds: Array) -> Array:
         """J of that many additions."""
@@ -148,7 +143,7 @@ class Accumulator:
     def implied(self, shapes: Shapes) -> Implied:
         yield ADD, shapes.conversions, shapes.conversions
 
-    def footprint(self, heads: int) -> Footprint:
+    def footprints(self, heads: int) -> Footprints:
         built = self.sub_tiles.count * self.sub_tiles.rows
-        instances = shared_instances(built, self.heads_per_adder, heads)
-        return Footprint("adders", instances, self.area_each, (adder_area,))
+        instances = shared_instances(built, self.turns[0], heads)
+        yield Footprint("adders", instances, self.area_each, (adder_area,))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from archsim.config.loading import parameters_read
+from archsim.config.loading import Section, parameters_read
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -60,12 +60,14 @@ class Footprint:
     """Area of one kind of block: instances a head x area each (m^2), which `laws` give.
 
     A block that heads share counts to each of them in parts, so `instances` need not be whole.
+    `periphery`: it is none of the cells, and so carries the fitted factor of all periphery.
     """
 
     component: str
     instances: float
     area_each: float
     laws: tuple[Law, ...]
+    periphery: bool = True
 
     @property
     def area(self) -> float:
@@ -76,3 +78,10 @@ def shared_instances(each: int, sharing: int, heads: int) -> float:
     """Instances a head of a block with `each` parts, one block for `sharing` of `heads` heads."""
     groups = -(-heads // min(sharing, heads))
     return each * groups / heads
+
+
+def taking_turns(section: Section, heads: str) -> tuple[int, Discipline]:
+    """How many heads a block serves, as its field `heads` says, and in which order."""
+    count: int = getattr(section, heads)
+    order: Discipline = getattr(section, "arbitration") if count > 1 else "static"  # noqa: B009
+    return count, order

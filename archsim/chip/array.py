@@ -5,10 +5,11 @@ A sub-tile is one of each; a head has as many as its window needs.
 
 Arrays of another height than the head's dimension: rows beyond it are built and stay unused; where
 there are fewer, a sub-tile stacks as many K arrays as it takes, and has as many V arrays side by
-side, each with signed converters of its own. With ``mapping.row_split: charge`` the bit lines of
-stacked K arrays are joined into one converter, so that a column still holds one dot product: what a
-token does is the same; instances and areas are not. That longer bit lines load their converter more
-is not modelled. With ``digital`` each array converts its own part (`archsim.chip.row_split`).
+side, each with signed converters of its own. With ``readout.model: charge_to_pulse`` the bit lines
+of stacked K arrays are joined into one converter, so that a column still holds one dot product:
+what a token does is the same; instances and areas are not. That longer bit lines load their
+converter more is not modelled. Digital readouts convert each array's own part
+(`archsim.chip.readouts.digital_sum`).
 
 V arrays need no such choice: their bit lines are features, so fewer rows are fewer bit lines, each
 of them whole. Their sums over token slots are digital already, sub-tile by sub-tile.
@@ -21,11 +22,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from archsim.chip.action import Action, Footprint
+from archsim.chip.action import Action, Bucket, Footprint
 from archsim.chip.cell import MICROAMPERE, Cell, cell_area
-from archsim.chip.work import Implied, Shapes, Spent, Work
+from archsim.chip.stage import After, Declared, Hold, Resource, Ticks, Times, Wait
+from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.loading import Section
-from archsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -58,29 +59,17 @@ class Run:
     stop: int
 
 
-class SubTiles:
-    """All sub-tiles of one head."""
+@dataclass(frozen=True)
+class RingBuffer:
+    """Token slots of one head: token t takes slot t modulo `window`; `columns` in a sub-tile."""
 
-    def __init__(self, config: HardwareConfig, cell: Cell, head_dim: int | None = None) -> None:
-        """`head_dim` features are stored in `rows` rows; None: as many as an array has."""
-        self.cell = cell
-        self.window, self.columns, rows = geometry(config)
-        self.features = rows if head_dim is None else head_dim
-        self.stacked = -(-self.features // rows)
-        self.rows = self.stacked * rows
-        self.parts = self._parts(config)
-        """Features whose products are summed on one bit line: all, or those of one array each."""
-        self.write_during_read = writes_during_read(config)
-        self.count = -(-self.window // self.columns)
+    window: int
+    columns: int
 
-    def _parts(self, config: HardwareConfig) -> tuple[slice, ...]:
-        if not config.splits_digitally(self.features):
-            return (slice(0, self.features),)
-        each = config.array.rows
-        return tuple(
-            slice(first, min(first + each, self.features))
-            for first in range(0, self.features, each)
-        )
+    @property
+    def count(self) -> int:
+        """Sub-tiles."""
+        return -(-self.window // self.columns)
 
     @property
     def slots(self) -> int:
@@ -110,35 +99,74 @@ class SubTiles:
             first = until
         return runs
 
-    def check_features(self, head_dim: int) -> None:
-        """Raises ConfigError unless the head was made for vectors of this length."""
-        if head_dim != self.features:
-            raise ConfigError(
-                f"head_dim {head_dim} of the input does not fit a head made for {self.features}"
-            )
 
-    def footprint(self) -> Footprint:
-        cells = 2 * self.count * self.rows * self.columns
-        return Footprint("cells", cells, self.cell.area, (cell_area,))
+@dataclass(frozen=True)
+class SubTiles(RingBuffer):
+    """All sub-tiles of one head: `features` are stored in `rows` rows of `stacked` arrays."""
+
+    features: int
+    rows: int
+    stacked: int
+    write_during_read: bool
+
+    @classmethod
+    def of(cls, config: HardwareConfig, head_dim: int | None = None) -> SubTiles:
+        """For vectors of `head_dim` features; None: as many as an array has rows."""
+        window, columns, rows = geometry(config)
+        features = rows if head_dim is None else head_dim
+        stacked = -(-features // rows)
+        return cls(window, columns, features, stacked * rows, stacked, writes_during_read(config))
+
+    @property
+    def by_array(self) -> tuple[tuple[int, int], ...]:
+        """First and stop of the features that each array of a stack holds."""
+        each = self.rows // self.stacked
+        return tuple(
+            (first, min(first + each, self.features)) for first in range(0, self.features, each)
+        )
 
 
 @dataclass(frozen=True)
 class Arrays:
     """The K or the V arrays of a head as pulses of at most `t_max` seconds read them.
 
-    `read` is the action, `current` the activity that says how much flows in it.
+    `read` is the action, `current` the activity that says how much flows in it. They are written
+    in the phase `write`; the read is the phase of the action.
     """
 
+    sub_tiles: SubTiles
     cell: Cell
-    features: int
+    total: Bucket
     read: Action
+    write: str
     current: str
     t_max: float
 
+    def stages(self, heads: int) -> Declared:
+        """A write excludes reads of the same array, unless both are possible at once."""
+        name, read, write = self.read.component, self.read.stage, self.write
+        yield Resource(name, units=self.sub_tiles.count)
+        yield Hold(name, read, read)
+        if not self.sub_tiles.write_during_read:
+            yield Hold(name, write, write)
+            return
+        # other slots may be written during a read, one token ahead and no more (a query waits with
+        # its key); a slot that is overwritten was still being read
+        yield Wait(write, After(read, "start", lag=1))
+        yield Wait(write, After(read, lag=1, from_token=self.sub_tiles.window))
+
+    def ages(self, times: Times) -> tuple[Ticks, Ticks]:
+        """When each token's cells are read, from the start, and written, from the end."""
+        return times(self.read.stage)[0], times(self.write)[1]
+
     def spend(self, work: Work) -> Spent:
         charge = work.activity(self.current) * (MICROAMPERE * self.t_max)
-        yield self.read, self.cell.read_energy(charge), work.columns * self.features
+        yield self.read, self.cell.read_energy(charge), work.columns * self.sub_tiles.features
 
     def implied(self, shapes: Shapes) -> Implied:
         cells = shapes.heads * int(shapes.seen.sum()) * shapes.features
         yield self.read, cells, cells
+
+    def footprints(self, heads: int) -> Footprints:
+        cells = self.sub_tiles.count * self.sub_tiles.rows * self.sub_tiles.columns
+        yield Footprint("cells", cells, self.cell.area, (cell_area,), periphery=False)

@@ -6,10 +6,8 @@ Reads are non-destructive; the stored deviation from mid-rail fades with age.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +15,12 @@ from pydantic import Field, model_validator
 
 from archsim.chip.action import Action, Law
 from archsim.chip.pulses import longest_converted, longest_query
+from archsim.chip.retention import fading, known_decay
 from archsim.config.kinds import Farads, FollowingVolts, KnownVolts, SquareMetres, Volts
 from archsim.config.loading import Section
 from archsim.config.quantity import Quantity
-from archsim.config.transformer import GPT2_SMALL
+from archsim.config.variants import find
 from archsim.config.voltages import resolve_shares
-from archsim.errors import InvariantError
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -74,40 +72,6 @@ class CellConfig(Section):
         return resolve_shares(values)
 
 
-def current_law(config: HardwareConfig) -> list[float]:
-    """C_0..C_P in A/V^p of the current at `input_voltage` (FACTS 2)."""
-    cell = config.cell
-    if cell.model == "linear":
-        return [0.0, cell.linear_slope]
-    p = cell.polynomial
-    return [p.constant, p.linear, p.quadratic, p.cubic]
-
-
-def decay_per_token(config: HardwareConfig) -> float:
-    """What a token's time costs a deviation; with ``simulated`` ages come with the times."""
-    retention = config.retention
-    model = retention.model
-    if model == "per_token":
-        return retention.decay_per_token
-    if model == "nominal":
-        if retention.token_period == "auto":  # `archsim.retention` works it out, from this
-            return math.nan * config.digital.step_s(GPT2_SMALL) / retention.tau
-        return retention.token_period / retention.tau
-    return 0.0
-
-
-def decay_rate(config: HardwareConfig) -> float:
-    """Decay of a deviation in 1/s, of ages that come with the times (``simulated``)."""
-    return 1 / config.retention.tau
-
-
-def fading(config: HardwareConfig) -> float:
-    """What takes a stored deviation away: `decay_rate` or `decay_per_token`, as configured."""
-    if config.retention.model == "simulated":
-        return decay_rate(config)
-    return decay_per_token(config)
-
-
 def swing(config: HardwareConfig) -> tuple[float, float]:
     """V of mid-rail, from which a deviation counts, and of the supply."""
     return config.cell.mid_rail, config.cell.supply
@@ -128,20 +92,22 @@ def cell_area(config: HardwareConfig) -> float:
     return config.cell.area
 
 
-_CHARGE: tuple[Law, ...] = (current_law, fading)
-READ_KEYS = Action(
-    "K arrays", "read current", "qk", "read_key", read_voltage, (*_CHARGE, longest_query)
-)
-READ_VALUES = Action(
-    "V arrays", "read current", "sv", "read_value", read_voltage, (*_CHARGE, longest_converted)
-)
+class CellLaw(Protocol):
+    """How much current a cell sends: a polynomial, a measured table, ...
+
+    A frozen dataclass of numbers: its values are the key under which results are kept.
+    """
+
+    def current(self, deviation: Array) -> Array:
+        """Signed current in uA of cells at a deviation (V) from mid-rail, any shape."""
+        ...
 
 
 @dataclass(frozen=True)
 class CurrentTable:
     """A measured current law: signed currents in uA at rising deviations in V, linear between.
 
-    Beyond its ends the table holds the last current. A cell's `current` may be any such law.
+    Beyond its ends the table holds the last current.
     """
 
     deviations: Array
@@ -153,50 +119,62 @@ class CurrentTable:
         return current
 
 
+def current_law(config: HardwareConfig) -> CellLaw:
+    """The current law that ``cell.model`` names (FACTS 2)."""
+    law: CellLaw = find("cell", config.cell.model).law(config)
+    return law
+
+
+def linear_slope(config: HardwareConfig) -> float:
+    """uA/V of the linear cell, and of *ideal* attention."""
+    return config.cell.linear_slope / MICROAMPERE
+
+
+_CHARGE: tuple[Law, ...] = (current_law, fading)
+READ_KEYS = Action(
+    "K arrays", "read current", "qk", "read_key", read_voltage, (*_CHARGE, longest_query)
+)
+READ_VALUES = Action(
+    "V arrays", "read current", "sv", "read_value", read_voltage, (*_CHARGE, longest_converted)
+)
+
+
+def silent_at(law: CellLaw, low: float, high: float) -> list[float]:
+    """Deviations (V) from `low` to `high`, or of a polynomial any, at which a cell sends no current.
+
+    Of another law: where the current changes sign between two of 4,001 deviations, to a line.
+    """
+    roots: list[float] | None = getattr(law, "silent_at", None)
+    if roots is not None:
+        return roots
+    deviation = np.linspace(low, high, 4001)
+    current = law.current(deviation)
+    turns = np.flatnonzero(np.signbit(current[:-1]) != np.signbit(current[1:]))
+    share = current[turns] / (current[turns] - current[turns + 1])
+    found = deviation[turns] + share * np.diff(deviation)[turns]
+    return [float(each) for each in found]
+
+
 class Cell:
-    """Current law, retention and energies of one gain cell."""
+    """Current law and energies of one gain cell."""
 
     def __init__(self, config: HardwareConfig) -> None:
-        cell = config.cell
         self.mid_rail, self.supply = swing(config)
-        self.input_voltage = cell.input_voltage
+        self.input_voltage = config.cell.input_voltage
         self.effective_voltage = read_voltage(config)
         self._energy_per_volt = energy_per_volt(config)
         self.area = cell_area(config)
-        self.linear_slope = cell.linear_slope / MICROAMPERE
-        """uA/V of the linear cell, and of *ideal* attention."""
-        self.coefficients: Array = np.array(current_law(config)) / MICROAMPERE
-        """C_0..C_P in uA/V^p at `input_voltage` (FACTS 2)."""
-        self.decay_per_token = decay_per_token(config)
-        if math.isnan(self.decay_per_token):
-            raise InvariantError(
-                "retention.token_period auto reached a cell: use "
-                "archsim.retention.with_token_period"
-            )
+        self.law = current_law(config)
+        self.decay_per_token = known_decay(config)
 
-    def current(self, deviation: Array, out: Array | None = None) -> Array:
-        """Signed current in uA of cells at a deviation (V), any shape; into `out` if given."""
-        current: Array = np.multiply(deviation, self.coefficients[-1], out=out)
-        current += self.coefficients[-2]
-        for coefficient in self.coefficients[-3::-1]:
-            current *= deviation
-            current += coefficient
-        return current
+    @property
+    def deviations(self) -> tuple[float, float]:
+        """V of the lowest and the highest deviation that can be stored."""
+        return -self.mid_rail, self.supply - self.mid_rail
 
-    @cached_property
-    def silent_at(self) -> list[float]:
-        """Deviations (V) at which a cell sends no current."""
-        roots = np.roots(self.coefficients[::-1])
-        return [float(root) for root in roots.real[np.abs(roots.imag) < 1e-12]]
-
-    def keeps_sign(self, deviation: Array, fade: float) -> bool:
-        """Whether no cell's current changes sign while its deviation shrinks by `fade`."""
-        for root in self.silent_at:
-            passing = root / fade if fade > 0 else math.copysign(math.inf, root)
-            low, high = min(root, passing), max(root, passing)
-            if bool(np.any((deviation > low) & (deviation < high))):  # ends beyond the root
-                return False
-        return True
+    def current(self, deviation: Array) -> Array:
+        """Signed current in uA of cells at a deviation (V), any shape."""
+        return self.law.current(deviation)
 
     def read_energy(self, absolute_charge: Array) -> Array:
         """J drawn by cells that move `absolute_charge` (C, signs dropped) (FACTS 3, derived)."""

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.chip.action import Action, Footprint
-from archsim.chip.work import Implied, Shapes, Spent, Work
+from archsim.chip.action import Action, Bucket, Footprint
+from archsim.chip.stage import ENTRY, EXIT, After, Declared, Hold, Resource, Wait
+from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.kinds import Gap, Hertz, Joules, Sharing, SquareMetres, Watts
 from archsim.config.loading import Section
@@ -62,11 +63,6 @@ def static_power(config: HardwareConfig) -> float:
     return config.static.power_per_head
 
 
-def no_energy(config: HardwareConfig) -> float:
-    """J of what never happens."""
-    return 0.0
-
-
 def controller_area(config: HardwareConfig) -> float:
     """m^2 of a head's controller."""
     return config.controller.area
@@ -102,12 +98,12 @@ def gates_unwritten(config: HardwareConfig) -> bool:
 CONTROL = Action("controller", "busy cycles", "digital", "head", control_energy_per_cycle)
 CLOCK = Action("clock", "busy cycles", "digital", "head", clock_energy_per_cycle)
 STATIC = Action("static power", "leak", "static", "head", static_power)
-REFRESH = Action("refresh", "none modelled", "refresh", "head", no_energy)
-"""A sliding window overwrites every cell before it must be refreshed: 0 by construction."""
 
 
 class Controller:
     """Clock edges, phase ends, and time spent outside the accelerator."""
+
+    total: Bucket = "digital"
 
     def __init__(self, config: HardwareConfig) -> None:
         self.clock = Clock.of(config.controller.clock)
@@ -151,7 +147,6 @@ class Controller:
         yield CLOCK, self.clock_energy(cycles), cycles
         run = np.full((1, *work.columns.shape[1:]), work.makespan * self.clock.seconds)
         yield STATIC, self.static_power * run, np.ones(run.shape)
-        yield REFRESH, np.zeros(run.shape), np.zeros(run.shape)
 
     def implied(self, shapes: Shapes) -> Implied:
         """A head is busy at least as long as its slowest token would be alone; a started cycle
@@ -159,7 +154,19 @@ class Controller:
         for action in (CONTROL, CLOCK):
             yield action, shapes.least_cycles, shapes.most_cycles + shapes.visits
         yield STATIC, shapes.heads, shapes.heads
-        yield REFRESH, 0, 0
 
-    def footprint(self) -> Footprint:
-        return Footprint("controller", 1, self._area, (controller_area,))
+    def stages(self, heads: int) -> Declared:
+        """A token's place in the head, and the buffer to the next layer."""
+        if self.pipelining == "none":
+            yield Resource("token in flight")
+            yield Hold("token in flight", ENTRY, EXIT)
+        if self.heads_in_parallel is not None and self.heads_in_parallel < heads:
+            yield Resource("heads in parallel", self.heads_in_parallel, heads)
+            yield Hold("heads in parallel", ENTRY, EXIT)
+        if self.layer_buffer is not None:
+            # the latched output goes into a buffer that the next layer empties by writing the token
+            emptied = After(ENTRY, "start", lag=self.layer_buffer, next_layer=True)
+            yield Wait(EXIT, emptied)
+
+    def footprints(self, heads: int) -> Footprints:
+        yield Footprint("controller", 1, self._area, (controller_area,))

@@ -1,9 +1,10 @@
 """Charge-to-pulse converters (FACTS 1, 2.6 and 2.8).
 
 A converter integrates the charge of one bit line, then discharges it at a constant current: the
-time that takes is the output pulse. The score converter's range makes it a HardSigmoid; its pulse
-is analog and drives the V array directly. A signed converter's pulse is counted: those of the V
-arrays, and those of partial sums (`archsim.chip.row_split`).
+time that takes is the output pulse. The score converter's range makes it a HardSigmoid, and its
+pulse drives the V array (`archsim.chip.readouts.charge_to_pulse`). The pulse of a signed converter
+is counted: those of the V arrays here, and those of partial sums
+(`archsim.chip.readouts.digital_sum`).
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.chip.action import Action, Footprint
+from archsim.chip.action import Action, Bucket, Footprint
+from archsim.chip.activations import Activation
 from archsim.chip.array import SubTiles
 from archsim.chip.cell import MICROAMPERE
+from archsim.chip.controller import phase_law
+from archsim.chip.conversion import Conversion
 from archsim.chip.pulses import longest_converted
 from archsim.chip.quantiser import Quantiser
-from archsim.chip.work import Implied, Shapes, Spent, Work
+from archsim.chip.stage import COUNT, READ_VALUE, After, Declared, Hold, Phase, Resource
+from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.config.kinds import Amperes, Joules, Phase, SquareMetres
+from archsim.config.kinds import Amperes, Duration, Joules, SquareMetres
 from archsim.config.loading import Section
+from archsim.config.variants import find
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -41,25 +47,15 @@ class ConverterStage(Section):
 class ConverterConfig(Section):
     """Charge-to-pulse converters: `score` after K arrays, signed `output` after V arrays."""
 
-    t_max: Phase
+    t_max: Duration
     buffers: Literal[1, 2] = 1
     score: ConverterStage
     output: ConverterStage
 
 
-def score_energy(config: HardwareConfig) -> float:
-    """J of one score conversion."""
-    return config.converter.score.energy_per_conversion
-
-
 def output_energy(config: HardwareConfig) -> float:
     """J of one signed conversion."""
     return config.converter.output.energy_per_conversion
-
-
-def score_area(config: HardwareConfig) -> float:
-    """m^2 of one score converter."""
-    return config.converter.score.area
 
 
 def output_area(config: HardwareConfig) -> float:
@@ -87,66 +83,39 @@ def buffers(config: HardwareConfig) -> int:
     return config.converter.buffers
 
 
-CONVERT_SCORE = Action("converters", "convert", "qk", "read_value", score_energy)
-CONVERT_OUTPUT = Action("signed converters", "convert", "sv", "count", output_energy)
+def activation_law(config: HardwareConfig) -> Activation:
+    """What a score becomes, as ``converter.law`` says."""
+    law: Activation = find("activation", "hard_sigmoid").law(config)
+    return law
 
 
-class ScoreConverter:
-    """HardSigmoid of one K bit line: ``P = clip(S / S_sat, 0, 1)``, an analog pulse width."""
+def output_conversion(config: HardwareConfig) -> Conversion:
+    """The law of the signed converters of V arrays."""
+    return signed_conversion(config, output_full_scale(config), output_levels(config))
+
+
+def signed_conversion(config: HardwareConfig, full_scale: float, levels: int | None) -> Conversion:
+    """A conversion that saturates at a summed current of `full_scale` A, to so many `levels`."""
+    edges = None
+    if levels is None:
+        clock = Clock.of(config.controller.clock)
+        edges = clock.ticks(longest_converted(config)) / clock.period
+    return Conversion(full_scale / MICROAMPERE, Quantiser(levels, -1.0, 1.0), edges)
+
+
+CONVERT_OUTPUT = Action("signed converters", "convert", "sv", COUNT, output_energy)
+
+
+class SignedConverters:
+    """Signed conversion of the bit lines of V arrays, whose pulses are counted."""
+
+    total: Bucket = "sv"
 
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
-        self.sub_tiles = sub_tiles
+        self.sub_tiles, self.conversion = sub_tiles, output_conversion(config)
         self._clock = Clock.of(config.controller.clock)
         self.t_max_ticks = self._clock.ticks(longest_converted(config))
         self.buffers = buffers(config)
-        self.saturation = score_full_scale(config) / MICROAMPERE
-        self._config = config  # a head whose dot products are split has no use for the costs
-
-    @property
-    def t_max(self) -> float:
-        """Longest pulse in seconds."""
-        return self._clock.time(self.t_max_ticks)
-
-    def clamp(self, score: Array, out: Array | None = None) -> Array:
-        """Pulse widths / T_max of summed currents / `saturation`; into `out` if given."""
-        return np.clip(score, 0.0, 1.0, out=out)
-
-    def convert_energy(self, conversions: Array) -> Array:
-        """J of that many conversions."""
-        return score_energy(self._config) * conversions
-
-    def spend(self, work: Work) -> Spent:
-        yield CONVERT_SCORE, self.convert_energy(work.converting), work.converting
-
-    def implied(self, shapes: Shapes) -> Implied:
-        fired = shapes.heads * int(shapes.converting.sum())
-        yield CONVERT_SCORE, fired, fired
-
-    def footprint(self) -> Footprint:
-        instances = self.sub_tiles.slots * self.buffers  # a second buffer is a second integrator
-        return Footprint("converters", instances, score_area(self._config), (score_area,))
-
-
-class SignedConverter:
-    """Signed conversion of bit lines: ``A = quant(clip(A_raw / A_sat, -1, 1))``.
-
-    `lines` of them, of so many `levels`, that saturate at a summed current in A.
-    """
-
-    def __init__(
-        self,
-        config: HardwareConfig,
-        levels: int | None,
-        saturation_current: float,
-        lines: int,
-        component: str = "signed converters",
-    ) -> None:
-        self._clock = Clock.of(config.controller.clock)
-        self.t_max_ticks = self._clock.ticks(longest_converted(config))
-        self.buffers = buffers(config)
-        self.quantiser = Quantiser(levels, -1.0, 1.0)
-        self.saturation = saturation_current / MICROAMPERE
-        self._lines, self._component = lines, component
         self._energy_per_conversion, self._area = output_energy(config), output_area(config)
 
     @property
@@ -154,17 +123,24 @@ class SignedConverter:
         """Longest pulse in seconds."""
         return self._clock.time(self.t_max_ticks)
 
+    def stages(self, heads: int) -> Declared:
+        """A converter integrates while the V arrays are read, then sends its pulse."""
+        laws = (phase_law, longest_converted)
+        yield Resource("signed converters", self.buffers, units=self.sub_tiles.count)
+        yield Phase(COUNT, (After(READ_VALUE),), self.t_max_ticks, laws, "longest_output")
+        yield Hold("signed converters", READ_VALUE, COUNT)
+
     def convert_energy(self, conversions: Array) -> Array:
         """J of that many conversions."""
         return self._energy_per_conversion * conversions
 
     def spend(self, work: Work) -> Spent:
-        """Of the V arrays; those of partial sums are spent by `archsim.chip.row_split`."""
         yield CONVERT_OUTPUT, self.convert_energy(work.conversions), work.conversions
 
     def implied(self, shapes: Shapes) -> Implied:
         yield CONVERT_OUTPUT, shapes.conversions, shapes.conversions
 
-    def footprint(self) -> Footprint:
-        instances = self._lines * self.buffers
-        return Footprint(self._component, instances, self._area, (output_area,))
+    def footprints(self, heads: int) -> Footprints:
+        lines = self.sub_tiles.count * self.sub_tiles.rows
+        # a second buffer is a second integrator
+        yield Footprint("signed converters", lines * self.buffers, self._area, (output_area,))

@@ -1,32 +1,34 @@
-"""One head: the blocks put together, and their areas (FACTS 1: one head is one hardware unit)."""
+"""One head: the blocks put together (FACTS 1: one head is one hardware unit)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from archsim.chip.accumulator import Accumulator, Counters, adder_sharing
-from archsim.chip.action import Footprint, Law
+from archsim.chip.action import Bucket, Footprint, Law
 from archsim.chip.array import Arrays, SubTiles, geometry, writes_during_read
-from archsim.chip.cell import READ_KEYS, READ_VALUES, Cell, current_law, fading, swing
+from archsim.chip.cell import READ_KEYS, READ_VALUES, Cell, current_law, linear_slope, swing
 from archsim.chip.controller import Controller, gates_unwritten, order
 from archsim.chip.converter import (
-    ScoreConverter,
-    SignedConverter,
+    SignedConverters,
+    activation_law,
     buffers,
     output_full_scale,
     output_levels,
     score_full_scale,
 )
+from archsim.chip.laws import Laws, laws_of
 from archsim.chip.pulse_generator import PulseGenerator, generator_sharing, query_levels
-from archsim.chip.row_split import (
-    RowSplit,
-    partial_full_scale,
-    partial_levels,
-    score_levels,
-)
+from archsim.chip.readouts.law import readout_of
+from archsim.chip.refresh import Refresh
+from archsim.chip.retention import fading
+from archsim.chip.stage import WRITE_KEY, WRITE_VALUE, Phase, Resource, Stage, put_together
 from archsim.chip.work import Block
 from archsim.chip.write_path import WritePath, driver_sharing, stored_levels
+from archsim.config.variants import find
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -39,12 +41,9 @@ def periphery_scale(config: HardwareConfig) -> float:
 
 WORK: tuple[Law, ...] = (
     geometry, current_law, swing, fading, stored_levels, query_levels, score_full_scale,
-    output_full_scale, output_levels, gates_unwritten,
+    activation_law, output_full_scale, output_levels, gates_unwritten,
 )  # fmt: skip
-"""What sets how much there is to do, besides the trace."""
-
-WORK_OF_PARTS: tuple[Law, ...] = (partial_full_scale, partial_levels, score_levels)
-"""The same where dot products are split digitally."""
+"""What sets how much there is to do, besides the trace and the readout."""
 
 WAITING: tuple[Law, ...] = (
     driver_sharing, generator_sharing, adder_sharing, buffers, order, writes_during_read,
@@ -52,74 +51,108 @@ WAITING: tuple[Law, ...] = (
 """What sets how long a token waits, besides how long its phases last."""
 
 
+_TOTALS: tuple[Bucket, ...] = ("qk", "sv", "dac", "digital", "static", "refresh")
+"""The order in which blocks are accounted for."""
+
+
 class Head:
-    """The hardware of one attention head.
+    """The hardware of one attention head: a store of keys and values, and its reader.
 
     `head_dim`: length of its vectors; None: as many as an array has rows.
     """
 
     def __init__(self, config: HardwareConfig, head_dim: int | None = None) -> None:
-        self.cell = Cell(config)
-        self.sub_tiles = SubTiles(config, self.cell, head_dim)
-        self.write_path = WritePath(config, self.cell, self.sub_tiles)
-        self.pulse_generator = PulseGenerator(config, self.sub_tiles)
-        self.score_converter = ScoreConverter(config, self.sub_tiles)
-        levels, lines = output_levels(config), self.sub_tiles.count * self.sub_tiles.rows
-        full_scale = output_full_scale(config)
-        self.output_converter = SignedConverter(config, levels, full_scale, lines)
-        self.counters = Counters(config, levels, lines)
-        self.accumulator = Accumulator(config, self.sub_tiles)
-        self.row_split: RowSplit | None = None
-        """What puts dot products together where an array holds a part of them alone."""
-        if len(self.sub_tiles.parts) > 1:
-            self.row_split = RowSplit(
-                config,
-                self.sub_tiles,
-                self.score_converter,
-                self.pulse_generator,
-                self.accumulator,
-            )
-        self.controller = Controller(config)
+        self._config, self._head_dim = config, head_dim
+        self.cell = cell = Cell(config)
+        self.sub_tiles = tiles = SubTiles.of(config, head_dim)
         self._periphery_scale = periphery_scale(config)
+
+        # the store: where keys and values are written, and kept
+        self.refresh: Refresh = find("refresh", "none")(config, tiles)
+        self.write_path = WritePath(config, cell, tiles)
+
+        # its reader, from a query to y
+        self.pulse_generator = PulseGenerator(config, tiles)
+        self.readout = readout_of(config, tiles)(config, tiles)
+        self.output_converters = SignedConverters(config, tiles)
+        self.counters = Counters(config, self.output_converters.conversion, tiles)
+        self.accumulator = Accumulator(config, tiles)
+        self.controller = Controller(config)
+
+        self.linear_slope = linear_slope(config)
+        """uA/V of the linear cell, and of *ideal* attention."""
+
+        self.key_arrays = Arrays(
+            tiles, cell, "qk", READ_KEYS, WRITE_KEY, "key_current", self.pulse_generator.t_max
+        )
+        self.value_arrays = Arrays(
+            tiles, cell, "sv", READ_VALUES, WRITE_VALUE, "value_current", self.readout.t_max
+        )
+        self.store: tuple[Block, ...] = (
+            self.refresh,
+            self.key_arrays,
+            self.value_arrays,
+            self.write_path,
+        )
+        self.reader: tuple[Block, ...] = (
+            self.pulse_generator,  # drives the K arrays
+            self.readout,  # turns their charge into pulses on the V arrays
+            self.output_converters,
+            self.counters,
+            self.accumulator,
+        )
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """All that spends energy, in the order of the published totals (FACTS 3)."""
-        cell, features = self.cell, self.sub_tiles.features
-        t_query, t_score = self.pulse_generator.t_max, self.score_converter.t_max
-        return (
-            Arrays(cell, features, READ_KEYS, "key_current", t_query),
-            self.score_converter if self.row_split is None else self.row_split,
-            Arrays(cell, features, READ_VALUES, "value_current", t_score),
-            self.output_converter,
-            self.write_path,
-            self.pulse_generator,
-            self.counters,
-            self.accumulator,
-            self.controller,
-        )
+        """All blocks, in the order in which a token meets them; the controller keeps time."""
+        return (*self.store, *self.reader, self.controller)
+
+    @property
+    def by_total(self) -> list[Block]:
+        """All blocks in the order of the published totals (FACTS 3)."""
+        return sorted(self.blocks, key=lambda block: _TOTALS.index(block.total))
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether anything restores what cells hold."""
+        return self.refresh.period_ticks is not None
+
+    @cached_property
+    def laws(self) -> Laws:
+        """What its function depends on."""
+        return laws_of(self._config, self._head_dim)
+
+    def structure(
+        self, heads: int
+    ) -> tuple[tuple[Stage, ...], tuple[Resource, ...], tuple[Phase, ...]]:
+        """Stages, resources and phases in a layer of so many `heads`, which bound all sharing."""
+        return put_together(part for block in self.blocks for part in block.stages(heads))
 
     def footprints(self, heads: int) -> list[Footprint]:
         """Every block's area in one of `heads` heads of a layer.
 
         All but the cells carry the fitted periphery factor.
         """
-        split = self.row_split
-        periphery = [
-            *(split.footprints() if split is not None else [self.score_converter.footprint()]),
-            self.output_converter.footprint(),
-            self.write_path.footprint(heads),
-            self.pulse_generator.footprint(heads),
-            self.counters.footprint(),
-            self.accumulator.footprint(heads),
-            self.controller.footprint(),
-        ]
-        scaled = [
-            replace(
-                block,
-                area_each=block.area_each * self._periphery_scale,
-                laws=(*block.laws, periphery_scale),
-            )
-            for block in periphery
-        ]
-        return [self.sub_tiles.footprint(), *scaled]
+        blocks = (each for block in self.by_total for each in block.footprints(heads))
+        return [self._scaled(each) for each in _joined(blocks)]
+
+    @property
+    def cells(self) -> Footprint:
+        """The cells of both kinds of array."""
+        return next(block for block in self.footprints(1) if not block.periphery)
+
+    def _scaled(self, block: Footprint) -> Footprint:
+        if not block.periphery:
+            return block
+        area = block.area_each * self._periphery_scale
+        return replace(block, area_each=area, laws=(*block.laws, periphery_scale))
+
+
+def _joined(blocks: Iterable[Footprint]) -> list[Footprint]:
+    """Blocks of the same kind counted together."""
+    found: dict[str, Footprint] = {}
+    for block in blocks:
+        before = found.get(block.component)
+        instances = block.instances + (0 if before is None else before.instances)
+        found[block.component] = replace(block, instances=instances)
+    return list(found.values())

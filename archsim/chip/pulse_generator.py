@@ -8,11 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.chip.action import Action, Discipline, Footprint, shared_instances
+from archsim.chip.action import (
+    Action,
+    Bucket,
+    Discipline,
+    Footprint,
+    shared_instances,
+    taking_turns,
+)
 from archsim.chip.array import SubTiles
-from archsim.chip.pulses import query_steps
+from archsim.chip.controller import phase_law
+from archsim.chip.pulses import longest_query, query_steps
 from archsim.chip.quantiser import Quantiser
-from archsim.chip.work import Implied, Shapes, Spent, Work
+from archsim.chip.stage import READ_KEY, WRITE_KEY, After, Declared, Hold, Phase, served
+from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.kinds import Arbitration, Farads, Joules, PhaseOrAuto, Sharing, SquareMetres
 from archsim.config.loading import Section
@@ -52,9 +61,7 @@ def driver_area(config: HardwareConfig) -> float:
 
 def generator_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
     """How many heads a set of generators serves, and in which order."""
-    section = config.pulse_generator
-    heads = section.heads_per_generator
-    return heads, section.arbitration if heads > 1 else "static"
+    return taking_turns(config.pulse_generator, "heads_per_generator")
 
 
 def query_levels(config: HardwareConfig) -> Quantiser:
@@ -62,7 +69,7 @@ def query_levels(config: HardwareConfig) -> Quantiser:
     return Quantiser(config.levels.query, 0.0, 1.0)
 
 
-PULSE = Action("pulse generators", "drive word lines", "digital", "read_key", energy_per_pulse)
+PULSE = Action("pulse generators", "drive word lines", "digital", READ_KEY, energy_per_pulse)
 
 
 class PulseGenerator:
@@ -76,9 +83,11 @@ class PulseGenerator:
             self.t_max_ticks = query_steps(config) * clock.period
         else:
             self.t_max_ticks = clock.ticks(config.pulse_generator.t_max)
-        self.heads_per_generator, self.arbitration = generator_sharing(config)
+        self.turns = generator_sharing(config)
         self._energy_per_pulse = energy_per_pulse(config)
         self.area_each = driver_area(config)
+
+    total: Bucket = "digital"
 
     @property
     def t_max(self) -> float:
@@ -101,7 +110,14 @@ class PulseGenerator:
         pulses = int(shapes.pulsed @ shapes.driven)
         yield PULSE, pulses, pulses
 
-    def footprint(self, heads: int) -> Footprint:
+    def stages(self, heads: int) -> Declared:
+        """The K arrays are read as long as there are query pulses."""
+        laws = (phase_law, longest_query)
+        yield served("pulse generators", heads, self.turns)
+        yield Phase(READ_KEY, (After(WRITE_KEY),), self.t_max_ticks, laws, "longest_query")
+        yield Hold("pulse generators", READ_KEY, READ_KEY)
+
+    def footprints(self, heads: int) -> Footprints:
         lines = self.sub_tiles.count * self.sub_tiles.rows
-        drivers = shared_instances(lines, self.heads_per_generator, heads)
-        return Footprint("pulse generators", drivers, self.area_each, (driver_area,))
+        drivers = shared_instances(lines, self.turns[0], heads)
+        yield Footprint("pulse generators", drivers, self.area_each, (driver_area,))

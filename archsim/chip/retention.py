@@ -1,13 +1,19 @@
-"""How stored deviations fade."""
+"""How stored deviations fade (FACTS 2.4)."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from archsim.config.kinds import PeriodOrAuto, Retention
 from archsim.config.loading import Section
+from archsim.config.transformer import GPT2_SMALL
+from archsim.errors import InvariantError
+
+if TYPE_CHECKING:
+    from archsim.hardware.sections import HardwareConfig
 
 
 class RetentionConfig(Section):
@@ -42,3 +48,41 @@ class RetentionConfig(Section):
             "simulated": {"tau"},
         }[self.model]
         return frozenset({"decay_per_token", "tau", "token_period"} - used)
+
+
+def decay_per_token(config: HardwareConfig) -> float:
+    """What a token's time costs a deviation; with ``simulated`` ages come with the times."""
+    retention = config.retention
+    model = retention.model
+    if model == "per_token":
+        return retention.decay_per_token
+    if model == "nominal":
+        if retention.token_period == "auto":  # `archsim.retention` works it out, from this
+            return math.nan * config.digital.step_s(GPT2_SMALL) / retention.tau
+        return retention.token_period / retention.tau
+    return 0.0
+
+
+def decay_rate(config: HardwareConfig) -> float:
+    """Decay of a deviation in 1/s, of ages that come with the times (``simulated``)."""
+    return 1 / config.retention.tau
+
+
+def fading(config: HardwareConfig) -> float:
+    """What takes a stored deviation away: `decay_rate` or `decay_per_token`, as configured."""
+    if config.retention.model == "simulated":
+        return decay_rate(config)
+    return decay_per_token(config)
+
+
+def known_decay(config: HardwareConfig) -> float:
+    """`decay_per_token`, once a token's time is known.
+
+    Raises InvariantError where ``retention.token_period: auto`` was not worked out before.
+    """
+    decay = decay_per_token(config)
+    if math.isnan(decay):
+        raise InvariantError(
+            "retention.token_period auto reached a cell: use archsim.retention.with_token_period"
+        )
+    return decay

@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.chip.action import Action
+from archsim.chip.action import Action, Bucket, Footprint
+from archsim.chip.stage import Declared, Times
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -26,6 +27,9 @@ Spent = Iterator[tuple[Action, Array, Array]]
 Implied = Iterator[tuple[Action, float, float]]
 """Each action with the fewest and the most operations that there can be."""
 
+Footprints = Iterator[Footprint]
+"""One for each kind of thing that a block is made of."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -33,7 +37,8 @@ class Work:
 
     `activity` gives one of `archsim.datapath.activity.Activity` by name. `columns` hold a token, of
     `converting` the converters fire, and in `sub_tiles` everything else works. `busy` is for how
-    many ticks a head was busy with a token; the whole run took `makespan` ticks.
+    many ticks a head was busy with a token; the whole run took `makespan` ticks. `times` are those
+    of a phase.
     """
 
     activity: Callable[[str], Array]
@@ -43,6 +48,7 @@ class Work:
     sub_tiles: Array
     busy: Whole
     makespan: int
+    times: Times
 
     @cached_property
     def conversions(self) -> Array:
@@ -62,7 +68,8 @@ class Shapes:
     `heads` of all layers, `visits` of them by tokens, `features` of a vector in `arrays` on top of
     each other. By token (tokens,): columns in the window (`seen`), columns whose converters fire,
     sub-tiles that work (`driven`), and query features that pulse, over all heads (`pulsed`).
-    `least_cycles` is what all heads need one by one, `most_cycles` the whole run.
+    `least_cycles` is what all heads need one by one, `most_cycles` the whole run, which takes
+    `makespan` ticks.
     """
 
     heads: int
@@ -75,6 +82,7 @@ class Shapes:
     pulsed: Whole
     least_cycles: float
     most_cycles: float
+    makespan: int
 
     @property
     def conversions(self) -> int:
@@ -83,10 +91,22 @@ class Shapes:
 
 
 class Block(Protocol):
-    """A block of a head, as ledger and books see it."""
+    """A block of a head, as declaration, ledger, books and areas see it.
+
+    `total` is the published total (FACTS 3) that it chiefly belongs to.
+    """
+
+    @property
+    def total(self) -> Bucket: ...
+
+    def stages(self, heads: int) -> Declared:
+        """What it holds, and when, in a layer of so many `heads`."""
 
     def spend(self, work: Work) -> Spent:
         """What it did in a run, and what that cost."""
 
     def implied(self, shapes: Shapes) -> Implied:
         """How often it must have done that at least, and can have at most."""
+
+    def footprints(self, heads: int) -> Footprints:
+        """Its area in one of so many `heads` of a layer."""

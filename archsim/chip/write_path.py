@@ -8,13 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.chip.action import Action, Discipline, Footprint, shared_instances
+from archsim.chip.action import (
+    Action,
+    Bucket,
+    Discipline,
+    Footprint,
+    shared_instances,
+    taking_turns,
+)
 from archsim.chip.array import SubTiles
 from archsim.chip.cell import Cell, energy_per_volt
 from archsim.chip.quantiser import Quantiser
-from archsim.chip.work import Implied, Shapes, Spent, Work
+from archsim.chip.stage import WRITE_KEY, WRITE_VALUE, After, Declared, Hold, Phase, served
+from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.config.kinds import Arbitration, Joules, Phase, Sharing, SquareMetres
+from archsim.config.kinds import Arbitration, Duration, Joules, Sharing, SquareMetres
 from archsim.config.loading import Section
 
 if TYPE_CHECKING:
@@ -26,7 +34,7 @@ Array = NDArray[np.float64]
 class WritePathConfig(Section):
     """DACs and write lines; one column a token."""
 
-    pulse: Phase
+    pulse: Duration
     heads_per_driver: Sharing = 1
     arbitration: Arbitration = "static"
     energy_per_conversion: Joules
@@ -53,9 +61,7 @@ def write_time(config: HardwareConfig) -> float:
 
 def driver_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
     """How many heads a set of DACs serves, and in which order."""
-    section = config.write_path
-    heads = section.heads_per_driver
-    return heads, section.arbitration if heads > 1 else "static"
+    return taking_turns(config.write_path, "heads_per_driver")
 
 
 def stored_levels(config: HardwareConfig) -> Quantiser:
@@ -63,10 +69,10 @@ def stored_levels(config: HardwareConfig) -> Quantiser:
     return Quantiser(config.levels.key_value, 0.0, config.cell.supply)
 
 
-CONVERT_KEYS = Action("DACs", "convert K", "dac", "write_key", energy_per_conversion)
-CONVERT_VALUES = Action("DACs", "convert V", "dac", "write_value", energy_per_conversion)
-CHARGE_KEYS = Action("write lines", "charge K cells", "dac", "write_key", energy_per_volt)
-CHARGE_VALUES = Action("write lines", "charge V cells", "dac", "write_value", energy_per_volt)
+CONVERT_KEYS = Action("DACs", "convert K", "dac", WRITE_KEY, energy_per_conversion)
+CONVERT_VALUES = Action("DACs", "convert V", "dac", WRITE_VALUE, energy_per_conversion)
+CHARGE_KEYS = Action("write lines", "charge K cells", "dac", WRITE_KEY, energy_per_volt)
+CHARGE_VALUES = Action("write lines", "charge V cells", "dac", WRITE_VALUE, energy_per_volt)
 
 
 class WritePath:
@@ -76,9 +82,11 @@ class WritePath:
         self.rows, self._cell = sub_tiles.rows, cell
         self.quantiser = stored_levels(config)
         self.pulse_ticks = Clock.of(config.controller.clock).ticks(write_time(config))
-        self.heads_per_driver, self.arbitration = driver_sharing(config)
+        self.turns = driver_sharing(config)
         self.energy_per_conversion = energy_per_conversion(config)
         self._area = dac_area(config)
+
+    total: Bucket = "dac"
 
     def voltages(self, scaled: Array) -> Array:
         """Stored voltages of scaled keys or values, same shape."""
@@ -101,6 +109,16 @@ class WritePath:
         for action in (CONVERT_KEYS, CHARGE_KEYS, CONVERT_VALUES, CHARGE_VALUES):
             yield action, written, written
 
-    def footprint(self, heads: int) -> Footprint:
-        instances = shared_instances(2 * self.rows, self.heads_per_driver, heads)
-        return Footprint("DACs", instances, self._area, (dac_area,))
+    def stages(self, heads: int) -> Declared:
+        """K and V are written side by side, each by DACs of its own."""
+        yield served("K DACs", heads, self.turns)
+        yield served("V DACs", heads, self.turns)
+        yield Phase(WRITE_KEY, (), self.pulse_ticks, (write_time,), one_unit=True)
+        beside = (After(WRITE_KEY, "start"),)
+        yield Phase(WRITE_VALUE, beside, self.pulse_ticks, (write_time,), one_unit=True)
+        yield Hold("K DACs", WRITE_KEY, WRITE_KEY)
+        yield Hold("V DACs", WRITE_VALUE, WRITE_VALUE)
+
+    def footprints(self, heads: int) -> Footprints:
+        instances = shared_instances(2 * self.rows, self.turns[0], heads)
+        yield Footprint("DACs", instances, self._area, (dac_area,))

@@ -12,7 +12,7 @@ from archsim.config.voltages import OptionalQuantity, SuppliedVoltage
 
 ONE_PICOSECOND, LONGEST_PHASE = 1e-12, 1e-3
 Gap = Annotated[float, Quantity("s", ge=0, le=1e-2)]
-Phase = Annotated[float, Quantity("s", ge=ONE_PICOSECOND, le=LONGEST_PHASE)]
+Duration = Annotated[float, Quantity("s", ge=ONE_PICOSECOND, le=LONGEST_PHASE)]
 Retention = Annotated[float, Quantity("s", ge=ONE_PICOSECOND, le=1e9)]
 Hertz = Annotated[float, Quantity("Hz", ge=1e6, le=1e12)]
 Volts = Annotated[float, Quantity("V", ge=1e-3, le=1e3)]

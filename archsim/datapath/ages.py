@@ -22,24 +22,32 @@ class CellTimes:
 
     `read` starts of the reads and `written` ends of the writes, (heads, tokens), or (tokens,) of
     one head, in any one unit; `rate` is 1 / tau in the inverse of that unit: a deviation fades by
-    ``exp(-rate x age)``.
+    ``exp(-rate x age)``. `restored`, of the same shape: when the cells that a token reads were last
+    refreshed; None where they never are.
     """
 
     read: Array
     written: Array
     rate: float
+    restored: Array | None = None
 
     def head(self, index: int) -> CellTimes:
         """The times of one head."""
-        return CellTimes(self.read[index], self.written[index], self.rate)
+        restored = None if self.restored is None else self.restored[index]
+        return CellTimes(self.read[index], self.written[index], self.rate, restored)
 
     def part(self, heads: slice, tokens: int) -> CellTimes:
         """The times of some heads in the first `tokens` tokens."""
-        return CellTimes(self.read[heads, :tokens], self.written[heads, :tokens], self.rate)
+        read, written = self.read[heads, :tokens], self.written[heads, :tokens]
+        restored = None if self.restored is None else self.restored[heads, :tokens]
+        return CellTimes(read, written, self.rate, restored)
 
     def check(self, name: str, shape: tuple[int, int]) -> None:
         """Raises ConfigError unless every token is read after it and all before it are written."""
-        for what, times in (("read", self.read), ("written", self.written)):
+        given = [("read", self.read), ("written", self.written)]
+        if self.restored is not None:
+            given.append(("restored", self.restored))
+        for what, times in given:
             if times.shape != shape or not np.isfinite(times).all():
                 raise ConfigError(f"ages.{name}.{what}: must be finite, of shape {shape}")
         if (np.diff(self.written) < 0).any() or (self.read < self.written).any():
@@ -66,7 +74,10 @@ class CellTimes:
 
     def age(self, rows: slice, columns: slice) -> Array:
         """Ages (rows, columns); 0 where a column is written only after the read."""
-        age: Array = np.maximum(self.read[rows, None] - self.written[columns], 0.0)
+        since = self.written[columns]
+        if self.restored is not None:
+            since = np.maximum(since, self.restored[rows, None])
+        age: Array = np.maximum(self.read[rows, None] - since, 0.0)
         return age
 
     def oldest(self, window: int) -> float:

@@ -13,12 +13,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.chip.head import Head
-from archsim.datapath.activity import Activity, AttentionOutput, IdealError, Saturation
+from archsim.chip.activity import Activity
+from archsim.chip.cell import CellLaw
+from archsim.chip.laws import Laws
+from archsim.datapath.activity import AttentionOutput, IdealError, Saturation
 from archsim.datapath.ages import Ages
 from archsim.datapath.fused import LARGE
 from archsim.datapath.one_head import Engine, attend_head
-from archsim.datapath.problem import CellLaw, Retention
+from archsim.datapath.problem import Retention
 from archsim.datapath.scalers import Array, Scalers, resolve_scalers
 from archsim.errors import ConfigError
 from archsim.machine.compiled import NotCompiledError, asked_for, pays
@@ -26,7 +28,6 @@ from archsim.machine.parallel import shared, side_by_side
 from archsim.machine.workspace import Workspace
 
 __all__ = [
-    "Activity",
     "AttentionOutput",
     "LayerInput",
     "Precision",
@@ -54,7 +55,7 @@ class LayerInput:
     scalers: Scalers | None = None
     ages: Ages | None = None
 
-    def check(self, head: Head) -> None:
+    def check(self, laws: Laws) -> None:
         """Raises ConfigError if the shapes do not fit each other or the arrays."""
         if self.q.ndim != 3 or self.q.shape != self.k.shape or self.q.shape != self.v.shape:
             refused = True
@@ -65,7 +66,7 @@ class LayerInput:
                 "q, k and v must have the same shape (heads, tokens, head_dim), none of them 0; "
                 f"got {self.q.shape}, {self.k.shape}, {self.v.shape}"
             )
-        head.sub_tiles.check_features(self.q.shape[2])
+        laws.check_features(self.q.shape[2])
         if self.ages is not None:
             self.ages.check(self.q.shape[:2])
 
@@ -74,7 +75,7 @@ def attend_layer(
     q: Real,
     k: Real,
     v: Real,
-    head: Head,
+    laws: Laws,
     scalers: Scalers | None = None,
     details: bool = False,
     *,
@@ -83,12 +84,12 @@ def attend_layer(
 ) -> AttentionOutput:
     """One layer's heads over a whole trace; see `attend_layers`."""
     layer = LayerInput(q, k, v, scalers, ages)
-    return attend_layers([layer], head, precision=precision, details=details)[0]
+    return attend_layers([layer], laws, precision=precision, details=details)[0]
 
 
 def attend_layers(
     layers: Sequence[LayerInput],
-    head: Head,
+    laws: Laws,
     *,
     precision: Precision = "float64",
     details: bool = False,
@@ -112,15 +113,14 @@ def attend_layers(
         raise ConfigError(f"precision {precision!r}: use {' or '.join(get_args(Precision))}")
     resolved = []
     for layer in layers:
-        layer.check(head)
-        resolved.append(resolve_scalers(layer.scalers, len(layer.q), head.cell.mid_rail))
+        layer.check(laws)
+        resolved.append(resolve_scalers(layer.scalers, len(layer.q), laws.mid_rail))
     work = sum(layer.q.shape[0] * layer.q.shape[1] for layer in layers)
     engine = Engine(
-        head,
+        laws if law is None else replace(laws, cell=law),
         np.dtype(precision),
         pays(work >= LARGE),
         Workspace(),
-        head.cell if law is None else law,
         retention,
         details,
         ideal,
@@ -135,7 +135,7 @@ def attend_layers(
         layer = layers[index]
         ages = layer.ages
         if ages is None:
-            ages = Ages.per_token(len(layer.q), layer.q.shape[1], head.cell.decay_per_token)
+            ages = Ages.per_token(len(layer.q), layer.q.shape[1], laws.decay_per_token)
         pairs = {name: (float(a[h]), float(b[h])) for name, (a, b) in resolved[index].items()}
         found = attend_head(layer.q[h], layer.k[h], layer.v[h], engine, pairs, ages.head(h))
         _keep(outputs[index], h, found if keep_y else replace(found, y=np.empty(0)))
@@ -158,7 +158,7 @@ def _loaded(
     """
     q, k, v = (x[0, :2] for x in (layer.q, layer.k, layer.v))
     pairs = {name: (float(a[0]), float(b[0])) for name, (a, b) in scalers.items()}
-    ages = Ages.per_token(1, len(q), engine.head.cell.decay_per_token).head(0)
+    ages = Ages.per_token(1, len(q), engine.laws.decay_per_token).head(0)
     try:
         attend_head(q, k, v, replace(engine, ideal=False, details=False), pairs, ages)
     except NotCompiledError:
@@ -171,9 +171,9 @@ def _loaded(
 def _outputs(layers: Sequence[LayerInput], engine: Engine, keep_y: bool) -> list[AttentionOutput]:
     """The layers' outputs, still empty, where every process can write."""
     shapes: list[tuple[int, ...]] = []
-    tiles, split = engine.head.sub_tiles, engine.head.row_split is not None
+    laws, digital = engine.laws, engine.laws.readout.conversion is not None
     activity, saturation, error = (len(fields(x)) for x in (Activity, Saturation, IdealError))
-    saturation -= not split  # of partial sums
+    saturation -= not digital  # of partial sums
     for layer in layers:
         heads, tokens, features = layer.q.shape
         shapes += [(heads, tokens, features) if keep_y else (heads, 0)]
@@ -182,8 +182,8 @@ def _outputs(layers: Sequence[LayerInput], engine: Engine, keep_y: bool) -> list
             shapes += [(heads,)] * error
         if engine.details:
             shapes += [(heads, tokens, tokens)] * 2
-            shapes += [(heads, tokens, tiles.count, features)]
-            shapes += [(heads, tokens, len(tiles.parts), tokens)] * split
+            shapes += [(heads, tokens, laws.ring.count, features)]
+            shapes += [(heads, tokens, len(laws.readout.parts), tokens)] * digital
     arrays = iter(shared(shapes))
     return [
         AttentionOutput(
@@ -191,7 +191,7 @@ def _outputs(layers: Sequence[LayerInput], engine: Engine, keep_y: bool) -> list
             Activity(*islice(arrays, activity)),
             Saturation(*islice(arrays, saturation)),
             IdealError(*islice(arrays, error)) if engine.ideal else None,
-            *(islice(arrays, 3 + split) if engine.details else ()),
+            *(islice(arrays, 3 + digital) if engine.details else ()),
         )
         for _ in layers
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.chip.array import SubTiles
+from archsim.chip.laws import Laws
 from archsim.datapath.products import PANEL, Array
 from archsim.machine.workspace import Workspace
 
@@ -21,12 +21,11 @@ class Collected:
     def __init__(
         self,
         tokens: int,
-        features: int,
-        tiles: SubTiles,
+        laws: Laws,
         details: bool,
         work: Workspace,
     ) -> None:
-        rows, parts = -(-tokens // PANEL) * PANEL, len(tiles.parts)
+        rows, features = -(-tokens // PANEL) * PANEL, laws.features
         self.total = work.zeros("total", (features, rows), np.dtype(np.float64))
         self.longest_output, self.longest_score, self.longest_partial = (
             np.zeros(rows) for _ in range(3)
@@ -41,6 +40,6 @@ class Collected:
         self.partials: Array | None = None
         if details:
             self.scores, self.pulse_widths = (np.zeros((tokens, tokens)) for _ in range(2))
-            self.codes = np.zeros((tokens, tiles.count, features))
-            if parts > 1:
-                self.partials = np.zeros((tokens, parts, tokens))
+            self.codes = np.zeros((tokens, laws.ring.count, features))
+            if laws.readout.conversion is not None:
+                self.partials = np.zeros((tokens, len(laws.readout.parts), tokens))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.chip.cell import Cell
+from archsim.chip.cells.polynomial import PolynomialCurrent
 from archsim.datapath.problem import HeadProblem
 from archsim.machine.compiled import Kernel
 from archsim.machine.workspace import Workspace
@@ -75,7 +75,12 @@ def key_current_sums(problem: HeadProblem, work: Workspace, compiled: bool = Fal
 
 
 def _by_power(
-    deviation: Array, growth: Array, cell: Cell, pulses: Array, window: int, work: Workspace
+    deviation: Array,
+    growth: Array,
+    cell: PolynomialCurrent,
+    pulses: Array,
+    window: int,
+    work: Workspace,
 ) -> Iterator[Array]:
     """Sums of pulses x signs x stored deviations ^ power, (tokens,) for each power from 0 on."""
     stored = _side_by_side("stored", deviation, work)
@@ -90,7 +95,12 @@ def _by_power(
 
 
 def _compiled_by_power(
-    deviation: Array, growth: Array, cell: Cell, pulses: Array, window: int, work: Workspace
+    deviation: Array,
+    growth: Array,
+    cell: PolynomialCurrent,
+    pulses: Array,
+    window: int,
+    work: Workspace,
 ) -> Iterator[Array]:
     """The same, from running sums in machine code."""
     term = work.array("term", deviation.shape, deviation.dtype)

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.chip.activations.hard_sigmoid import HardSigmoid
 from archsim.chip.array import Run
-from archsim.chip.converter import SignedConverter
-from archsim.chip.head import Head
+from archsim.chip.conversion import Conversion
+from archsim.chip.laws import Laws
+from archsim.chip.readouts.law import ReadoutLaw
 from archsim.datapath.collected import Collected
 from archsim.datapath.direct import DirectProducts
 from archsim.datapath.panels import PanelProducts
@@ -28,10 +30,10 @@ LARGE = 1 << 16
 """Heads x tokens from which on it pays, even if it must be compiled first, once on a machine."""
 
 
-def fits(products: PanelProducts | DirectProducts, head: Head, details: bool) -> bool:
+def fits(products: PanelProducts | DirectProducts, laws: Laws, details: bool) -> bool:
     """Whether `read_all` can do a head: the usual kind, of which nothing inside is kept.
 
-    Converters everywhere, a polynomial cell that fades from one origin on, in double precision, and
+    Charge that becomes pulses by a HardSigmoid, converters everywhere, a polynomial cell that fades from one origin on, in double precision, and
     numpy with the matrix library of its wheels.
     """
     return (
@@ -42,22 +44,28 @@ def fits(products: PanelProducts | DirectProducts, head: Head, details: bool) ->
         and products.exact
         and products.drawn is None
         and products.dtype == np.float64
-        and head.row_split is None
-        and head.output_converter.quantiser.levels is not None
+        and charge_to_pulse(laws.readout)
+        and laws.output.quantiser.levels is not None
         and not details
         and products_in_memory() is not None
     )
+
+
+def charge_to_pulse(readout: ReadoutLaw) -> bool:
+    """Whether a readout is the one that the loops know."""
+    analog = readout.conversion is None and readout.widths is None
+    return analog and type(readout.activation) is HardSigmoid and len(readout.parts) == 1
 
 
 def read_all(
     products: PanelProducts,
     collected: Collected,
     runs: Sequence[tuple[Run, Run | None]],
-    converter: SignedConverter,
+    output: Conversion,
     work: Workspace,
 ) -> None:
     """All rows of one head, run after run, each with the one before it in its sub-tile."""
-    memory, layout, quantiser = products_in_memory(), products.layout, converter.quantiser
+    memory, layout, quantiser = products_in_memory(), products.layout, output.quantiser
     assert memory is not None
     assert quantiser.levels is not None
     features, panels = layout.features, len(products.query)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.chip.head import Head
+from archsim.chip.laws import IdealLaw, Laws
 from archsim.datapath.activity import IdealError
 from archsim.datapath.products import PANEL, Real, in_panels, in_rows
 from archsim.datapath.scalers import Scalers, resolve_scalers
@@ -24,53 +23,16 @@ _USUAL = 1e8
 """Terms of ideal attention up to here are within 1e-6 in single precision."""
 
 
-@dataclass(frozen=True)
-class IdealLaw:
-    """All that ideal attention reads of a hardware: two laws that are equal are one function.
-
-    `score_gain`, `value_gain`: current of a linear cell a volt over the full scale of its
-    converter, 1/V. `mid_rail` in V. `window` in tokens.
-    """
-
-    window: int
-    mid_rail: float
-    score_gain: float
-    value_gain: float
-
-    def on(self, tokens: int) -> IdealLaw:
-        """The law as a run of so many tokens can tell it from others: it never fills more slots."""
-        return replace(self, window=min(self.window, tokens))
-
-    @property
-    def text(self) -> str:
-        """Each number to its last digit: the same text, the same function."""
-        return (
-            f"window {self.window}; mid-rail {self.mid_rail!r} V; score gain "
-            f"{self.score_gain!r}/V; value gain {self.value_gain!r}/V"
-        )
-
-
-def ideal_law(head: Head) -> IdealLaw:
-    """What ideal attention is beside a head."""
-    slope = head.cell.linear_slope
-    return IdealLaw(
-        head.sub_tiles.window,
-        head.cell.mid_rail,
-        slope / head.score_converter.saturation,
-        slope / head.output_converter.saturation,
-    )
-
-
 def ideal_attention(
-    q: Array, k: Array, v: Array, head: Head, scalers: Scalers | None = None
+    q: Array, k: Array, v: Array, laws: Laws, scalers: Scalers | None = None
 ) -> Array:
     """Sliding-window HardSigmoid attention with the same scalers, nothing quantised or clipped.
 
     ``y = a_o sum_j clip(g q1.(k1 - mid) / S_sat, 0, 1) g (v1 - mid) / A_sat + b_o`` over the
     window, g the linear slope; q, k, v and the result (heads, tokens, head_dim).
     """
-    pairs = resolve_scalers(scalers, len(q), head.cell.mid_rail)
-    work, y, law = Workspace(), np.empty_like(q), ideal_law(head)
+    pairs = resolve_scalers(scalers, len(q), laws.mid_rail)
+    work, y, law = Workspace(), np.empty_like(q), laws.ideal
     for h in range(len(q)):
         scaled = {
             n: pairs[n][0][h] * x[h] + pairs[n][1][h] for n, x in zip("qkv", (q, k, v), strict=True)
@@ -133,7 +95,7 @@ def _outside(age: int, window: int) -> NDArray[np.bool_] | None:
 def compare_with_ideal(
     y: Array,
     scaled: Mapping[str, Array],
-    head: Head,
+    law: IdealLaw,
     output: tuple[float, float],
     work: Workspace,
 ) -> IdealError:
@@ -143,7 +105,6 @@ def compare_with_ideal(
     double precision if its terms are too large for that.
     """
     q, k, v = (math.sqrt(np.vdot(x, x)) for x in scaled.values())
-    law = ideal_law(head)
     usual = q * k * law.score_gain < _USUAL and v * abs(output[0]) < _USUAL
     dtype = np.dtype(np.float32 if usual else np.float64)
     ideal = _ideal_head(scaled, law, output, dtype, work).astype(np.float64)

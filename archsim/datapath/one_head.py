@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.chip.activity import Activity
 from archsim.chip.array import Run
-from archsim.chip.head import Head
-from archsim.chip.row_split import RowSplit
-from archsim.datapath.activity import Activity, AttentionOutput, Saturation
+from archsim.chip.conversion import Conversion
+from archsim.chip.laws import Laws
+from archsim.chip.quantiser import Quantiser, Written
+from archsim.datapath.activity import AttentionOutput, Saturation
 from archsim.datapath.ages import Ages
 from archsim.datapath.collected import Collected
 from archsim.datapath.direct import DirectProducts
@@ -26,7 +28,7 @@ from archsim.datapath.fused import fits, read_all
 from archsim.datapath.ideal import compare_with_ideal
 from archsim.datapath.panels import PanelProducts
 from archsim.datapath.passes import ROWS, convert, line_by_line, pulses
-from archsim.datapath.problem import CellLaw, HeadProblem, Retention, View
+from archsim.datapath.problem import HeadProblem, Retention, View
 from archsim.datapath.scalers import scale
 from archsim.errors import ConfigError
 from archsim.machine.workspace import Workspace
@@ -40,11 +42,10 @@ Products = PanelProducts | DirectProducts
 class Engine:
     """How heads are computed, and with what."""
 
-    head: Head
+    laws: Laws
     dtype: np.dtype[Any]
     compiled: bool
     workspace: Workspace
-    law: CellLaw
     retention: Retention | None
     details: bool
     ideal: bool
@@ -68,61 +69,110 @@ def attend_head(
 
     Raises ConfigError if one of them, scaled, is not finite.
     """
-    head = engine.head
-    tiles, mid_rail, split = head.sub_tiles, head.cell.mid_rail, head.row_split
-    tokens, features = q.shape
-    exact = np.dtype(np.float64)
-
-    def array(name: str) -> Array:
-        return engine.workspace.array(name, (tokens, features), exact)
-
-    scaled = {}
-    for name, x in (("q", q), ("k", k), ("v", v)):  # 2.2
-        scaled[name] = array(name)
-        if not scale(x, *scalers[name], out=scaled[name], compiled=engine.compiled):
-            raise ConfigError(f"{name} holds values that are not finite")
-    widths, volts = head.pulse_generator.quantiser, head.write_path.quantiser
-    query = widths.write(scaled["q"], 0.0, array("query"), engine.compiled)  # 2.3
-    keys = volts.write(scaled["k"], mid_rail, array("keys"), engine.compiled)
-    values = volts.write(scaled["v"], mid_rail, array("values"), engine.compiled)
+    laws, tokens = engine.laws, len(q)
+    scaled = _scaled({"q": q, "k": k, "v": v}, engine, scalers)  # 2.2
+    written = _written(scaled, engine)  # 2.3
     problem = HeadProblem(
-        query.values,
-        keys.values,
-        values.values,
-        engine.law,
+        written.query.values,
+        written.keys.values,
+        written.values.values,
+        laws.cell,
         engine.retention,
         ages,
-        tiles.window,
-        (head.score_converter if split is None else split.converter).saturation,
-        head.output_converter.saturation,
-        tiles.parts,
-        widths.grid(0.0),
-        volts.grid(mid_rail),
+        laws.ring.window,
+        laws.readout.full_scale,
+        laws.output.full_scale,
+        tuple(slice(*part) for part in laws.readout.parts),
+        laws.query.grid(0.0),
+        laws.stored.grid(laws.mid_rail),
     )
     products = engine.products(problem)
-    fused = engine.compiled and fits(products, head, engine.details)
-    collected = Collected(tokens, features, tiles, engine.details, engine.workspace)
+    collected = _read(products, engine, tokens)  # 2.5 to 2.8
+    quantiser = laws.output.quantiser
+    total = np.ascontiguousarray(collected.total.T[:tokens])
+    a, b = scalers["output"]
+    y = a * quantiser.values(total, out=total) + b  # 2.9
+    activity = _activity(problem, products, collected, written, laws)
+    return AttentionOutput(
+        y,
+        activity,
+        _saturation(collected, written, activity, laws),
+        compare_with_ideal(y, scaled, laws.ideal, scalers["output"], engine.workspace)
+        if engine.ideal
+        else None,
+        collected.scores,
+        collected.pulse_widths,
+        collected.codes,
+        collected.partials,
+    )
+
+
+@dataclass(frozen=True)
+class _AsWritten:
+    """q, k and v as they are after pulse generators and DACs."""
+
+    query: Written
+    keys: Written
+    values: Written
+
+
+def _scaled(
+    given: Mapping[str, Array], engine: Engine, scalers: Mapping[str, tuple[float, float]]
+) -> dict[str, Array]:
+    scaled = {}
+    for name, x in given.items():
+        scaled[name] = engine.workspace.array(name, x.shape, np.dtype(np.float64))
+        if not scale(x, *scalers[name], out=scaled[name], compiled=engine.compiled):
+            raise ConfigError(f"{name} holds values that are not finite")
+    return scaled
+
+
+def _written(scaled: Mapping[str, Array], engine: Engine) -> _AsWritten:
+    laws, exact = engine.laws, np.dtype(np.float64)
+    widths, volts, mid_rail = laws.query, laws.stored, laws.mid_rail
+
+    def write(name: str, quantiser: Quantiser, origin: float, into: str) -> Written:
+        out = engine.workspace.array(into, scaled[name].shape, exact)
+        return quantiser.write(scaled[name], origin, out, engine.compiled)
+
+    return _AsWritten(
+        write("q", widths, 0.0, "query"),
+        write("k", volts, mid_rail, "keys"),
+        write("v", volts, mid_rail, "values"),
+    )
+
+
+def _read(products: Products, engine: Engine, tokens: int) -> Collected:
+    """Every sub-tile read by all rows that see it, run after run."""
+    laws = engine.laws
+    collected = Collected(tokens, laws, engine.details, engine.workspace)
     earlier: dict[int, Run] = {}
     runs: list[tuple[Run, Run | None]] = []
-    for run in tiles.runs(0, tokens):
+    for run in laws.ring.runs(0, tokens):
         runs.append((run, earlier.get(run.sub_tile)))
         earlier[run.sub_tile] = run
-    if fused:
+    if engine.compiled and fits(products, laws, engine.details):
         assert isinstance(products, PanelProducts)
-        read_all(products, collected, runs, head.output_converter, engine.workspace)
-    else:
-        # at most so many rows through all runs, then the next: what lies between stays bounded
-        with line_by_line() if isinstance(products, PanelProducts) else nullcontext():
-            for start in range(0, collected.total.shape[1], ROWS):
-                for run, old in runs:
-                    _read_run(engine, products, collected, run, old, slice(start, start + ROWS))
+        read_all(products, collected, runs, laws.output, engine.workspace)
+        return collected
+    # at most so many rows through all runs, then the next: what lies between stays bounded
+    with line_by_line() if isinstance(products, PanelProducts) else nullcontext():
+        for start in range(0, collected.total.shape[1], ROWS):
+            for run, old in runs:
+                _read_run(engine, products, collected, run, old, slice(start, start + ROWS))
+    return collected
 
-    quantiser = head.output_converter.quantiser
-    total = np.ascontiguousarray(collected.total.T[:tokens])
-    y = head.accumulator.output(quantiser.values(total, out=total), *scalers["output"])  # 2.9
-    seen = np.minimum(np.arange(1, tokens + 1), tiles.window).astype(np.float64)
-    query_pulses = problem.pulses
-    activity = Activity(
+
+def _activity(
+    problem: HeadProblem,
+    products: Products,
+    collected: Collected,
+    written: _AsWritten,
+    laws: Laws,
+) -> Activity:
+    query_pulses, (tokens, features) = problem.pulses, problem.query.shape
+    seen = np.minimum(np.arange(1, tokens + 1), laws.ring.window).astype(np.float64)
+    return Activity(
         query_pulses=np.sign(query_pulses) @ np.ones(features),
         longest_query=query_pulses.max(axis=1),
         key_current=products.key_current,
@@ -131,37 +181,31 @@ def attend_head(
         longest_output=_longest(collected.longest_output, tokens),
         counts=collected.counts[:tokens],
         written_columns=seen,
-        written_sub_tiles=np.ceil(seen / tiles.columns),
-        stored_keys=keys.sums,
-        stored_values=values.sums,
+        written_sub_tiles=np.ceil(seen / laws.ring.columns),
+        stored_keys=written.keys.sums,
+        stored_values=written.values.sums,
         longest_partial=_longest(collected.longest_partial, tokens),
         partial_counts=collected.partial_counts[:tokens],
         score_pulses=collected.score_pulses[:tokens],
     )
-    pairs = float(seen.sum())
+
+
+def _saturation(
+    collected: Collected, written: _AsWritten, activity: Activity, laws: Laws
+) -> Saturation:
+    pairs = float(activity.written_columns.sum())
+    converted = float(activity.written_sub_tiles.sum()) * laws.features
     low, high, clipped, clipped_partials = collected.beyond.tolist()
-    saturation = Saturation(
-        query=np.asarray(query.beyond),
-        key=np.asarray(keys.beyond),
-        value=np.asarray(values.beyond),
+    digital = laws.readout.conversion is not None
+    partials = pairs * len(laws.readout.parts)
+    return Saturation(
+        query=np.asarray(written.query.beyond),
+        key=np.asarray(written.keys.beyond),
+        value=np.asarray(written.values.beyond),
         score_low=np.asarray(low / pairs),
         score_high=np.asarray(high / pairs),
-        output=np.asarray(clipped / (float(activity.written_sub_tiles.sum()) * features)),
-        partial=None
-        if split is None
-        else np.asarray(clipped_partials / (pairs * len(tiles.parts))),
-    )
-    return AttentionOutput(
-        y,
-        activity,
-        saturation,
-        compare_with_ideal(y, scaled, head, scalers["output"], engine.workspace)
-        if engine.ideal
-        else None,
-        collected.scores,
-        collected.pulse_widths,
-        collected.codes,
-        collected.partials,
+        output=np.asarray(clipped / converted),
+        partial=np.asarray(clipped_partials / partials) if digital else None,
     )
 
 
@@ -185,7 +229,7 @@ def _read_run(
     charges add up before the conversion.
     """
     features, most = collected.total.shape
-    window, work, dtype = engine.head.sub_tiles.window, engine.workspace, engine.dtype
+    window, work, dtype = engine.laws.ring.window, engine.workspace, engine.dtype
     view = View(run, window)
     first, until = view.whole
     now = slice(max(first, rows.start), min(until, rows.stop, most))
@@ -205,8 +249,7 @@ def _read_run(
         collected.total[:, now],
         collected.longest_output[now],
         collected.counts[now],
-        engine.head.output_converter,
-        engine.head.counters,
+        engine.laws.output,
         engine.workspace,
     )
     if collected.codes is not None:
@@ -222,21 +265,17 @@ def _add_run(
     out: NDArray[Any],
 ) -> None:
     """Both products of some rows with one run; A_raw / full scale goes into `out`."""
-    run, split = view.run, engine.head.row_split
+    run, readout = view.run, engine.laws.readout
     columns, longest = slice(run.first, run.stop), collected.longest_score[rows]
     score = engine.workspace.shared("score", (run.stop - run.first, len(longest)), engine.dtype)
-    if split is None:
+    if readout.conversion is None:
         products.scores(view, rows, 0, score)  # 2.5
     else:
-        _add_partials(engine, split, products, collected, view, rows, score)
+        _add_partials(engine, readout.conversion, products, collected, view, rows, score)
     if collected.scores is not None:
-        full_scale = engine.head.score_converter.saturation
-        _add_rows(collected.scores[:, columns], rows, score * full_scale)
-    counted = longest if split is None else longest.copy()
-    collected.beyond[:2] += pulses(score, counted, engine.head.score_converter)  # 2.6
-    if split is not None:
-        split.widths(score)
-        np.maximum(longest, score.max(axis=0), out=longest)
+        _add_rows(collected.scores[:, columns], rows, score * readout.saturation)
+    collected.beyond[:2] += pulses(score, longest, readout)  # 2.6
+    if readout.widths is not None:
         collected.score_pulses[rows] += np.count_nonzero(score, axis=0)
     if collected.pulse_widths is not None:
         _add_rows(collected.pulse_widths[:, columns], rows, score)
@@ -245,7 +284,7 @@ def _add_run(
 
 def _add_partials(
     engine: Engine,
-    split: RowSplit,
+    conversion: Conversion,
     products: Products,
     collected: Collected,
     view: View,
@@ -255,23 +294,22 @@ def _add_partials(
     """First product of some rows with one run, array by array of the stacks; S / S_sat into
     `score`, 0 where rows do not see.
     """
-    run, work = view.run, engine.workspace
+    run, work, readout = view.run, engine.workspace, engine.laws.readout
     total = work.shared("partials", score.shape, np.dtype(np.float64))
     total[...] = 0.0
-    for part in range(split.parts):
+    for part in range(len(readout.parts)):
         products.scores(view, rows, part, score)
         collected.beyond[3] += convert(
             score,
             total,
             collected.longest_partial[rows],
             collected.partial_counts[rows],
-            split.converter,
-            split.counters,
+            conversion,
             work,
         )
         if collected.partials is not None:
             _add_rows(collected.partials[:, part, run.first : run.stop], rows, score)
-    split.score(total, score)
+    readout.score(total, score)
 
 
 def _add_rows(kept: Array, rows: slice, lines: NDArray[Any]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.chip.array import Run
-from archsim.chip.cell import Cell
+from archsim.chip.cells.polynomial import PolynomialCurrent
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
 from archsim.datapath.direct import DirectProducts
@@ -99,7 +99,7 @@ class PanelProducts:
             signs = np.copysign(1.0, cell.current(y)) if held else None
             value_operand(y, growth, coefficients, unit, signs, self.values, workspace)
 
-    def _expand_keys(self, cell: Cell | None) -> Array:
+    def _expand_keys(self, cell: PolynomialCurrent | None) -> Array:
         """The first product's operands: whole numbers where they come from converters, `exact`
         where all sums of them are.
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.chip.accumulator import Counters
-from archsim.chip.converter import ScoreConverter, SignedConverter
+from archsim.chip.conversion import Conversion
+from archsim.chip.readouts.law import ReadoutLaw
 from archsim.datapath.products import (
     PANEL,
     Layout,
@@ -73,17 +73,17 @@ def read_keys(
     out += fading.base
 
 
-def pulses(score: Real, longest: Array, converter: ScoreConverter) -> tuple[int, int]:
-    """Turn S_raw / full scale (columns, rows) into pulse widths (FACTS 2.6).
+def pulses(score: Real, longest: Array, readout: ReadoutLaw) -> tuple[int, int]:
+    """Turn S / S_sat (columns, rows) into pulse widths (FACTS 2.6).
 
-    Raises `longest` (rows,) to each row's longest pulse, before the clamp; returns how many scores
-    were below 0 and how many beyond the full scale.
+    Raises `longest` (rows,) to each row's longest pulse; returns how many scores were below 0 and
+    how many beyond the full scale.
     """
     most = score.max(axis=0)
-    np.maximum(longest, most, out=longest)
     low = np.count_nonzero(score < 0)
     high = np.count_nonzero(score > 1) if most.max() > 1 else 0  # rarely any
-    converter.clamp(score, out=score)
+    readout.pulses(score)
+    np.maximum(longest, readout.pulses(most), out=longest)
     return int(low), int(high)
 
 
@@ -124,8 +124,7 @@ def convert(
     total: Array,
     longest: Array,
     counts: Array,
-    converter: SignedConverter,
-    counters: Counters,
+    conversion: Conversion,
     work: Workspace,
 ) -> int:
     """Turn currents / full scale (bit lines, rows) of an array into codes (FACTS 2.8).
@@ -138,9 +137,9 @@ def convert(
     np.abs(current, out=magnitude)
     np.maximum(longest, magnitude.max(axis=0), out=longest)
     clipped = np.count_nonzero(magnitude > 1)
-    codes = converter.quantiser.codes(current, out=current)
+    codes = conversion.quantiser.codes(current, out=current)
     total += codes
     # a product with ones, which is faster than a sum, and exact: counts are whole numbers
     ones = np.ones((1, lines), current.dtype)
-    counts += np.matmul(ones, counters.counts(codes, out=magnitude))[0]
+    counts += np.matmul(ones, conversion.counts(codes, out=magnitude))[0]
     return int(clipped)

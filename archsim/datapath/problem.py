@@ -5,26 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.chip.array import Run
-from archsim.chip.cell import Cell
+from archsim.chip.cell import CellLaw
+from archsim.chip.cells.polynomial import PolynomialCurrent
 from archsim.chip.quantiser import Grid
 from archsim.datapath.ages import Ages, CellTimes
 from archsim.datapath.products import PANEL
 
 Array = NDArray[np.float64]
-
-
-class CellLaw(Protocol):
-    """How much current a cell sends: `archsim.chip.cell.Cell`, a measured table, ..."""
-
-    def current(self, deviation: Array) -> Array:
-        """Signed current in uA of cells at a deviation (V), any shape."""
-        ...
 
 
 Retention = Callable[[Array], Array]
@@ -60,9 +53,14 @@ class HeadProblem:
         return self.retention is not None or self.ages.keys.rate > 0 or self.ages.values.rate > 0
 
     @property
-    def polynomial(self) -> Cell | None:
-        """The cell, if its law is a polynomial and its retention one exponential."""
-        return self.law if isinstance(self.law, Cell) and self.retention is None else None
+    def polynomial(self) -> PolynomialCurrent | None:
+        """The cell's law, if it is a polynomial, and fades as one exponential of rows and columns.
+
+        What is refreshed between two rows is not the same for both.
+        """
+        apart = self.ages.keys.restored is None and self.ages.values.restored is None
+        law = self.law if self.retention is None and apart else None
+        return law if isinstance(law, PolynomialCurrent) else None
 
     @property
     def panels(self) -> bool:

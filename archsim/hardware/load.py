@@ -99,6 +99,13 @@ class Hardware:
             if path == parameter or path.startswith(f"{parameter}.")
         ]
 
+    def value(self, dotted: str) -> Any:
+        """A leaf in SI units, looked at without reading it."""
+        value: Any = self.config
+        for name in dotted.split("."):
+            value = value.__dict__[name]
+        return value
+
     def written(self, dotted: str) -> Any:
         """A leaf as the file or the override has it, not yet read; None where it is a default."""
         value: Any = self.document.values

@@ -14,8 +14,8 @@ from archsim.chip.controller import ControllerConfig, StaticConfig
 from archsim.chip.converter import ConverterConfig
 from archsim.chip.pulse_generator import PulseGeneratorConfig
 from archsim.chip.quantiser import LevelsConfig
+from archsim.chip.readouts.digital_sum import MappingConfig
 from archsim.chip.retention import RetentionConfig
-from archsim.chip.row_split import MappingConfig
 from archsim.chip.write_path import WritePathConfig
 from archsim.config.clock import Clock, too_fine
 from archsim.config.loading import Section

@@ -11,11 +11,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from archsim.chip.stage import Stage
 from archsim.errors import ConfigError
 from archsim.report.files import visit_energy_pj
 from archsim.report.tables import number
 from archsim.result import Result
-from archsim.timing.declaration import FIRST, LAST, Declaration, Stage
+from archsim.timing.declaration import Declaration
 from archsim.traces.trace import Trace
 
 Array = NDArray[np.float64]
@@ -109,7 +110,7 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
     for action, pj in energies.items():
         if action.stage not in schedule.start:
             overhead[action.component] = overhead.get(action.component, 0.0) + pj
-    ready, start = int(schedule.ready[token, layer]), int(schedule.start[FIRST][place])
+    ready, start = int(schedule.ready[token, layer]), int(schedule.entered[place])
     return Explanation(
         token,
         layer,
@@ -119,7 +120,7 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
         min(token + 1, sub_tiles.window),
         ready / per_ns,
         (start - ready) / per_ns,
-        (int(schedule.end[LAST][place]) - start) / per_ns,
+        (int(schedule.latched[place]) - start) / per_ns,
         tuple(phases),
         overhead,
     )
@@ -133,29 +134,31 @@ def _pulses(result: Result, token: int, layer: int, head: int) -> dict[str, Arra
     """
     simulation = result.simulation
     per_ns = simulation.declaration.clock.per_ns
-    blocks, activity = simulation.head, simulation.function[layer].activity
+    laws, activity = simulation.head.laws, simulation.function[layer].activity
     output = simulation.attended(layer, head, token + 1)
     assert output.pulse_widths is not None
     assert output.codes is not None
     a, b = (x[layer, head] for x in simulation.trace.scalers["q"])
     scaled = a * simulation.trace.q[layer][head, token].astype(np.float64) + b
-    query = np.clip(blocks.pulse_generator.widths(scaled), 0.0, 1.0)
-    score = _with_longest(output.pulse_widths[0, token], activity.longest_score[head, token])
-    counted = np.abs(blocks.output_converter.quantiser.values(output.codes[0, token])).ravel()
-    counted = _with_longest(counted, activity.longest_output[head, token])
-    partial: dict[str, Array] = {}
-    if blocks.row_split is not None:
-        assert output.partials is not None
-        converter = blocks.row_split.converter
-        widths = np.abs(converter.quantiser.values(output.partials[0, token])).ravel()
-        widths = _with_longest(widths, activity.longest_partial[head, token])
-        partial["count_partial"] = widths * (converter.t_max_ticks / per_ns)
-    return {
-        "read_key": query * (blocks.pulse_generator.t_max_ticks / per_ns),
-        **partial,
-        "read_value": score * (blocks.score_converter.t_max_ticks / per_ns),
-        "count": counted * (blocks.output_converter.t_max_ticks / per_ns),
+    query = laws.query.values(laws.query.codes(scaled))
+    widths = {
+        "longest_query": np.clip(query, 0.0, 1.0),
+        "longest_score": output.pulse_widths[0, token],
+        "longest_output": np.abs(laws.output.quantiser.values(output.codes[0, token])).ravel(),
     }
+    if laws.readout.conversion is not None:
+        assert output.partials is not None
+        parts = laws.readout.conversion.quantiser.values(output.partials[0, token])
+        widths["longest_partial"] = np.abs(parts).ravel()
+    pulses = {}
+    for stage in simulation.declaration.stages:
+        if stage.longest is not None:
+            longest = getattr(activity, stage.longest)[head, token]
+            shares = widths[stage.longest]
+            if stage.longest != "longest_query":
+                shares = _with_longest(shares, longest)
+            pulses[stage.name] = shares * (stage.ticks / per_ns)
+    return pulses
 
 
 def _with_longest(counted: Array, longest: float) -> Array:

@@ -23,7 +23,6 @@ from archsim.hardware.load import Hardware
 from archsim.hardware.show import OPENING, show_config
 from archsim.result import PER_PICO, Result, grade
 from archsim.timing.analysis import attention_latency, layer_latency, queueing
-from archsim.timing.declaration import FIRST, LAST
 from archsim.traces.trace import Trace
 
 Array = NDArray[np.float64]
@@ -153,9 +152,9 @@ def _tokens(result: Result) -> Iterable[Sequence[object]]:
     energy = sum(visit_energy_pj(result).values(), np.zeros(())).sum(axis=2)
     columns = [
         schedule.ready / per_ns,
-        schedule.start[FIRST].min(axis=2) / per_ns,
-        schedule.start[FIRST].max(axis=2) / per_ns,
-        schedule.end[LAST].max(axis=2) / per_ns,
+        schedule.entered.min(axis=2) / per_ns,
+        schedule.entered.max(axis=2) / per_ns,
+        schedule.latched.max(axis=2) / per_ns,
         layer_latency(schedule) / per_ns,
         attention_latency(schedule) / per_ns,
         queueing(schedule) / per_ns,

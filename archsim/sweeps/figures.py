@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from archsim.config.loading import suggestion
-from archsim.datapath.ideal import ideal_law
 from archsim.errors import ConfigError, one_line
 from archsim.hardware.load import Hardware
 from archsim.result import Result
@@ -129,7 +128,7 @@ def figures(result: Result) -> Figures:
         assert isinstance(b, int | float)
         found[name] = a * b if name == "edp_pj_ns" else (a / b if b else None)
     run = result.simulation
-    found[REFERENCE] = ideal_law(run.head).on(run.trace.tokens).text
+    found[REFERENCE] = run.head.laws.ideal.on(run.trace.tokens).text
     found[UNREAD] = ", ".join(run.unread)
     found[NOTES] = "; ".join(result.simulation.notes) or None
     return found

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archsim.chip.laws import laws_of
 from archsim.errors import ConfigError, CorruptInputError
 from archsim.files import sha256_of_file
-from archsim.function import functional_values
 from archsim.hardware.load import Hardware
 from archsim.retention import with_token_period
 
@@ -44,7 +44,7 @@ class Loop:
         """What a loss on some hardware depends on, apart from the code."""
         parts = [self.model_sha256, self.text_sha256, self.windows]
         config = with_token_period(hardware).config
-        return ["loss", *parts, functional_values(config, self.head_dim)]
+        return ["loss", *parts, laws_of(config, self.head_dim).sha256]
 
 
 def loop_of(sweep: Sweep) -> Loop:

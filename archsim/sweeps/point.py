@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from archsim.chip.head import Head
+from archsim.chip.laws import laws_of
 from archsim.config.loading import leaf_paths
-from archsim.datapath.ideal import ideal_law
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError, one_line
 from archsim.function import function_key
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, hardware_path, load_hardware
@@ -193,7 +192,8 @@ class Preparation:
             aged = with_token_period(hardware)
             trace = open_trace(workload.trace, workload.tokens, workload.layers)
             known = known_tokens(trace, workload.order, workload.prompt)
-            reference = ideal_law(Head(aged.config, trace.head_dim)).on(trace.tokens).text
+            laws = laws_of(aged.config, trace.head_dim)
+            reference = laws.ideal.on(trace.tokens).text
         except ConfigError as error:
             reason = one_line(str(error).removeprefix("--set "))
         if hardware is None or trace is None or reason:
@@ -211,7 +211,7 @@ class Preparation:
             workload=workload,
             hardware=hardware.sha256,
             trace=trace.sha256,
-            group=function_key(trace, aged.config),
+            group=function_key(trace, laws),
             sources=sources,
             loss="" if loop is None else _content_key(loop.key_parts(hardware), loss_version()),
             reference=reference,

@@ -8,16 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.chip.stage import Resource, Stage, Ticks
 from archsim.errors import InvariantError
-from archsim.timing.declaration import (
-    FIRST,
-    LAST,
-    Declaration,
-    Resource,
-    Schedule,
-    Stage,
-    Ticks,
-)
+from archsim.timing.declaration import Declaration, Schedule
 
 ENTRY = "tokens before it"
 """Cause of stalls: a token is ready and its head is not done with those before it."""
@@ -176,7 +169,7 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
     for stage in declaration.stages:
         start = schedule.start[stage.name]
         data = np.zeros_like(start)
-        if stage.name == FIRST:
+        if stage.name == declaration.first:
             data = np.maximum(data, schedule.ready[:, :, None])
         room = np.zeros_like(start)
         for after in stage.after:
@@ -199,7 +192,7 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
             latest = np.maximum(latest, free)
         for index, name in enumerate(private):
             waited = np.where(blamed == index, latest - data, 0)
-            charge(ENTRY if stage.name == FIRST else name, waited)
+            charge(ENTRY if stage.name == declaration.first else name, waited)
         shared = [r for r in stage.takes if declaration.resource(r).heads > 1]
         charge(" or ".join(shared) or "clock edge", start - latest)
     return total
@@ -224,21 +217,21 @@ def _private_free(declaration: Declaration, schedule: Schedule, name: str, stage
 def unloaded_latency(declaration: Declaration) -> Ticks:
     """Closed form: write to y latched without contention, (tokens, layers, heads) in ticks.
 
-    Every phase starts on the clock edge at or after the end of the one before; the two writes run
-    side by side.
+    Every phase starts on the clock edge at or after all of its token that it comes after.
     """
     period = declaration.period
-
-    def aligned(time: Ticks) -> Ticks:
-        return -(-time // period) * period
-
-    d = declaration.durations
-    scored = aligned(d["write_key"]) + d["read_key"]
-    if "count_partial" in d:
-        scored = aligned(aligned(scored) + d["count_partial"]) + d["add_partial"]
-    read_value = aligned(np.maximum(scored, d["write_value"])) + d["read_value"]
-    count = aligned(read_value) + d["count"]
-    return aligned(count) + d["accumulate"]
+    start: dict[str, Ticks] = {}
+    end: dict[str, Ticks] = {}
+    for stage in declaration.stages:
+        lasts = declaration.durations[stage.name]
+        begin = np.zeros_like(lasts)
+        for after in stage.after:
+            if not after.lag and not after.next_layer:
+                before = (end if after.point == "end" else start)[after.stage]
+                begin = np.maximum(begin, before)
+        start[stage.name] = -(-begin // period) * period
+        end[stage.name] = start[stage.name] + lasts
+    return end[declaration.last]
 
 
 def layer_latency(schedule: Schedule) -> Ticks:
@@ -246,7 +239,7 @@ def layer_latency(schedule: Schedule) -> Ticks:
 
     (tokens, layers). The one latency of a layer: heads that wait for a shared block count.
     """
-    latency: Ticks = schedule.end[LAST].max(axis=2) - schedule.ready
+    latency: Ticks = schedule.latched.max(axis=2) - schedule.ready
     return latency
 
 
@@ -260,17 +253,17 @@ def attention_latency(schedule: Schedule) -> Ticks:
 
     What a head takes once it has the token: waiting before that is in `layer_latency` alone.
     """
-    latency: Ticks = (schedule.end[LAST] - schedule.start[FIRST]).max(axis=2)
+    latency: Ticks = (schedule.latched - schedule.entered).max(axis=2)
     return latency
 
 
 def queueing(schedule: Schedule) -> Ticks:
     """From ready in a layer to the start of the write, maximum over heads, (tokens, layers)."""
-    waited: Ticks = (schedule.start[FIRST] - schedule.ready[:, :, None]).max(axis=2)
+    waited: Ticks = (schedule.entered - schedule.ready[:, :, None]).max(axis=2)
     return waited
 
 
 def leaving(schedule: Schedule) -> Ticks:
     """When each token leaves the last layer, (tokens,)."""
-    times: Ticks = schedule.end[LAST][:, -1].max(axis=1)
+    times: Ticks = schedule.latched[:, -1].max(axis=1)
     return times

@@ -10,7 +10,7 @@ from archsim.bounds import assumed_ranges, energy_bounds
 from archsim.calibration import Calibration, calibrate, representative_heads
 from archsim.chip.action import Action, Law, rests_on
 from archsim.chip.controller import STATIC, clock_period
-from archsim.chip.head import WAITING, WORK, WORK_OF_PARTS
+from archsim.chip.head import WAITING, WORK
 from archsim.hardware.load import Hardware
 
 FEWEST_HEADS = 2
@@ -106,8 +106,7 @@ def _laws_besides_costs(run: Calibration) -> Iterator[Law]:
     """Everything that a headline result is computed by, but what a unit of an action costs."""
     simulation = run.simulation
     yield from (*WORK, *WAITING)
-    if simulation.head.row_split is not None:
-        yield from WORK_OF_PARTS
+    yield from simulation.head.readout.work
     for posting in simulation.ledger:
         yield from posting.action.also
     for stage in simulation.declaration.stages:

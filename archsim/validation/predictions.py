@@ -80,15 +80,16 @@ def golden_codes(hardware: Hardware) -> Computed:
     except (OSError, ValueError, KeyError):
         raise CorruptInputError(f"{path}: not the authors' golden vectors") from None
     head = Head(with_token_period(hardware).config, golden["Q"].shape[-1])
-    cell, quantiser = head.cell, head.output_converter.quantiser
+    cell, law = head.cell, head.laws
+    quantiser = law.output.quantiser
     token = np.arange(golden["Q"].shape[1])
     fade = np.exp(-published("golden_decay").value * (token[:, None] - token)) * (
         token[:, None] >= token
     )
     keys, values = (cell.current(golden[name] - cell.mid_rail) for name in ("K", "V"))
     scores = fade * (golden["Q"] @ keys.swapaxes(1, 2))
-    pulses = head.score_converter.clamp(scores / head.score_converter.saturation)
-    found = (fade * pulses) @ values / head.output_converter.saturation
+    pulses = law.readout.pulses(scores / law.readout.saturation)
+    found = (fade * pulses) @ values / law.output.full_scale
     same = quantiser.codes(found) == quantiser.codes(golden["output"])
     differ = int(same.size - np.count_nonzero(same))
     return Computed(

@@ -12,12 +12,13 @@ from archsim.calibration import PUBLISHED_BUCKETS, Calibration, Fit, calibrate
 from archsim.chip.accumulator import adder_sharing
 from archsim.chip.action import BUCKETS, Law, rests_on
 from archsim.chip.array import geometry
-from archsim.chip.cell import cell_area, current_law, decay_per_token, swing
+from archsim.chip.cell import cell_area, current_law, silent_at, swing
 from archsim.chip.controller import clock_period
 from archsim.chip.converter import buffers, output_full_scale, score_full_scale
-from archsim.chip.head import WAITING, WORK, WORK_OF_PARTS, Head
+from archsim.chip.head import WAITING, WORK, Head
 from archsim.chip.pulse_generator import generator_sharing
 from archsim.chip.pulses import longest_converted, longest_query
+from archsim.chip.retention import decay_per_token
 from archsim.chip.write_path import driver_sharing
 from archsim.comparison.compare import ComparisonRow, compare
 from archsim.comparison.hardware import calibration_figures
@@ -130,8 +131,8 @@ def simulated_rows(hardware: Hardware, calibration: Calibration) -> Iterator[Row
 
 def _work(calibration: Calibration) -> tuple[Law, ...]:
     """What sets how much there is to do."""
-    split = calibration.simulation.head.row_split
-    return (*WORK, longest_query, longest_converted, *(WORK_OF_PARTS if split else ()))
+    readout = calibration.simulation.head.readout
+    return (*WORK, longest_query, longest_converted, *readout.work)
 
 
 def _times(calibration: Calibration) -> tuple[Law, ...]:
@@ -177,7 +178,7 @@ def _headline(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
     yield "energy_layer", "energy, 12 heads", layer, ROUNDED
     area = here(calibration.area_mm2(), _area(calibration), "with digital")
     yield "head_area", "head area", area, AREA
-    cells = calibration.simulation.head.sub_tiles.footprint()
+    cells = calibration.simulation.head.cells
     count = here(cells.instances, (geometry,), "from window and array size")
     yield "head_cells", "cells of a head", count, EXACT
     area = here(cells.area * 1e6, (geometry, cell_area), "cells x area of one")
@@ -189,7 +190,7 @@ def _cell(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
     head = Head(with_token_period(hardware).config)
     cell, table = head.cell, "circuit-simulation table; ours is the polynomial"
     law = reads(hardware, (current_law, swing))
-    root = min(cell.silent_at, key=abs, default=None)
+    root = min(silent_at(cell.law, *cell.deviations), key=abs, default=None)
     zero = None if root is None else root + cell.mid_rail
     silent = "" if root is not None else "this cell always sends a current"
     yield ("zero_current_voltage", "zero-current voltage",
@@ -199,8 +200,8 @@ def _cell(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
         ("cell_current_high", "cell current at the supply", cell.supply),
     ):
         yield name, label, Computed(hardware, _current(head, volts), law, note=table), FITTED_LAW
-    score = head.score_converter.saturation * head.pulse_generator.t_max * 1e6
-    output = head.output_converter.saturation * head.output_converter.t_max * 1e6
+    score = head.laws.readout.saturation * head.pulse_generator.t_max * 1e6
+    output = head.laws.output.full_scale * head.output_converters.t_max * 1e6
     scale = "saturation current x T_max"
     read = reads(hardware, (score_full_scale, longest_query))
     full = Computed(hardware, score, read, note=scale)
@@ -280,7 +281,7 @@ def _predicted(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
 def _of_other_designs(reference: Hardware) -> Iterator[Row]:
     """Figures that are not of the hardware that is validated, but of one that is shipped."""
     dense = load_hardware(DENSE_HARDWARE)
-    crossbars = Head(dense.config).sub_tiles.footprint().area * 1e6
+    crossbars = Head(dense.config).cells.area * 1e6
     of_cells = Computed(dense, crossbars, reads(dense, (geometry, cell_area)),
                         note="the cell's area is derived from it")  # fmt: skip
     yield "crossbars_dense", "dense crossbars of a head", of_cells, ROUNDED

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from archsim.timing.declaration import After, Declaration, Resource, Stage
+from archsim.chip.stage import After, Resource, Stage
+from archsim.timing.declaration import Declaration
 
 
 @dataclass(frozen=True)

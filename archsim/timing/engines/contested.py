@@ -15,7 +15,8 @@ from collections.abc import Callable, Generator, Iterator
 import numpy as np
 import simpy
 
-from archsim.timing.declaration import FIRST, LAST, Declaration, Resource, Schedule, Ticks
+from archsim.chip.stage import Resource, Ticks
+from archsim.timing.declaration import Declaration, Schedule
 from archsim.timing.engines.constraints import Step, segments, steps
 from archsim.timing.engines.servers import Server, long_lived, server
 
@@ -91,7 +92,7 @@ class Simulation:
             self.gates[0].append(0)
 
     def _constraints(self, step: Step, layer: int, head: int) -> Iterator[Constraint]:
-        if step.name == FIRST:
+        if step.name == self.declaration.first:
             yield self.gates[layer], self.gates[layer].values, 0, 0
         for after in step.constraints:
             heads: Iterator[int] | list[int] = [head]
@@ -125,7 +126,7 @@ class Simulation:
             ]
             work.append(
                 (
-                    step.name == LAST,
+                    step.name == declaration.last,
                     list(self._constraints(step, layer, head)),
                     shared,
                     given,

@@ -15,7 +15,8 @@ from collections.abc import Generator
 import numpy as np
 import simpy
 
-from archsim.timing.declaration import FIRST, LAST, After, Declaration, Schedule, Stage
+from archsim.chip.stage import After, Stage
+from archsim.timing.declaration import Declaration, Schedule
 from archsim.timing.engines.contested import Progress
 from archsim.timing.engines.servers import Server, long_lived, server
 
@@ -210,7 +211,7 @@ class Simulation:
                         server.release()
 
         for token, lasts in enumerate(durations):
-            if name == FIRST:
+            if name == declaration.first:
                 gate = milestones.wait(("ready", "", layer, 0), token)
                 if gate is not None:
                     yield gate
@@ -245,7 +246,7 @@ class Simulation:
             self.end[name][token, layer, head] = env.now
             release(at_end, token)
             milestones.reach(ended, token)
-            if name == LAST:
+            if name == declaration.last:
                 self._finished(token, layer)
 
     def _finished(self, token: int, layer: int) -> None:

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from archsim.chip.stage import Resource, Ticks
 from archsim.errors import ConfigError, InvariantError
 from archsim.machine.compiled import NotCompiledError, asked_for, pays
-from archsim.timing.declaration import FIRST, LAST, Declaration, Resource, Schedule, Ticks
+from archsim.timing.declaration import Declaration, Schedule
 from archsim.timing.engines.constraints import steps
 
 
@@ -261,13 +262,13 @@ class _Recurrence:
                 free = np.zeros((*begin.shape[:2], self._groups(step.shared[0])), np.int64)
                 begin = self._turns(step.shared[0], begin, held, free)
             start[step.name], end[step.name] = begin, begin + held
-        took = end[LAST].max(axis=2)  # (tokens, layers), from the edge the token entered at
+        took = end[d.last].max(axis=2)  # (tokens, layers), from the edge the token entered at
         gaps = np.full(took.shape, d.layer_gap)
         gaps[:, -1] = d.token_gap
         visits = self._aligned(took + gaps).ravel()
         origin = 0
         if first:
-            left = int(self.end[LAST][first - 1, -1].max())
+            left = int(self.end[d.last][first - 1, -1].max())
             self.ready[first, 0] = left + d.token_gap
             origin = int(self._aligned(self.ready[first, :1])[0])
         entered = origin + np.concatenate(([0], np.cumsum(visits)[:-1])).reshape(took.shape)
@@ -297,11 +298,11 @@ class _Recurrence:
             layer, token = layer[here], token[here]
             inner = layer > 0
             self.ready[token[inner], layer[inner]] = (
-                self.end[LAST][token[inner], layer[inner] - 1].max(axis=1) + d.layer_gap
+                self.end[d.last][token[inner], layer[inner] - 1].max(axis=1) + d.layer_gap
             )
             for step in self.steps:
                 begin = np.zeros((len(layer), self.heads), np.int64)
-                if step.name == FIRST:
+                if step.name == d.first:
                     begin += self.ready[token, layer][:, None]
                 for c in step.constraints:
                     times = (self.end if c.point == "end" else self.start)[c.stage]

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import simpy
 from simpy.events import EventPriority
 
-from archsim.timing.declaration import Declaration, Resource
+from archsim.chip.stage import Resource
+from archsim.timing.declaration import Declaration
 
 GRANT = 2
 """Event priority of the first grant in an instant: after everything else that happens then."""

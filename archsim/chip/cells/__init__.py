@@ -1,0 +1,1 @@
+"""Current laws of a gain cell: ``cell.model``."""
