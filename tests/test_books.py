@@ -9,9 +9,9 @@ import pytest
 
 import archsim
 from archsim.chip.accumulator import Accumulator
-from archsim.chip.converter import ScoreConverter
 from archsim.chip.pulse_generator import PulseGenerator
-from archsim.chip.row_split import RowSplit
+from archsim.chip.readouts.charge_to_pulse import ChargeToPulse
+from archsim.chip.readouts.digital_sum import DigitalSum
 from archsim.chip.work import Spent, Work
 from archsim.chip.write_path import WritePath
 from archsim.errors import InvariantError
@@ -32,8 +32,8 @@ def test_every_block_posts_what_it_implies(overrides: dict[str, Any], small_trac
 @pytest.mark.parametrize(
     ("block", "overrides"),
     [
-        (ScoreConverter, {}),
-        (RowSplit, SPLIT),
+        (ChargeToPulse, {}),
+        (DigitalSum, SPLIT),
         (WritePath, {}),
         (PulseGenerator, {"window": 70}),
         (Accumulator, {"controller.gate_unwritten": True}),
@@ -64,7 +64,7 @@ def test_a_block_that_counts_wrong_is_caught_by_name(
 def test_an_action_that_only_one_side_knows_is_caught(
     small_trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ScoreConverter, "implied", lambda self, shapes: iter(()))
+    monkeypatch.setattr(ChargeToPulse, "implied", lambda self, shapes: iter(()))
     with pytest.raises(InvariantError, match="converters: convert posted or implied, not both"):
         archsim.simulate(small_trace.select(5, slice(0, 1)), archsim.load_hardware())
 

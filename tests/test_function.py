@@ -10,24 +10,57 @@ import numpy as np
 import pytest
 
 import archsim
-from archsim.chip.head import Head
-from archsim.config.loading import leaf_paths
 from archsim.chip.activity import Activity
+from archsim.chip.laws import laws_of
+from archsim.config.loading import leaf_paths
+from archsim.config.voltages import VoltageRange
 from archsim.errors import InvariantError
 from archsim.function import (
     CACHE,
-    COUNTED_IN_EDGES,
-    DEPENDS_ON,
-    WHERE_SPLIT,
     FunctionCache,
+    Functions,
     function_key,
+    run_function,
 )
-from archsim.function import run_function as compute
 from archsim.hardware.load import Hardware
 from archsim.hardware.sections import HardwareConfig
 from archsim.simulation import simulate_trace
 from archsim.timing.declaration import Schedule
 from archsim.traces.trace import Trace
+
+DEPENDS_ON = (
+    "window",
+    "array.columns",
+    "cell.model",
+    "cell.polynomial",
+    "cell.linear_slope",
+    "cell.mid_rail",
+    "cell.supply",
+    "retention.model",
+    "retention.decay_per_token",
+    "levels",
+    "converter.score.saturation_current",
+    "converter.output.saturation_current",
+)
+COUNTED_IN_EDGES = ("converter.t_max", "controller.clock")
+WHERE_SPLIT = (
+    "array.rows",
+    "mapping.partial_levels",
+    "mapping.partial_saturation_current",
+    "mapping.pulse_levels",
+)
+"""What decides the function: always, with ideal counters, and where dot products are split."""
+
+
+def compute(trace: Trace, hardware: Hardware) -> Functions:
+    """What a trace does on a hardware, not kept."""
+    laws, volts = laws_of(hardware.config, trace.head_dim), VoltageRange.of(hardware.config.cell)
+    return run_function(trace, laws, volts, cache=None)
+
+
+def key_of(trace: Trace, hardware: Hardware) -> str:
+    return function_key(trace, laws_of(hardware.config, trace.head_dim))
+
 
 OTHER: dict[str, Any] = {
     "window": 40,
@@ -101,18 +134,18 @@ def test_only_what_is_listed_decides_the_function(
 ) -> None:
     hardware = archsim.load_hardware(overrides=overrides)
     trace = small_trace.select(tokens=20, layers=slice(0, 1))
-    reference = compute(trace, Head(hardware.config, trace.head_dim), hardware.config, cache=None)
-    key = function_key(trace, hardware.config)
+    reference = compute(trace, hardware)
+    key = key_of(trace, hardware)
     for leaf in leaf_paths(HardwareConfig):
         other = changed(hardware, leaf)
         if other is None:
             continue
         if decides(leaf, hardware.config):
             same = other.config == hardware.config  # levels.output is null already
-            assert same or function_key(trace, other.config) != key, leaf
+            assert same or key_of(trace, other) != key, leaf
             continue
-        assert function_key(trace, other.config) == key, leaf
-        again = compute(trace, Head(other.config, trace.head_dim), other.config, cache=None)
+        assert key_of(trace, other) == key, leaf
+        again = compute(trace, other)
         for a, b in zip(reference, again, strict=True):
             assert (a.saturation, a.signal, a.error) == (b.saturation, b.signal, b.error), leaf
             for field in fields(Activity):
@@ -138,7 +171,7 @@ def test_the_function_is_computed_once(small_trace: Trace) -> None:
 
 def test_the_cache_forgets_what_was_not_asked_for_longest(small_trace: Trace) -> None:
     hardware = archsim.load_hardware()
-    result = compute(small_trace, Head(hardware.config, 64), hardware.config, cache=None)
+    result = compute(small_trace, hardware)
     size = sum(layer.nbytes for layer in result)
     cache = FunctionCache(limit=2 * size)
     cache.put("a", result)
@@ -154,7 +187,7 @@ def test_a_changed_trace_is_another_trace(small_trace_folder: Path) -> None:
     trace = archsim.load_trace(small_trace_folder)
     hardware = archsim.load_hardware()
     silent = replace(trace, v=np.zeros_like(trace.v))
-    assert function_key(silent, hardware.config) != function_key(trace, hardware.config)
+    assert key_of(silent, hardware) != key_of(trace, hardware)
     with pytest.raises(TypeError):
         trace.scalers["output"] = trace.scalers["v"]  # type: ignore[index]
     result = archsim.simulate(trace, hardware)

@@ -12,7 +12,7 @@ import pytest
 import archsim
 from archsim.chip.action import Law, rests_on
 from archsim.chip.cell import READ_KEYS
-from archsim.chip.controller import REFRESH
+from archsim.chip.refresh.none import REFRESH
 from archsim.config.loading import Provenance, field_of, leaf_paths
 from archsim.hardware.load import Hardware, load_hardware
 from archsim.hardware.sections import HardwareConfig

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import archsim
 from archsim.calibration import calibrate
 from archsim.chip.head import Head
+from archsim.chip.laws import laws_of
 from archsim.cli import application
 from archsim.comparison.hardware import compare_whole_model
 from archsim.errors import ConfigError, InvariantError
@@ -108,7 +109,10 @@ def test_run_and_keys_are_those_of_the_number(small_trace: Trace) -> None:
     given = auto.changed({"retention.token_period": f"{period!r} s"})
     other = auto.changed({"digital.weights": "resident"})
     assert with_token_period(auto).sha256 == given.sha256
-    keys = [function_key(small_trace, with_token_period(h).config) for h in (auto, given, other)]
+    keys = [
+        function_key(small_trace, laws_of(with_token_period(h).config, small_trace.head_dim))
+        for h in (auto, given, other)
+    ]
     assert keys[0] == keys[1] != keys[2]
     mine, theirs, faster = (archsim.simulate(small_trace, h) for h in (auto, given, other))
     assert mine.energy_pj == theirs.energy_pj

@@ -11,7 +11,8 @@ from rich.console import Console
 
 import archsim
 from archsim.chip.head import Head
-from archsim.chip.row_split import ADD_PARTIAL, CONVERT_PARTIAL, COUNT_PARTIAL, PULSE_VALUES
+from archsim.chip.readouts.digital import ADD_PARTIAL, PULSE_VALUES
+from archsim.chip.readouts.digital_sum import CONVERT_PARTIAL, COUNT_PARTIAL
 from archsim.errors import ConfigError, InvariantError
 from archsim.hardware.load import Hardware
 from archsim.ledger import Ledger

@@ -55,7 +55,7 @@ def test_one_model_in_torch_and_numpy_down_to_the_codes(
     model = trainable(reference, tiny_folder, torch.float64)
     analog = AnalogAttention(hardware.config)
     kernel = AnalogKernel(analog, Scalers(scalers, torch.float64))
-    steps = head.output_converter.quantiser.levels
+    steps = head.laws.output.quantiser.levels
 
     def through_torch(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
         scaled = [
@@ -159,9 +159,9 @@ def test_gradients_pass_clamps_only_where_they_should(window: int) -> None:
         )
         age = torch.arange(tokens)[:, None] - torch.arange(tokens)
         seen = (age >= 0) & (age < window)
-        widths = (pulses @ keys.mT / head.score_converter.saturation).clamp(0, 1) * seen
+        widths = (pulses @ keys.mT / head.laws.readout.saturation).clamp(0, 1) * seen
         tile = torch.tensor([head.sub_tiles.sub_tile(token) for token in range(tokens)])
-        output = head.output_converter
+        output = head.laws.output
         total = torch.zeros_like(q)
         for number in range(head.sub_tiles.count):
             current = (widths * (tile == number)) @ values / output.saturation

@@ -119,7 +119,7 @@ def test_an_output_saturates_at_both_ends() -> None:
     built = head(array__rows=1, cell__model="linear", retention__model="off")
     ones = np.ones((1, 1, 1))
     codes = [
-        attend_layer(30 * ones, 0.45 * ones, sign * 9 * ones, built, details=True).codes
+        attend_layer(30 * ones, 0.45 * ones, sign * 9 * ones, built.laws, details=True).codes
         for sign in (1, -1)
     ]
     assert codes[0] is not None

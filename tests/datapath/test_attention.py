@@ -125,7 +125,9 @@ def test_every_effect_off_is_ideal_attention(window: int, spread: float) -> None
     ideal = (np.clip(19.3 * q @ k.swapaxes(1, 2) / 80, 0, 1) * near) @ (19.3 * v) / 40
     scale = np.abs(ideal).max()
     assert np.abs(y - ideal).max() <= 1e-12 * scale
-    assert np.abs(ideal_attention(q, k, v, Head(hardware.config)) - ideal).max() <= 1e-12 * scale
+    assert (
+        np.abs(ideal_attention(q, k, v, Head(hardware.config).laws) - ideal).max() <= 1e-12 * scale
+    )
 
 
 def reference_data() -> Path:
@@ -159,12 +161,12 @@ def test_golden_vectors() -> None:
         fading = ScoreFading(factors, still, coefficients[0] * q.sum(axis=1))
         read_keys(raise_powers(key), in_panels(q), fading, score, work)
         faded = score.T * fade
-        pulse = head.score_converter.clamp(faded / head.score_converter.saturation)
+        pulse = head.laws.readout.pulses(faded / head.laws.readout.saturation)
         stored = v - head.cell.mid_rail
         value_operand(stored, still, coefficients, 1.0, None, value, work)
         widths = np.ascontiguousarray((pulse * fade).T)
         read_values(value, widths, powers, layout, current, drawn, work)
-        output = np.clip(current.T / head.output_converter.saturation, -1, 1)
+        output = np.clip(current.T / head.laws.output.full_scale, -1, 1)
         causal = i[:, None] >= i
         assert np.abs(faded - golden["S"][n])[causal].max() <= 2e-4
         assert np.abs(pulse - golden["phi_S"][n])[causal].max() <= 2.5e-6
@@ -247,7 +249,7 @@ def test_values_and_scalers_that_make_no_sense_are_refused() -> None:
 def test_saturation_rates_are_counted_over_what_is_visible() -> None:
     hardware = small_hardware({"cell.model": "linear", "retention.model": "off"})
     q = np.array([[[2.0, -1.0, 0.5, 0.5]]])
-    out = attend_layer(q, q * 0, q * 0, Head(hardware.config))
+    out = attend_layer(q, q * 0, q * 0, Head(hardware.config).laws)
     assert out.saturation.query.tolist() == [0.5]
     assert out.saturation.key.tolist() == [0.0]
 
@@ -259,7 +261,7 @@ def test_ideal_of_any_size(name: str) -> None:
     q, k, v = np.random.default_rng(2).normal(0.3, 0.4, (3, 1, 70, 64))
     for gain in (1.0, 1e5, 1e40):
         scalers = {name: (np.array([gain]), np.array([0.0]))}
-        got = attend_layers([LayerInput(q, k, v, scalers)], head, ideal=True)[0].ideal
+        got = attend_layers([LayerInput(q, k, v, scalers)], head.laws, ideal=True)[0].ideal
         assert got is not None
         exact = ideal_attention(q, k, v, head, scalers)
         np.testing.assert_allclose(got.signal, np.vdot(exact, exact), rtol=1e-5)

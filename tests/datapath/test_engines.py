@@ -95,7 +95,7 @@ def test_real_times_give_the_oracles_codes(
     q, k, v = draw(seed, tokens=20)
     stamped = times(seed, 2, 20, tau, gap)
     with np.errstate(over="raise", invalid="raise"):
-        got = attend_layer(q, k, v, head, details=True, ages=stamped.ages)
+        got = attend_layer(q, k, v, head.laws, details=True, ages=stamped.ages)
     par = parameters(head, decay_per_token=1.0)
     assert_codes(got, oracle.attend(q, k, v, par, ages=stamped.by_pair))
 
@@ -106,7 +106,7 @@ def test_keys_and_values_have_their_own_ages() -> None:
     tokens = np.broadcast_to(np.arange(30.0), (2, 30))
     fresh, old = CellTimes(tokens, tokens, 0.0), CellTimes(tokens, tokens, 0.3)
     results = [
-        attend_layer(q, k, v, head, details=True, ages=ages)
+        attend_layer(q, k, v, head.laws, details=True, ages=ages)
         for ages in (Ages(old, fresh), Ages(fresh, old), Ages(fresh, fresh), Ages(old, old))
     ]
     scores = [r.scores for r in results]
@@ -117,12 +117,14 @@ def test_keys_and_values_have_their_own_ages() -> None:
 
 def test_ages_per_token_are_the_default() -> None:
     head, (q, k, v) = small_head(**{"retention.decay_per_token": 0.1}), draw(2)
-    default = attend_layer(q, k, v, head)
-    given_ = attend_layer(q, k, v, head, ages=Ages.per_token(2, 30, 0.1))
+    default = attend_layer(q, k, v, head.laws)
+    given_ = attend_layer(q, k, v, head.laws, ages=Ages.per_token(2, 30, 0.1))
     assert np.array_equal(default.y, given_.y)
     seconds = np.arange(30) * 65e-9
     nominal = CellTimes(*(np.broadcast_to(seconds, (2, 30)),) * 2, 0.1 / 65e-9)
-    assert np.array_equal(attend_layer(q, k, v, head, ages=Ages(nominal, nominal)).y, default.y)
+    assert np.array_equal(
+        attend_layer(q, k, v, head.laws, ages=Ages(nominal, nominal)).y, default.y
+    )
 
 
 @pytest.mark.parametrize("longest_gap", [1e-7, 1.0])
@@ -130,7 +132,7 @@ def test_currents_follow_the_ages(longest_gap: float) -> None:
     """The energy of the reads comes from |I| at the same ages, also where a sign turns round."""
     head, (q, k, v) = small_head(), draw(3, heads=1)
     stamped = times(3, 1, 30, 5e-3, longest_gap)
-    got = attend_layer(q, k, v, head, details=True, ages=stamped.ages)
+    got = attend_layer(q, k, v, head.laws, details=True, ages=stamped.ages)
     expected = [
         np.abs(head.cell.current(stored * np.exp(-pairs[0])[:, :, None])).sum(axis=2)
         for stored, pairs in zip(
@@ -160,7 +162,7 @@ def test_times_that_make_no_sense_are_refused(
     head, (q, k, v) = small_head(), draw(4)
     good = Ages.per_token(2, 30, 0.1)
     with pytest.raises(ConfigError, match=f"ages.values.*{words}"):
-        attend_layer(q, k, v, head, ages=Ages(good.keys, change(good.values)))
+        attend_layer(q, k, v, head.laws, ages=Ages(good.keys, change(good.values)))
 
 
 class Plain:
@@ -179,8 +181,8 @@ def test_looked_up_cells_equal_expanded_ones(window: int, levels: int | None, ra
     )
     q, k, v = draw(5, tokens=90)
     layer = LayerInput(q, k, v)
-    expanded = attend_layers([layer], head, details=True)[0]
-    direct = attend_layers([layer], head, details=True, law=Plain(head.cell))[0]
+    expanded = attend_layers([layer], head.laws, details=True)[0]
+    direct = attend_layers([layer], head.laws, details=True, law=Plain(head.cell))[0]
     assert np.array_equal(direct.codes, expanded.codes)  # type: ignore[arg-type]
     np.testing.assert_allclose(direct.scores, expanded.scores, rtol=1e-11, atol=1e-10)  # type: ignore[arg-type]
     for name in ("key_current", "value_current", "longest_score", "longest_output"):
@@ -191,7 +193,7 @@ def test_looked_up_cells_equal_expanded_ones(window: int, levels: int | None, ra
 def test_looked_up_cells_give_the_oracles_codes() -> None:
     head = small_head(**{"retention.decay_per_token": 0.2})
     q, k, v = draw(6)
-    got = attend_layers([LayerInput(q, k, v)], head, details=True, law=Plain(head.cell))[0]
+    got = attend_layers([LayerInput(q, k, v)], head.laws, details=True, law=Plain(head.cell))[0]
     assert_codes(got, oracle.attend(q, k, v, parameters(head, decay_per_token=0.2)))
 
 
@@ -205,7 +207,7 @@ def test_a_measured_table_and_any_retention() -> None:
     head, (q, k, v) = small_head(), draw(7, heads=1)
     table = CurrentTable(np.array([-0.45, -0.1, 0.0, 0.2, 0.45]), np.array([-9.0, -3, 1, 5, 11]))
     layer = LayerInput(q, k, v)
-    got = attend_layers([layer], head, details=True, law=table, retention=stretched)[0]
+    got = attend_layers([layer], head.laws, details=True, law=table, retention=stretched)[0]
     i = np.arange(30)
     age = i[:, None] - i
     seen = (age >= 0) & (age < 10)
@@ -223,16 +225,16 @@ def test_a_measured_table_and_any_retention() -> None:
     assert np.array_equal(got.codes[0], codes)  # type: ignore[index]
     unsigned = np.einsum("id,ijd->i", pulses, np.abs(keys) * seen[:, :, None])
     np.testing.assert_allclose(got.activity.key_current[0], unsigned)
-    still = attend_layers([layer], head, law=table, retention=lambda age: np.ones_like(age))[0]
+    still = attend_layers([layer], head.laws, law=table, retention=lambda age: np.ones_like(age))[0]
     off = small_head(**{"retention.model": "off"})
-    assert np.array_equal(still.y, attend_layers([layer], off, law=table)[0].y)
+    assert np.array_equal(still.y, attend_layers([layer], off.laws, law=table)[0].y)
 
 
 def test_float32_products_are_close_and_asked_for() -> None:
     head = Head(archsim.load_hardware().config)
     q, k, v = np.random.default_rng(8).normal(0, 0.4, (3, 2, 200, 64))
     exact, single = (
-        attend_layer(q, k, v, head, details=True, precision=precision)
+        attend_layer(q, k, v, head.laws, details=True, precision=precision)
         for precision in ("float64", "float32")
     )
     assert exact.codes is not None
@@ -245,15 +247,15 @@ def test_float32_products_are_close_and_asked_for() -> None:
         single.activity.value_current, exact.activity.value_current, rtol=1e-5
     )
     with pytest.raises(ConfigError, match="float16"):
-        attend_layer(q, k, v, head, precision="float16")  # type: ignore[arg-type]
+        attend_layer(q, k, v, head.laws, precision="float16")  # type: ignore[arg-type]
 
 
 def test_float32_survives_fast_decay_too() -> None:
     head = small_head(**{"retention.decay_per_token": 2.5})
     q, k, v = draw(9)
     with np.errstate(over="raise", invalid="raise"):
-        single = attend_layer(q, k, v, head, precision="float32", details=True)
-    exact = attend_layer(q, k, v, head, details=True)
+        single = attend_layer(q, k, v, head.laws, precision="float32", details=True)
+    exact = attend_layer(q, k, v, head.laws, details=True)
     np.testing.assert_allclose(single.scores, exact.scores, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
 
 
@@ -270,9 +272,9 @@ def test_the_number_of_threads_changes_no_bit(
     head = Head(archsim.load_hardware(overrides={"window": 100}).config)
     q, k, v = np.random.default_rng(10).normal(0, 0.4, (3, 5, 150, 64))
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    alone = everything(attend_layer(q, k, v, head, details=True))
+    alone = everything(attend_layer(q, k, v, head.laws, details=True))
     monkeypatch.setattr(os, "cpu_count", lambda: threads)
-    assert everything(attend_layer(q, k, v, head, details=True)) == alone
+    assert everything(attend_layer(q, k, v, head.laws, details=True)) == alone
 
 
 def with_and_without(
@@ -292,7 +294,7 @@ def with_and_without(
             patch.setenv(SWITCH, switch)
             patch.setenv(CORES, "1")
             patch.setattr(one_head, "read_all", counted)
-            results.append(everything(attend_layer(q, k, v, head, precision=precision)))
+            results.append(everything(attend_layer(q, k, v, head.laws, precision=precision)))
         assert switch == "1" or not ran
     return results[0], results[1], ran
 
@@ -330,7 +332,7 @@ def test_without_machine_code_numpy_does_it(monkeypatch: pytest.MonkeyPatch) -> 
     """numba is there and broken: as usual after an update of numpy alone."""
     head = Head(archsim.load_hardware().config)
     q, k, v = draw(3, features=64)
-    expected = everything(attend_layer(q, k, v, head))
+    expected = everything(attend_layer(q, k, v, head.laws))
 
     def broken() -> None:
         raise ImportError("numba needs another numpy")
@@ -339,10 +341,10 @@ def test_without_machine_code_numpy_does_it(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(scalers._scale, "_compiled", {})
     monkeypatch.setattr(attention, "LARGE", 1)
     monkeypatch.delenv(SWITCH, raising=False)
-    assert everything(attend_layer(q, k, v, head)) == expected
+    assert everything(attend_layer(q, k, v, head.laws)) == expected
     monkeypatch.setenv(SWITCH, "1")
     with pytest.raises(ConfigError, match="no compiled code: numba needs another numpy; mend"):
-        attend_layer(q, k, v, head)
+        attend_layer(q, k, v, head.laws)
 
 
 @needs_numba

@@ -33,15 +33,15 @@ def draw(seed: int, tokens: int = 30, features: int = FEATURES) -> list[np.ndarr
 
 
 def parameters(head: Head, rows: int = 3, **changes: Any) -> oracle.Parameters:
-    assert head.row_split is not None
+    assert head.laws.readout.conversion is not None
     return oracle.Parameters(
         window=head.sub_tiles.window,
         columns=head.sub_tiles.columns,
         cell="linear" if len(head.cell.coefficients) == 2 else "polynomial",
         rows=rows,
-        levels_partial=head.row_split.converter.quantiser.levels,
-        saturation_partial=head.row_split.converter.saturation,
-        levels_pulse=head.row_split.quantiser.levels,
+        levels_partial=head.laws.readout.conversion.quantiser.levels,
+        saturation_partial=head.laws.readout.conversion.full_scale,
+        levels_pulse=head.laws.readout.widths.levels,
         **changes,
     )
 
@@ -89,12 +89,12 @@ def test_codes_are_the_oracles_at_every_stage(
     head = split_head(**overrides)
     q, k, v = draw(seed, tokens)
     scalers = {"q": (np.array([gain, 1.0]), np.array([0.5, 0.2]))}
-    got = attend_layer(q, k, v, head, scalers, details=True)
+    got = attend_layer(q, k, v, head.laws, scalers, details=True)
     par = parameters(
         head,
         overrides["array.rows"],
         decay_per_token=overrides["retention.decay_per_token"],
-        saturation_score=head.score_converter.saturation,
+        saturation_score=head.laws.readout.saturation,
     )
     expected = oracle.attend(q, k, v, par, scalers)
     assert_same(got, expected, excused=0.1)
@@ -134,7 +134,7 @@ def test_ages_from_the_clock_act_inside_every_partial_sum(
     head = split_head(**{"mapping.partial_saturation_current": "17.3 uA"})
     q, k, v = draw(seed, tokens=20)
     stamped = times(seed, 2, 20, tau, gap)
-    got = attend_layer(q, k, v, head, details=True, ages=stamped.ages)
+    got = attend_layer(q, k, v, head.laws, details=True, ages=stamped.ages)
     expected = oracle.attend(q, k, v, parameters(head, decay_per_token=1.0), ages=stamped.by_pair)
     assert_same(got, expected, excused=0.1)
 
@@ -151,8 +151,8 @@ def test_looked_up_cells_equal_expanded_ones(levels: int | None, rate: float) ->
     )
     q, k, v = draw(5, tokens=90)
     layer = LayerInput(q, k, v)
-    expanded = attend_layers([layer], head, details=True)[0]
-    direct = attend_layers([layer], head, details=True, law=Plain(head.cell))[0]
+    expanded = attend_layers([layer], head.laws, details=True)[0]
+    direct = attend_layers([layer], head.laws, details=True, law=Plain(head.cell))[0]
     assert np.array_equal(direct.partials, expanded.partials)  # type: ignore[arg-type]
     assert np.array_equal(direct.codes, expanded.codes)  # type: ignore[arg-type]
     for name, expected in vars(expanded.activity).items():
@@ -167,7 +167,7 @@ def test_what_cells_draw_does_not_depend_on_who_converts(rate: float) -> None:
     split = split_head(**{"retention.decay_per_token": rate})
     joined = split_head(**{"retention.decay_per_token": rate, "mapping.row_split": "charge"})
     q, k, v = draw(3, tokens=70)
-    here, there = (attend_layer(q, k, v, head, details=True) for head in (split, joined))
+    here, there = (attend_layer(q, k, v, head.laws, details=True) for head in (split, joined))
     np.testing.assert_allclose(here.activity.key_current, there.activity.key_current, rtol=1e-9)
     i = np.arange(70)
     left = np.exp(-rate * np.maximum(i[:, None] - i, 0))[:, :, None]
@@ -187,9 +187,10 @@ def test_without_levels_digital_is_charge(precision: Any) -> None:
     overrides = {"array.rows": 16, "array.columns": 64, "window": 64}
     split = split_head(64, **overrides, **IDEAL)
     joined = split_head(64, **overrides, **{"mapping.row_split": "charge"})
-    assert (split.row_split is None, joined.row_split is None) == (False, True)
+    assert [x.laws.readout.conversion is None for x in (split, joined)] == [False, True]
     here, there = (
-        attend_layer(q, k, v, head, details=True, precision=precision) for head in (split, joined)
+        attend_layer(q, k, v, head.laws, details=True, precision=precision)
+        for head in (split, joined)
     )
     close = 1e-12 if precision == "float64" else 1e-4
     np.testing.assert_allclose(here.scores, there.scores, rtol=close, atol=80 * close)  # type: ignore[arg-type]
@@ -247,7 +248,7 @@ def test_a_part_alone_has_no_hard_sigmoid() -> None:
         head = split_head(2, **{"array.rows": 1, **linear, **fine, **overrides})
         q = np.ones((1, 1, 2))
         k = np.array([[[0.9, 0.6]]])
-        got = attend_layer(q, k, k, head, volts, details=True)
+        got = attend_layer(q, k, k, head.laws, volts, details=True)
         assert got.scores is not None
         return float(got.scores[0, 0, 0])
 
@@ -262,10 +263,10 @@ def test_a_part_alone_has_no_hard_sigmoid() -> None:
 
 def test_an_array_that_holds_all_features_has_nothing_to_split() -> None:
     head = split_head(3)
-    assert head.row_split is None
+    assert head.laws.readout.conversion is None
     q, k, v = draw(2, features=3)
     joined = split_head(3, **{"mapping.row_split": "charge"})
-    here, there = (everything(attend_layer(q, k, v, x, details=True)) for x in (head, joined))
+    here, there = (everything(attend_layer(q, k, v, x.laws, details=True)) for x in (head, joined))
     assert here == there
     assert head.footprints(1) == joined.footprints(1)
 
@@ -285,7 +286,9 @@ def test_threads_change_no_bit(
     results = []
     for cores in (1, 3):
         monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        results.append(everything(attend_layer(q, k, v, head, details=True, precision=precision)))
+        results.append(
+            everything(attend_layer(q, k, v, head.laws, details=True, precision=precision))
+        )
     assert results[0] == results[1]
 
 
@@ -293,7 +296,7 @@ def test_float32_products_are_close() -> None:
     head = split_head(64, **{"array.rows": 16, "array.columns": 64, "window": 1024})
     q, k, v = np.random.default_rng(8).normal(0, 0.4, (3, 2, 200, 64))
     exact, single = (
-        attend_layer(q, k, v, head, details=True, precision=precision)
+        attend_layer(q, k, v, head.laws, details=True, precision=precision)
         for precision in ("float64", "float32")
     )
     differ = exact.partials != single.partials
