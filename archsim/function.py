@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from archsim.chip.head import Head
-from archsim.config.loading import inactive_leaves, leaf_paths
+from archsim.config.section import inactive_leaves, leaf_paths, value_at
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages
@@ -47,9 +47,9 @@ COUNTED_IN_EDGES = ("converter.t_max", "controller.clock")
 
 WHERE_SPLIT = (
     "array.rows",
-    "mapping.partial_levels",
-    "mapping.partial_saturation_current",
-    "mapping.pulse_levels",
+    "readout.partial_levels",
+    "readout.partial_saturation_current",
+    "readout.pulse_levels",
 )
 """Parameters more where dot products are split digitally."""
 
@@ -81,9 +81,7 @@ def functional_values(config: HardwareConfig, head_dim: int) -> dict[str, Any]:
     """The parameters and sections of a config that decide the function of heads of some size."""
     values: dict[str, Any] = {}
     for name in _depends_on(config, head_dim):
-        value: Any = config
-        for part in name.split("."):
-            value = value.__dict__[part]
+        value = value_at(config, name)
         values[name] = value.model_dump() if hasattr(value, "model_dump") else value
     return values
 
@@ -100,7 +98,7 @@ def functional_keys(config: HardwareConfig, head_dim: int) -> set[str]:
 
 def _depends_on(config: HardwareConfig, head_dim: int) -> tuple[str, ...]:
     split = config.splits_digitally(head_dim)
-    counted = {config.levels.output, config.mapping.partial_levels if split else 0}
+    counted = {config.levels.output, value_at(config, "readout.partial_levels") if split else 0}
     depends = DEPENDS_ON + (WHERE_SPLIT if split else ())
     return depends + (COUNTED_IN_EDGES if None in counted else ())
 

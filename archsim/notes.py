@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archsim.config.loading import inactive_leaves
+from archsim.config.section import inactive_leaves
 from archsim.config.voltages import VoltageRange
 from archsim.function import functional_values
 from archsim.hardware.load import Hardware

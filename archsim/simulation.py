@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from archsim.books import Books, check
 from archsim.chip.head import Head
 from archsim.chip.work import Work
-from archsim.config.loading import reads_recorded, unread_leaves
+from archsim.config.section import reads_recorded, unread_leaves
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.activity import Activity
 from archsim.datapath.ages import Ages, CellTimes

@@ -5,10 +5,11 @@ A sub-tile is one of each; a head has as many as its window needs.
 
 Arrays of another height than the head's dimension: rows beyond it are built and stay unused; where
 there are fewer, a sub-tile stacks as many K arrays as it takes, and has as many V arrays side by
-side, each with signed converters of its own. With ``mapping.row_split: charge`` the bit lines of
-stacked K arrays are joined into one converter, so that a column still holds one dot product: what a
-token does is the same; instances and areas are not. That longer bit lines load their converter more
-is not modelled. With ``digital`` each array converts its own part (`archsim.chip.row_split`).
+side, each with signed converters of its own. With ``readout.model: charge_to_pulse`` the bit lines
+of stacked K arrays are joined into one converter, so that a column still holds one dot product:
+what a token does is the same; instances and areas are not. That longer bit lines load their
+converter more is not modelled. With ``digital_sum`` each array converts its own part
+(`archsim.chip.row_split`).
 
 V arrays need no such choice: their bit lines are features, so fewer rows are fewer bit lines, each
 of them whole. Their sums over token slots are digital already, sub-tile by sub-tile.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,12 @@ from pydantic import Field, model_validator
 
 from archsim.chip.action import Action, Law
 from archsim.chip.pulses import longest_converted, longest_query
+from archsim.chip.variants import CELL, variant
 from archsim.config.kinds import Farads, FollowingVolts, KnownVolts, SquareMetres, Volts
 from archsim.config.loading import Section
 from archsim.config.quantity import Quantity
 from archsim.config.transformer import GPT2_SMALL
+from archsim.config.variant_section import VariantSection
 from archsim.config.voltages import resolve_shares
 from archsim.errors import InvariantError
 
@@ -41,11 +43,12 @@ class Polynomial(Section):
     cubic: Annotated[float, Quantity("A/V^3", ge=-1, le=1)] = Field(description="C_3")
 
 
-class CellConfig(Section):
+class CellConfig(VariantSection):
     """The gain cell: storage capacitor, write transistor, push-pull transconductor."""
 
-    model: Literal["polynomial", "linear"] = "polynomial"
-    polynomial: Polynomial
+    slot = CELL.name
+
+    model: str = "polynomial"
     linear_slope: Annotated[float, Quantity("A/V", ge=1e-12, le=1)] = Field(
         description="current per volt of the linear cell"
     )
@@ -65,13 +68,23 @@ class CellConfig(Section):
     storage_capacitance: Farads
     area: SquareMetres
 
-    def inactive(self) -> frozenset[str]:
-        return frozenset({"polynomial"} if self.model == "linear" else ())
-
     @model_validator(mode="before")
     @classmethod
     def _follow_the_supply(cls, values: Any) -> Any:
         return resolve_shares(values)
+
+
+@variant("cell", "polynomial")
+class PolynomialCell:
+    """Current as a polynomial of the stored deviation from mid-rail."""
+
+    class Config(Section):
+        polynomial: Polynomial
+
+
+@variant("cell", "linear")
+class LinearCell:
+    """Current proportional to the stored deviation: `linear_slope`, as of *ideal* attention."""
 
 
 def current_law(config: HardwareConfig) -> list[float]:
@@ -79,7 +92,7 @@ def current_law(config: HardwareConfig) -> list[float]:
     cell = config.cell
     if cell.model == "linear":
         return [0.0, cell.linear_slope]
-    p = cell.polynomial
+    p = cast(PolynomialCell.Config, cell).polynomial
     return [p.constant, p.linear, p.quadratic, p.cubic]
 
 

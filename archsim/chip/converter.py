@@ -19,10 +19,12 @@ from archsim.chip.array import SubTiles
 from archsim.chip.cell import MICROAMPERE
 from archsim.chip.pulses import longest_converted
 from archsim.chip.quantiser import Quantiser
+from archsim.chip.variants import ACTIVATION, variant
 from archsim.chip.work import Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.kinds import Amperes, Joules, Phase, SquareMetres
 from archsim.config.loading import Section
+from archsim.config.variant_section import VariantSection
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -38,13 +40,21 @@ class ConverterStage(Section):
     area: SquareMetres
 
 
-class ConverterConfig(Section):
+class ConverterConfig(VariantSection):
     """Charge-to-pulse converters: `score` after K arrays, signed `output` after V arrays."""
 
+    slot = ACTIVATION.name
+
+    law: str = Field(default="hard_sigmoid", description="activation of scores")
     t_max: Phase
     buffers: Literal[1, 2] = 1
     score: ConverterStage
     output: ConverterStage
+
+
+@variant("activation", "hard_sigmoid")
+class HardSigmoid:
+    """Score from 0 to 1: ``clip(S / S_sat, 0, 1)``."""
 
 
 def score_energy(config: HardwareConfig) -> float:

@@ -25,8 +25,10 @@ from archsim.chip.row_split import (
     partial_levels,
     score_levels,
 )
+from archsim.chip.variants import ACTIVATION, REFRESH
 from archsim.chip.work import Block
 from archsim.chip.write_path import WritePath, driver_sharing, stored_levels
+from archsim.config.variants import find
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -80,6 +82,8 @@ class Head:
                 self.accumulator,
             )
         self.controller = Controller(config)
+        self.law = find(ACTIVATION.name, config.converter.law)
+        self.refresh = find(REFRESH.name, config.refresh.model)
         self._periphery_scale = periphery_scale(config)
 
     @property

@@ -1,4 +1,4 @@
-"""``mapping.row_split: digital``: a dot product put together from the partial sums of its arrays.
+"""``readout.model: digital_sum``: a dot product put together from the partial sums of its arrays.
 
 Where a head has more features than an array has rows, each K array of a stack ends its bit lines in
 signed charge-to-pulse converters of its own. Their pulses are counted, the partial sums of a column
@@ -16,7 +16,8 @@ be part of the additions. Nothing of it is shared between heads.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,12 @@ from archsim.chip.array import SubTiles
 from archsim.chip.converter import CONVERT_OUTPUT, ScoreConverter, SignedConverter
 from archsim.chip.pulse_generator import PULSE, PulseGenerator, driver_area
 from archsim.chip.quantiser import Quantiser
+from archsim.chip.variants import READOUT, variant
 from archsim.chip.work import Implied, Shapes, Spent, Work
-from archsim.config.clock import Clock
+from archsim.config.clock import Clock, uneven_step
 from archsim.config.kinds import Amperes, Levels, Phase
 from archsim.config.loading import Section
+from archsim.config.variant_section import VariantSection
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -39,47 +42,70 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class MappingConfig(Section):
-    """How vectors longer than an array has rows are put together from several arrays.
+class ReadoutConfig(VariantSection):
+    """From the bit lines of K arrays to the word-line pulses of V arrays."""
 
-    ``charge``: bit lines joined into one converter add the partial sums up as charge; ``digital``:
-    each array converts its own, they are added digitally, and the result is made a pulse again.
-    """
+    slot = READOUT.name
 
-    row_split: Literal["charge", "digital"] = "charge"
-    partial_levels: Levels = Field(default=32, description="digital: of a signed partial sum")
-    partial_saturation_current: Amperes = Field(
-        default=80e-6,
-        description="digital: summed current x pulse/T_max of one array at full scale",
-    )
-    add_time: Phase = Field(default=10e-9, description="digital: sign, latch, add, HardSigmoid")
-    pulse_levels: Levels = Field(
-        default=16, description="digital: of the pulses that drive the V arrays"
-    )
+    model: str = "charge_to_pulse"
 
-    def inactive(self) -> frozenset[str]:
-        used = frozenset(type(self).model_fields) - {"row_split"}
-        return frozenset() if self.row_split == "digital" else used
+
+@variant("readout", "charge_to_pulse")
+class ChargeToPulse:
+    """One converter a column; bit lines of stacked arrays are joined, so charges add up."""
+
+
+@variant("readout", "digital_sum")
+class DigitalSum:
+    """Stacked arrays convert their own parts, which are added digitally and made a pulse again."""
+
+    class Config(Section):
+        partial_levels: Levels = Field(default=32, description="of a signed partial sum")
+        partial_saturation_current: Amperes = Field(
+            default=80e-6, description="summed current x pulse/T_max of one array at full scale"
+        )
+        add_time: Phase = Field(default=10e-9, description="sign, latch, add, HardSigmoid")
+        pulse_levels: Levels = Field(
+            default=16, description="of the pulses that drive the V arrays"
+        )
+
+    @staticmethod
+    def times(config: HardwareConfig) -> Iterator[tuple[str, float]]:
+        yield "readout.add_time", _own(config).add_time
+
+    @staticmethod
+    def check(config: HardwareConfig) -> None:
+        """Steps of the pulses are whole numbers of clock edges."""
+        clock = Clock.of(config.controller.clock)
+        fault = uneven_step(config.converter.t_max, _own(config).pulse_levels, clock)
+        if fault:
+            raise ValueError(
+                f"readout.pulse_levels: {fault}; change it, controller.clock or converter.t_max"
+            )
+
+
+def _own(config: HardwareConfig) -> DigitalSum.Config:
+    return cast(DigitalSum.Config, config.readout)
 
 
 def partial_full_scale(config: HardwareConfig) -> float:
     """Summed current in A at which a converter of partial sums saturates."""
-    return config.mapping.partial_saturation_current
+    return _own(config).partial_saturation_current
 
 
 def partial_add_time(config: HardwareConfig) -> float:
     """s that adding the partial sums takes."""
-    return config.mapping.add_time
+    return _own(config).add_time
 
 
 def partial_levels(config: HardwareConfig) -> int | None:
     """Levels of a partial sum, sign included."""
-    return config.mapping.partial_levels
+    return _own(config).partial_levels
 
 
 def score_levels(config: HardwareConfig) -> Quantiser:
     """From the HardSigmoid of summed parts to the pulse widths that there are."""
-    return Quantiser(config.mapping.pulse_levels, 0.0, 1.0)
+    return Quantiser(_own(config).pulse_levels, 0.0, 1.0)
 
 
 CONVERT_PARTIAL = Action(
