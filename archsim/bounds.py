@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archsim.chip.action import Action, rests_on
-from archsim.config.loading import inactive_leaves, with_leaf
+from archsim.config.section import inactive_leaves, with_leaf
 from archsim.hardware.load import Hardware
 from archsim.hardware.sections import HardwareConfig
 

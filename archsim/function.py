@@ -18,7 +18,7 @@ import numpy as np
 from archsim.chip.activity import Activity
 from archsim.chip.laws import Laws, laws_of
 from archsim.chip.retention import fading
-from archsim.config.loading import parameters_read
+from archsim.config.section import parameters_read
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.ages import Ages
 from archsim.datapath.attention import LayerInput, Precision, attend_layers

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archsim.config.loading import leaf_paths
+from archsim.config.section import leaf_paths, value_at
 from archsim.config.voltages import VoltageRange
 from archsim.function import functional_keys
 from archsim.hardware.load import Hardware
@@ -88,7 +88,7 @@ def _differences(there: Hardware, here: Hardware, head_dim: int) -> Iterator[str
         key for each in (there, here) for key in functional_keys(each.config, head_dim)
     )
     for name in leaf_paths(HardwareConfig):
-        if name in decisive and there.value(name) != here.value(name):
+        if name in decisive and value_at(there.config, name) != value_at(here.config, name):
             yield f"{name} {leaf_text(there, name)} there, {leaf_text(here, name)} here"
 
 

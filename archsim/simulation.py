@@ -19,7 +19,7 @@ from archsim.chip.head import Head
 from archsim.chip.retention import decay_rate
 from archsim.chip.stage import Ticks
 from archsim.chip.work import Work
-from archsim.config.loading import reads_recorded, unread_leaves
+from archsim.config.section import reads_recorded, unread_leaves
 from archsim.config.voltages import VoltageRange
 from archsim.datapath.ages import Ages, CellTimes
 from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
@@ -209,8 +209,9 @@ def settle(
 
     With ``retention.model: simulated`` a cell's age comes from the clock, and the length of a phase
     from what cells still hold. Starting from phases of full length, function and schedule are
-    computed in turn until no time changes. So it is where cells are refreshed. What happens at an instant depends on what happened
-    before it alone, so each pass settles at least the next one, and there is one solution.
+    computed in turn until no time changes. So it is where cells are refreshed. What happens at an
+    instant depends on what happened before it alone, so each pass settles at least the next one,
+    and there is one solution.
 
     Raises InvariantError after `MOST_PASSES`.
     """

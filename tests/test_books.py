@@ -17,7 +17,7 @@ from archsim.chip.write_path import WritePath
 from archsim.errors import InvariantError
 from archsim.traces.trace import Trace
 
-SPLIT = {"mapping.row_split": "digital", "array.rows": 24}
+SPLIT = {"readout.model": "digital_sum", "array.rows": 24}
 
 
 @pytest.mark.parametrize("overrides", [{}, SPLIT, {"controller.gate_unwritten": True}])

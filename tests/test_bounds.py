@@ -13,14 +13,14 @@ from archsim.traces.trace import Trace
 
 OVERRIDES: dict[str, Any] = {"window": 40, "array.columns": 16, "controller.phases": "early_end"}
 NO_COSTS = {
-    "write_path.pulse", "accumulator.time", "controller.clock", "mapping.add_time",
-    "mapping.partial_saturation_current",
+    "write_path.pulse", "accumulator.time", "controller.clock", "readout.add_time",
+    "readout.partial_saturation_current",
 }  # fmt: skip
 """Assumed parameters that change what happens, when or how often: bounds leave them alone."""
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"cell.model": "linear"}, {"array.rows": 20, "mapping.row_split": "digital"}]
+    "more", [{}, {"cell.model": "linear"}, {"array.rows": 20, "readout.model": "digital_sum"}]
 )
 def test_each_cost_at_its_bound_is_a_run_at_its_bound(
     small_trace: Trace, more: dict[str, Any]

@@ -12,7 +12,7 @@ import pytest
 import archsim
 from archsim.chip.activity import Activity
 from archsim.chip.laws import laws_of
-from archsim.config.loading import leaf_paths
+from archsim.config.section import leaf_paths
 from archsim.config.voltages import VoltageRange
 from archsim.errors import InvariantError
 from archsim.function import (
@@ -82,9 +82,9 @@ OTHER: dict[str, Any] = {
     "controller.gate_unwritten": True,
     "controller.clock": "2 GHz",
     "description": "other",
-    "mapping.row_split": "charge",
-    "mapping.partial_levels": 3,
-    "mapping.pulse_levels": 4,
+    "readout.model": "charge_to_pulse",
+    "readout.partial_levels": 3,
+    "readout.pulse_levels": 4,
     "digital.weights": "resident",
 }
 """Another value of parameters that are no plain quantity."""
@@ -114,19 +114,19 @@ def changed(hardware: Hardware, key: str) -> Hardware | None:
 
 
 def decides(key: str, config: HardwareConfig) -> bool:
-    split = config.mapping.row_split == "digital"
-    counted = config.levels.output is None or (split and config.mapping.partial_levels is None)
+    split = config.readout.model == "digital_sum"
+    counted = config.levels.output is None or (split and config.readout.partial_levels is None)
     depends = DEPENDS_ON + (COUNTED_IN_EDGES if counted else ())
-    depends += (*WHERE_SPLIT, "mapping.row_split") if split else ()
+    depends += (*WHERE_SPLIT, "readout.model") if split else ()
     return any(key == name or key.startswith(name + ".") for name in depends)
 
 
-SPLIT = {"mapping.row_split": "digital", "array.rows": 24}
+SPLIT = {"readout.model": "digital_sum", "array.rows": 24}
 
 
 @pytest.mark.parametrize(
     "overrides",
-    [{}, {"levels.output": None}, SPLIT, {**SPLIT, "mapping.partial_levels": None}],
+    [{}, {"levels.output": None}, SPLIT, {**SPLIT, "readout.partial_levels": None}],
     ids=["usual", "ideal counter", "split", "split, ideal counter"],
 )
 def test_only_what_is_listed_decides_the_function(

@@ -13,7 +13,8 @@ import archsim
 from archsim.chip.action import Law, rests_on
 from archsim.chip.cell import READ_KEYS
 from archsim.chip.refresh.none import REFRESH
-from archsim.config.loading import Provenance, field_of, leaf_paths
+from archsim.config.document import Provenance
+from archsim.config.section import field_of, leaf_paths
 from archsim.hardware.load import Hardware, load_hardware
 from archsim.hardware.sections import HardwareConfig
 from archsim.result import Result, grade
@@ -27,7 +28,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "retention": {"retention.model": ("off", "per_token", "nominal", "simulated")},
     "phases": {"controller.phases": ("worst_case", "early_end")},
     "pulses": {"pulse_generator.t_max": ("15 ns", "auto")},
-    "rows": {"mapping.row_split": ("charge", "digital")},
+    "rows": {"readout.model": ("charge_to_pulse", "digital_sum")},
 }
 """Every choice of a law, and its variants; the other parameters make each one count."""
 

@@ -41,7 +41,7 @@ DESIGNS: list[dict[str, Any]] = [
     {"controller.heads_in_parallel": 5},
     {"controller.pipelining": "stages", "array.write_during_read": True, "converter.buffers": 2},
     {"controller.gate_unwritten": True, "accumulator.heads_per_adder": 12},
-    {"array.rows": 32, "mapping.row_split": "digital"},
+    {"array.rows": 32, "readout.model": "digital_sum"},
     {"controller.phases": "early_end"},
     {"controller.phases": "early_end", "accumulator.heads_per_adder": 2, "window": 40},
 ]

@@ -34,7 +34,7 @@ def trace() -> Trace:
 def hardware(**overrides: Any) -> Hardware:
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     return archsim.load_hardware(
-        overrides={"mapping.row_split": "digital", "array.rows": 24, "window": 128, **dotted}
+        overrides={"readout.model": "digital_sum", "array.rows": 24, "window": 128, **dotted}
     )
 
 
@@ -77,7 +77,7 @@ def test_blocks_of_every_partial_are_built() -> None:
         return {b.component: b.area / 1.0375e-12 for b in built.footprints(1)}
 
     split = areas(Head(hardware().config, 64))
-    joined = areas(Head(hardware(mapping__row_split="charge").config, 64))
+    joined = areas(Head(hardware(readout__model="charge_to_pulse").config, 64))
     lines = 128 * 3
     assert split["partial converters"] == pytest.approx(lines * 140)
     assert split["partial counters"] == pytest.approx(lines * 50)
@@ -93,7 +93,7 @@ def test_blocks_of_every_partial_are_built() -> None:
 
 def test_what_a_token_takes(result: Result, trace: Trace) -> None:
     assert result.latency["attention_ns"]["max"] == 65 + 15 + 10
-    slow = archsim.simulate(trace, hardware(mapping__add_time="30 ns"))
+    slow = archsim.simulate(trace, hardware(readout__add_time="30 ns"))
     assert slow.latency["attention_ns"]["max"] == 110
     assert slow.foundation["latency"]["user"] == pytest.approx(30 / 110)
     early = archsim.simulate(trace, hardware(controller__phases="early_end"))
@@ -107,14 +107,14 @@ def test_arrays_that_hold_all_features_have_nothing_to_split(
     trace: Trace, rows: int, levels: int
 ) -> None:
     """The same numbers, and what had no use is named."""
-    split = archsim.simulate(trace, hardware(array__rows=rows, mapping__partial_levels=levels))
-    joined = archsim.simulate(trace, hardware(array__rows=rows, mapping__row_split="charge"))
+    split = archsim.simulate(trace, hardware(array__rows=rows, readout__partial_levels=levels))
+    joined = archsim.simulate(trace, hardware(array__rows=rows, readout__model="charge_to_pulse"))
     here, there = (run.document(wall=False) for run in (split, joined))
     assert set(here.pop("unread_parameters")) == {
-        "mapping.partial_levels",
-        "mapping.partial_saturation_current",
-        "mapping.add_time",
-        "mapping.pulse_levels",
+        "readout.partial_levels",
+        "readout.partial_saturation_current",
+        "readout.add_time",
+        "readout.pulse_levels",
     }
     assert there.pop("unread_parameters") == []
     del here["hardware"], there["hardware"]
@@ -131,10 +131,10 @@ def test_what_has_no_score_converters_reads_none_of_their_costs(result: Result) 
 def test_charge_keeps_the_hash_from_before_there_was_a_choice() -> None:
     """So adapted models, and results in a store, stay those of the same hardware."""
     usual = archsim.load_hardware()
-    assert usual.changed({"mapping.row_split": "charge"}).sha256 == usual.sha256
+    assert usual.changed({"readout.model": "charge_to_pulse"}).sha256 == usual.sha256
     assert usual.sha256.startswith("6addf5752e08e14d")
-    split = usual.changed({"mapping.row_split": "digital"})
-    other = split.changed({"mapping.pulse_levels": 4})
+    split = usual.changed({"readout.model": "digital_sum"})
+    other = split.changed({"readout.pulse_levels": 4})
     assert len({usual.sha256, split.sha256, other.sha256}) == 3
 
 
@@ -214,17 +214,17 @@ def test_an_explained_token_shows_the_two_stages(result: Result, trace: Trace) -
 
 
 def test_steps_of_the_pulse_made_again_fit_the_clock() -> None:
-    with pytest.raises(ConfigError, match=r"mapping.pulse_levels: a pulse step of 2.5 ns \(7 le"):
-        hardware(mapping__pulse_levels=7)
-    assert hardware(mapping__pulse_levels=7, mapping__row_split="charge")
-    assert hardware(mapping__pulse_levels=None, converter__t_max="14.2 ns")
+    with pytest.raises(ConfigError, match=r"readout.pulse_levels: a pulse step of 2.5 ns \(7 le"):
+        hardware(readout__pulse_levels=7)
+    assert hardware(readout__pulse_levels=7, readout__model="charge_to_pulse")
+    assert hardware(readout__pulse_levels=None, converter__t_max="14.2 ns")
 
 
 def test_without_levels_the_function_is_that_of_charge(trace: Trace) -> None:
-    ideal = hardware(mapping__partial_levels=None, mapping__pulse_levels=None)
+    ideal = hardware(readout__partial_levels=None, readout__pulse_levels=None)
     here, there = (
         archsim.simulate(trace, each).function
-        for each in (ideal, hardware(mapping__row_split="charge"))
+        for each in (ideal, hardware(readout__model="charge_to_pulse"))
     )
     assert here["saturation"].pop("partial") == 0
     assert here["saturation"] == there["saturation"]
@@ -233,7 +233,7 @@ def test_without_levels_the_function_is_that_of_charge(trace: Trace) -> None:
 
 def test_partial_sums_beyond_their_range_are_reported(result: Result, trace: Trace) -> None:
     assert result.function["saturation"]["partial"] < 1e-3
-    narrow = archsim.simulate(trace, hardware(mapping__partial_saturation_current="4 uA"))
+    narrow = archsim.simulate(trace, hardware(readout__partial_saturation_current="4 uA"))
     assert narrow.function["saturation"]["partial"] > 0.3
     console = Console(width=80)
     with console.capture() as shown:

@@ -54,7 +54,7 @@ def check_trainable(config: HardwareConfig, tokens: int, head_dim: int | None = 
     if head_dim is not None and config.splits_digitally(head_dim):
         raise ConfigError(
             f"head_dim {head_dim} on {config.array.rows} rows, split digitally: cannot be trained; "
-            "--set mapping.row_split=charge, or direct alone, which needs no training"
+            "--set readout.model=charge_to_pulse, or direct alone, which needs no training"
         )
     laws = Head(config, head_dim).laws
     if not isinstance(laws.cell, PolynomialCurrent):

@@ -7,7 +7,7 @@ Reads are non-destructive; the stored deviation from mid-rail fades with age.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,10 @@ from pydantic import Field, model_validator
 from archsim.chip.action import Action, Law
 from archsim.chip.pulses import longest_converted, longest_query
 from archsim.chip.retention import fading, known_decay
+from archsim.chip.variants import CELL
 from archsim.config.kinds import Farads, FollowingVolts, KnownVolts, SquareMetres, Volts
-from archsim.config.loading import Section
 from archsim.config.quantity import Quantity
+from archsim.config.variant_section import VariantSection
 from archsim.config.variants import find
 from archsim.config.voltages import resolve_shares
 
@@ -30,20 +31,12 @@ Array = NDArray[np.float64]
 MICROAMPERE = 1e-6
 
 
-class Polynomial(Section):
-    """Cell current at `input_voltage`, in powers of the stored deviation from mid-rail."""
-
-    constant: Annotated[float, Quantity("A", ge=-1, le=1)] = Field(description="C_0")
-    linear: Annotated[float, Quantity("A/V", ge=-1, le=1)] = Field(description="C_1")
-    quadratic: Annotated[float, Quantity("A/V^2", ge=-1, le=1)] = Field(description="C_2")
-    cubic: Annotated[float, Quantity("A/V^3", ge=-1, le=1)] = Field(description="C_3")
-
-
-class CellConfig(Section):
+class CellConfig(VariantSection):
     """The gain cell: storage capacitor, write transistor, push-pull transconductor."""
 
-    model: Literal["polynomial", "linear"] = "polynomial"
-    polynomial: Polynomial
+    slot = CELL.name
+
+    model: str = "polynomial"
     linear_slope: Annotated[float, Quantity("A/V", ge=1e-12, le=1)] = Field(
         description="current per volt of the linear cell"
     )
@@ -62,9 +55,6 @@ class CellConfig(Section):
     )
     storage_capacitance: Farads
     area: SquareMetres
-
-    def inactive(self) -> frozenset[str]:
-        return frozenset({"polynomial"} if self.model == "linear" else ())
 
     @model_validator(mode="before")
     @classmethod
@@ -140,7 +130,7 @@ READ_VALUES = Action(
 
 
 def silent_at(law: CellLaw, low: float, high: float) -> list[float]:
-    """Deviations (V) from `low` to `high`, or of a polynomial any, at which a cell sends no current.
+    """Deviations (V) from `low` to `high`, of a polynomial any, at which no current flows.
 
     Of another law: where the current changes sign between two of 4,001 deviations, to a line.
     """

@@ -24,10 +24,12 @@ from archsim.chip.conversion import Conversion
 from archsim.chip.pulses import longest_converted
 from archsim.chip.quantiser import Quantiser
 from archsim.chip.stage import COUNT, READ_VALUE, After, Declared, Hold, Phase, Resource
+from archsim.chip.variants import ACTIVATION
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.kinds import Amperes, Duration, Joules, SquareMetres
 from archsim.config.loading import Section
+from archsim.config.variant_section import VariantSection
 from archsim.config.variants import find
 
 if TYPE_CHECKING:
@@ -44,9 +46,12 @@ class ConverterStage(Section):
     area: SquareMetres
 
 
-class ConverterConfig(Section):
+class ConverterConfig(VariantSection):
     """Charge-to-pulse converters: `score` after K arrays, signed `output` after V arrays."""
 
+    slot = ACTIVATION.name
+
+    law: str = Field(default="hard_sigmoid", description="activation of scores")
     t_max: Duration
     buffers: Literal[1, 2] = 1
     score: ConverterStage
@@ -85,7 +90,7 @@ def buffers(config: HardwareConfig) -> int:
 
 def activation_law(config: HardwareConfig) -> Activation:
     """What a score becomes, as ``converter.law`` says."""
-    law: Activation = find("activation", "hard_sigmoid").law(config)
+    law: Activation = find(ACTIVATION.name, config.converter.law).law(config)
     return law
 
 

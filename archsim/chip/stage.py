@@ -92,7 +92,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Hold:
-    """A resource is taken at the start of the phase `stage` and given back at `point` of `until`."""
+    """A resource is taken at the start of phase `stage` and given back at `point` of `until`."""
 
     resource: str
     stage: str

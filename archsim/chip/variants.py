@@ -1,12 +1,22 @@
-"""The variants that archsim brings: every module in the folders of slots registers its own."""
+"""What of the chip comes in variants: slots, and the key of a hardware file that chooses each.
+
+A new one is a line here and a `VariantSection` that names it; see `archsim.config.variants`.
+"""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from archsim.config.variants import declare, variant
 
-from archsim.chip import activations, cells, readouts, refresh
+__all__ = ["ACTIVATION", "CELL", "READOUT", "REFRESH", "variant"]
 
-for _slot in (cells, readouts, activations, refresh):
-    for _module in pkgutil.iter_modules(_slot.__path__, f"{_slot.__name__}."):
-        importlib.import_module(_module.name)
+CELL = declare("cell", "cell.model", "archsim.chip.cells")
+"""The current that a stored voltage makes."""
+
+READOUT = declare("readout", "readout.model", "archsim.chip.readouts")
+"""How the keys' bit lines become word-line pulses of the values."""
+
+ACTIVATION = declare("activation", "converter.law", "archsim.chip.activations")
+"""What stands where exact attention has its softmax."""
+
+REFRESH = declare("refresh", "refresh.model", "archsim.chip.refresh")
+"""Whether cells are read and written back before they have lost what they hold."""

@@ -12,7 +12,7 @@ from archsim.comparison.accelerator import AcceleratorFigures
 from archsim.comparison.compare import Comparison, ComparisonRow, compare
 from archsim.comparison.request import Request
 from archsim.comparison.transformer import GPT2_SMALL, ModelComparison, ModelRow, compare_models
-from archsim.config.loading import is_read, reads_recorded
+from archsim.config.section import is_read, reads_recorded
 from archsim.errors import ConfigError
 from archsim.gpu.file import Gpu
 from archsim.hardware.calibration_workload import HEADS

@@ -73,6 +73,17 @@ class Clock:
         return self.ticks(seconds) % (steps * self.period) == 0
 
 
+def uneven_step(t_max: float, levels: int | None, clock: Clock) -> str:
+    """What is wrong with the steps of pulses of so many levels; empty if they fit the clock."""
+    if levels is None or clock.divides(t_max, levels - 1):
+        return ""
+    step = t_max / (levels - 1) * 1e9
+    return (
+        f"a pulse step of {step:.6g} ns ({levels} levels) is not a "
+        f"whole number of clock edges of {clock.period_ns:.6g} ns"
+    )
+
+
 def too_fine(seconds: float) -> bool:
     """Whether rounding a time to picoseconds moves it by more than 0.1 %."""
     return abs(picoseconds(seconds) * PICOSECOND - seconds) > 1e-3 * seconds

@@ -15,8 +15,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from archsim.config.loading import Section, read_document, suggestion, validate_document
+from archsim.config.document import read_document
+from archsim.config.loading import validate_document
 from archsim.config.quantity import split_quantity
+from archsim.config.section import Section, suggestion
 from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
 

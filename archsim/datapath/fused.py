@@ -33,8 +33,8 @@ LARGE = 1 << 16
 def fits(products: PanelProducts | DirectProducts, laws: Laws, details: bool) -> bool:
     """Whether `read_all` can do a head: the usual kind, of which nothing inside is kept.
 
-    Charge that becomes pulses by a HardSigmoid, converters everywhere, a polynomial cell that fades from one origin on, in double precision, and
-    numpy with the matrix library of its wheels.
+    Charge that becomes pulses by a HardSigmoid, converters everywhere, a polynomial cell that fades
+    from one origin on, in double precision, and numpy with the matrix library of its wheels.
     """
     return (
         isinstance(products, PanelProducts)

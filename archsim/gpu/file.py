@@ -13,9 +13,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from archsim.arguments import as_path
-from archsim.config.loading import Section, read_document, suggestion, validate_document
+from archsim.config.document import read_document
+from archsim.config.loading import validate_document
 from archsim.config.published import published_of
 from archsim.config.quantity import Quantity
+from archsim.config.section import Section, suggestion
 from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
 from archsim.gpu.measurement import (

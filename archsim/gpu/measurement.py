@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from archsim.config.loading import Section, Source
+from archsim.config.document import Source
 from archsim.config.quantity import Quantity
+from archsim.config.section import Section
 from archsim.config.transformer import TransformerShape
 from archsim.errors import ConfigError
 

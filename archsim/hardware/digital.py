@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from archsim.config.loading import Section
 from archsim.config.quantity import Quantity
+from archsim.config.section import Section
 from archsim.config.transformer import TransformerShape
 
 

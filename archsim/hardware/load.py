@@ -16,21 +16,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from archsim.arguments import as_mapping, as_path
-from archsim.config.loading import (
-    Document,
-    Provenance,
-    apply_overrides,
-    field_of,
-    inactive_leaves,
-    leaf_paths,
-    read_document,
-    validate_document,
-)
+from archsim.config.document import Document, Provenance, read_document
+from archsim.config.former import make_current
+from archsim.config.loading import apply_overrides, validate_document
 from archsim.config.published import PUBLISHED_FILE
 from archsim.config.quantity import Quantity
+from archsim.config.section import field_of, inactive_leaves, leaf_paths, value_at
 from archsim.config.voltages import SuppliedVoltage, in_volts
 from archsim.errors import ConfigError, one_line
 from archsim.files import data_folder
+from archsim.hardware.former_keys import FORMER_KEYS
 from archsim.hardware.sections import HardwareConfig
 
 DEFAULT_HARDWARE = "gaincell-28nm"
@@ -86,10 +81,10 @@ class Hardware:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What this hardware's voltages leave behind: see `archsim.hardware.conditions`."""
+        """What its voltages leave behind (`archsim.hardware.conditions`); keys renamed since."""
         from archsim.hardware.conditions import condition_notes
 
-        return tuple(condition_notes(self))
+        return (*condition_notes(self), *self.document.notes.values())
 
     def leaves(self, parameter: str) -> list[str]:
         """Dotted paths of a leaf, or of all leaves of a section."""
@@ -98,13 +93,6 @@ class Hardware:
             for path in leaf_paths(HardwareConfig)
             if path == parameter or path.startswith(f"{parameter}.")
         ]
-
-    def value(self, dotted: str) -> Any:
-        """A leaf in SI units, looked at without reading it."""
-        value: Any = self.config
-        for name in dotted.split("."):
-            value = value.__dict__[name]
-        return value
 
     def written(self, dotted: str) -> Any:
         """A leaf as the file or the override has it, not yet read; None where it is a default."""
@@ -121,8 +109,13 @@ class Hardware:
             # they decide no figure, only what is said about them
             "cell": {"fit_supply", "fit_mid_rail", "fit_input_voltage"},
         }
-        if self.config.mapping.row_split == "charge":
-            left_out["mapping"] = True  # keeps the hash of configs from before there was a choice
+        # keeps the hash of configs from before there was a choice
+        if self.config.readout.model == "charge_to_pulse":
+            left_out["readout"] = True
+        if self.config.refresh.model == "none":
+            left_out["refresh"] = True
+        if self.config.converter.law == "hard_sigmoid":
+            left_out["converter"] = {"law"}
         values = self.config.model_dump(exclude=left_out)
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -172,7 +165,8 @@ def load_hardware(
     Raises ConfigError with file:line for anything that does not fit.
     """
     path = hardware_path(as_path(name_or_path, "hardware", GIVEN))
-    return _validated(path.stem, read_document(path), {} if overrides is None else overrides)
+    document = read_document(path, each=lambda own: make_current(own, FORMER_KEYS))
+    return _validated(path.stem, document, {} if overrides is None else overrides)
 
 
 def as_hardware(given: Hardware | str | Path) -> Hardware:
@@ -182,7 +176,7 @@ def as_hardware(given: Hardware | str | Path) -> Hardware:
 
 def _validated(name: str, document: Document, overrides: Mapping[str, Any]) -> Hardware:
     overrides = as_mapping(overrides, "overrides", "{'controller.clock': '2 GHz'}")
-    apply_overrides(document, overrides, HardwareConfig)
+    apply_overrides(document, overrides, HardwareConfig, FORMER_KEYS)
     config = validate_document(document, HardwareConfig)
     known = set(leaf_paths(HardwareConfig))
     for key, found in document.provenance.items():
@@ -206,9 +200,7 @@ def _bounds(key: str, found: Provenance, config: HardwareConfig) -> tuple[float,
     quantity = next((q for q in info.metadata if isinstance(q, Quantity)), None)
     if info.annotation == float | Literal["auto"]:
         quantity = Quantity("s")
-    value: Any = config
-    for name in key.split("."):
-        value = value.__dict__[name]
+    value = value_at(config, key)
     low, high = value, value
     if value == "auto":
         raise ConfigError(f"{found.place}: {key}: auto goes without low and high")

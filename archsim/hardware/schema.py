@@ -9,7 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from archsim.config.loading import SOURCES
+from pydantic import BaseModel, create_model
+
+from archsim.config.document import SOURCES
+from archsim.config.section import Section
+from archsim.config.variant_section import VariantSection
+from archsim.config.variants import load_plugins
 from archsim.hardware.sections import HardwareConfig
 
 SCHEMA_FILE = "hwconfig.schema.json"
@@ -20,7 +25,8 @@ _QUANTITY = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*[A-Za-zµμΩ°%1]
 
 def hardware_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a hardware YAML file."""
-    model = HardwareConfig.model_json_schema()
+    load_plugins()
+    model = _with_every_field(HardwareConfig).model_json_schema()
     sections = model.pop("$defs")
     sections = {name: _section(section, sections) for name, section in sections.items()}
     root = _section(model, sections)
@@ -36,6 +42,17 @@ def hardware_schema() -> dict[str, Any]:
         "anyOf": [{"required": ["extends"]}, {"required": required}],
         "$defs": {"Sourced": _sourced(), **sections},
     }
+
+
+def _with_every_field(model: type[Section]) -> type[BaseModel]:
+    """A model with the fields of all variants in its sections."""
+    fields: dict[str, Any] = {}
+    for name, info in model.every_field().items():
+        kind: Any = info.annotation
+        if isinstance(kind, type) and issubclass(kind, VariantSection):
+            kind = _with_every_field(kind)
+        fields[name] = (kind, info)
+    return create_model(model.__name__, __doc__=model.__doc__, **fields)
 
 
 def schema_text() -> str:

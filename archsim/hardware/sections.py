@@ -14,11 +14,13 @@ from archsim.chip.controller import ControllerConfig, StaticConfig
 from archsim.chip.converter import ConverterConfig
 from archsim.chip.pulse_generator import PulseGeneratorConfig
 from archsim.chip.quantiser import LevelsConfig
-from archsim.chip.readouts.digital_sum import MappingConfig
+from archsim.chip.readouts import ReadoutConfig
+from archsim.chip.refresh import RefreshConfig
 from archsim.chip.retention import RetentionConfig
 from archsim.chip.write_path import WritePathConfig
-from archsim.config.clock import Clock, too_fine
-from archsim.config.loading import Section
+from archsim.config.clock import Clock, too_fine, uneven_step
+from archsim.config.section import Section, values_of
+from archsim.config.variant_section import VariantSection
 from archsim.hardware.digital import DigitalConfig
 
 
@@ -36,8 +38,9 @@ class HardwareConfig(Section):
     window: Annotated[int, Field(ge=1, le=1 << 20)]
     cell: CellConfig
     array: ArrayConfig
-    mapping: MappingConfig = Field(default_factory=MappingConfig)
+    readout: ReadoutConfig = Field(default_factory=ReadoutConfig)
     retention: RetentionConfig
+    refresh: RefreshConfig = Field(default_factory=RefreshConfig)
     levels: LevelsConfig
     write_path: WritePathConfig
     pulse_generator: PulseGeneratorConfig
@@ -58,9 +61,9 @@ class HardwareConfig(Section):
     def splits_digitally(self, head_dim: int) -> bool:
         """Whether dot products of `head_dim` features are put together from digital partial sums.
 
-        An array that holds them all has nothing to split, whatever `mapping.row_split` says.
+        An array that holds them all has nothing to split, whatever `readout.model` says.
         """
-        return self.mapping.row_split == "digital" and head_dim > self.array.rows
+        return self.readout.model == "digital_sum" and head_dim > self.array.rows
 
     def _times(self) -> Iterator[tuple[str, float]]:
         """Times that the schedule counts, with the keys they are written under."""
@@ -69,8 +72,9 @@ class HardwareConfig(Section):
             yield "pulse_generator.t_max", t_max
         yield "converter.t_max", self.converter.t_max
         yield "accumulator.time", self.accumulator.time
-        if self.mapping.row_split == "digital":
-            yield "mapping.add_time", self.mapping.add_time
+        for chosen in self._chosen():
+            if (times := getattr(chosen, "times", None)) is not None:
+                yield from times(self)
         yield "controller.layer_gap", self.controller.layer_gap
         yield "controller.token_gap", self.controller.token_gap
 
@@ -93,25 +97,18 @@ class HardwareConfig(Section):
         if t_max == "auto":
             if levels is None:
                 raise ValueError("pulse_generator.t_max: auto needs levels.query to be a number")
-        elif fault := _uneven_step(t_max, levels, clock):
+        elif fault := uneven_step(t_max, levels, clock):
             raise ValueError(
                 f"pulse_generator.t_max: {fault}; change controller.clock "
                 "or levels.query, or set pulse_generator.t_max to auto"
             )
-        levels, t_max = self.mapping.pulse_levels, self.converter.t_max
-        if self.mapping.row_split == "digital" and (fault := _uneven_step(t_max, levels, clock)):
-            raise ValueError(
-                f"mapping.pulse_levels: {fault}; change it, controller.clock or converter.t_max"
-            )
+        for chosen in self._chosen():
+            if (check := getattr(chosen, "check", None)) is not None:
+                check(self)
         return self
 
-
-def _uneven_step(t_max: float, levels: int | None, clock: Clock) -> str:
-    """What is wrong with the steps of pulses of so many levels; empty if they fit the clock."""
-    if levels is None or clock.divides(t_max, levels - 1):
-        return ""
-    step = t_max / (levels - 1) * 1e9
-    return (
-        f"a pulse step of {step:.6g} ns ({levels} levels) is not a "
-        f"whole number of clock edges of {clock.period_ns:.6g} ns"
-    )
+    def _chosen(self) -> Iterator[type]:
+        """The classes of the variants that this hardware is built of."""
+        for section in values_of(self).values():
+            if isinstance(section, VariantSection):
+                yield section.chosen.cls

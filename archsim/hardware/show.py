@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from archsim.config.loading import Section, field_of
+from archsim.config.section import Section, field_of, leaves, value_at, values_of
 from archsim.config.voltages import supply_share
 from archsim.config.writing import field_unit, quantity_text
 from archsim.hardware.load import Hardware
@@ -40,8 +40,11 @@ def show_config(hardware: Hardware) -> str:
 
 def config_document(hardware: Hardware) -> dict[str, Any]:
     """What ``archsim config show --json`` prints: values in SI units, sources by dotted path."""
+    model = type(hardware.config)
     units = {
-        path: unit for path, info in _fields(type(hardware.config)) if (unit := field_unit(info))
+        path: unit
+        for path, _ in leaves(hardware.config)
+        if (unit := field_unit(field_of(model, path)))
     }
     return {
         "schema_version": 1,
@@ -49,32 +52,19 @@ def config_document(hardware: Hardware) -> dict[str, Any]:
         "config_sha256": hardware.sha256,
         "values": hardware.config.model_dump(),
         "units": units,
-        "sources": {path: hardware.source(path) for path, _ in _fields(type(hardware.config))},
+        "sources": {path: hardware.source(path) for path, _ in leaves(hardware.config)},
     }
-
-
-def _fields(model: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Dotted path and definition of every leaf."""
-    for name, info in model.model_fields.items():
-        annotation = info.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield from _fields(annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", info
 
 
 def leaf_text(hardware: Hardware, dotted: str) -> str:
     """The value of a leaf with its unit, as `show_config` prints it."""
-    value: Any = hardware.config
-    for name in dotted.split("."):
-        value = value.__dict__[name]
-    return _value_text(value, field_of(type(hardware.config), dotted))
+    return _value_text(value_at(hardware.config, dotted), field_of(type(hardware.config), dotted))
 
 
 def _section(hardware: Hardware, section: Section, prefix: str, depth: int) -> Iterator[str]:
     indent = "  " * depth
-    for name, info in type(section).model_fields.items():
-        value = section.__dict__[name]  # not an attribute: printing is not reading
+    fields = type(section).every_field()
+    for name, value in values_of(section).items():
         dotted = f"{prefix}{name}"
         if isinstance(value, Section):
             if depth == 0:
@@ -82,7 +72,7 @@ def _section(hardware: Hardware, section: Section, prefix: str, depth: int) -> I
             yield f"{indent}{name}:"
             yield from _section(hardware, value, f"{dotted}.", depth + 1)
         else:
-            text, comment = _value_text(value, info), ""
+            text, comment = _value_text(value, fields[name]), ""
             written = hardware.written(dotted)
             if supply_share(written) is not None:  # goes on following the supply
                 text, comment = _scalar(" ".join(written.split())), f"  # {text}"

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from archsim.config.loading import field_of, leaf_paths, suggestion
 from archsim.config.quantity import Quantity, parse_quantity, split_quantity
+from archsim.config.section import field_of, leaf_paths, suggestion
 from archsim.config.voltages import SuppliedVoltage, supply_share
 from archsim.errors import ConfigError, one_line
 from archsim.hardware.sections import HardwareConfig

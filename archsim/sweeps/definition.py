@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from archsim.arguments import as_path
-from archsim.config.loading import Section, read_document, validate_document
+from archsim.config.document import read_document
+from archsim.config.loading import validate_document
 from archsim.config.quantity import Quantity
+from archsim.config.section import Section
 from archsim.errors import ConfigError
 from archsim.files import data_folder
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, load_hardware

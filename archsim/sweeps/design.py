@@ -6,12 +6,11 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.config.loading import leaf_paths
+from archsim.config.section import leaf_paths, leaves
 from archsim.errors import ConfigError, MissingExtraError
 from archsim.hardware.sections import HardwareConfig
 from archsim.sweeps.axes import RUN_KEYS, config_value, si_value
@@ -43,13 +42,8 @@ class Space:
     @lru_cache(maxsize=64)  # noqa: B019 (lives as long as its sweep)
     def _base(self, hardware: str) -> dict[str, Value]:
         config = base_hardware(self.sweep, hardware).config
-        leaves: dict[str, Value] = {}
-        for key in leaf_paths(HardwareConfig):
-            value: Any = config
-            for part in key.split("."):
-                value = getattr(value, part)
-            leaves[key] = value
-        return leaves
+        absent: dict[str, Value] = dict.fromkeys(leaf_paths(HardwareConfig))
+        return absent | dict(leaves(config))
 
     def complete(self, chosen: Parameters) -> Parameters | None:
         """The point of one value an axis, derived keys added; None if a constraint excludes it.

@@ -12,8 +12,8 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from archsim.config.loading import suggestion
 from archsim.config.quantity import EXAMPLES, parse_quantity
+from archsim.config.section import suggestion
 from archsim.errors import ConfigError, one_line
 
 Value = float | int | str | bool | None

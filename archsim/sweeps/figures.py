@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from archsim.config.loading import suggestion
+from archsim.config.section import suggestion
 from archsim.errors import ConfigError, one_line
 from archsim.hardware.load import Hardware
 from archsim.result import Result

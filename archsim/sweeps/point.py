@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from archsim.chip.laws import laws_of
-from archsim.config.loading import leaf_paths
+from archsim.config.section import leaves
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError, one_line
 from archsim.function import function_key
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, hardware_path, load_hardware
-from archsim.hardware.sections import HardwareConfig
 from archsim.retention import with_token_period
 from archsim.simulation import known_tokens
 from archsim.sweeps.axes import WORKLOAD_KEYS, workload_of
@@ -50,7 +49,7 @@ def loss_version() -> str:
 
 def sources_sha256(hardware: Hardware) -> str:
     """Hash of where the numbers of a hardware come from, which results say beside what they are."""
-    sources = {key: hardware.source(key) for key in leaf_paths(HardwareConfig)}
+    sources = {key: hardware.source(key) for key, _ in leaves(hardware.config)}
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 
 

@@ -19,7 +19,8 @@ stage                   starts after                                holds
 
 Digital readouts put phases of their own between ``read_key`` and ``read_value``.
 
-All times are whole ticks (`archsim.config.clock`). Array order is program order: the write of token t + 1 waits for the read of token t.
+All times are whole ticks (`archsim.config.clock`). Array order is program order: the write of token
+t + 1 waits for the read of token t.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 
 from archsim.arguments import as_path, as_whole, kind
 from archsim.arrays import real_array
-from archsim.config.loading import suggestion
+from archsim.config.section import suggestion
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
 from archsim.files import atomic_path, data_folder, sha256_of_file, write_text

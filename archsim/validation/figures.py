@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from archsim.chip.action import Law, rests_on
 from archsim.config.published import all_published, published
+from archsim.config.section import value_at
 from archsim.hardware.load import Hardware
 
 Status = Literal["predicted", "calibrated", "assumed", "copied", "input", "user", "unresolved"]
@@ -148,10 +149,7 @@ def differing(computed: Computed, reference: Hardware) -> tuple[str, ...]:
 
 def leaf(hardware: Hardware, dotted: str) -> Any:
     """The value of one parameter, without counting as a read."""
-    value: Any = hardware.config
-    for name in dotted.split("."):
-        value = value.__dict__[name]
-    return value
+    return value_at(hardware.config, dotted)
 
 
 def reads(hardware: Hardware, laws: Iterable[Law]) -> tuple[str, ...]:

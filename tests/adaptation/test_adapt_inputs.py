@@ -56,7 +56,7 @@ def no_stage(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"texts": [[1, 2, 7000]]}, "token id 7000"),
         ({"texts": [[1, 2], [3]], "documents": True}, "document 1: 1 tokens"),
         ({"overrides": {"retention.model": "simulated"}}, "retention.model simulated"),
-        ({"overrides": {"array.rows": 4, "mapping.row_split": "digital"}}, "cannot be trained"),
+        ({"overrides": {"array.rows": 4, "readout.model": "digital_sum"}}, "cannot be trained"),
     ],
 )
 def test_refused_before_the_first_stage(

@@ -236,16 +236,16 @@ def test_arrays_lower_than_the_head_are_in_the_loop(adapted_folder: Path, text: 
     """Head dimension 8 on 4 rows: joined bit lines compute as 8 rows do, split ones add steps."""
 
     def loss(**changes: Any) -> float:
-        dotted = {f"mapping.{key}": value for key, value in changes.items()}
+        dotted = {f"readout.{key}": value for key, value in changes.items()}
         rows = OVERRIDES if not changes else OVERRIDES | {"array.rows": 4}
         hardware = load_hardware(overrides=rows | dotted)
         return archsim.evaluate(adapted_folder, hardware, text, windows=1, probes=0).rows[-1].loss
 
     whole = loss()
-    assert loss(row_split="charge") == whole
-    fine = loss(row_split="digital", partial_levels=None, pulse_levels=None)
+    assert loss(model="charge_to_pulse") == whole
+    fine = loss(model="digital_sum", partial_levels=None, pulse_levels=None)
     assert fine == pytest.approx(whole, abs=1e-9)
-    coarse = loss(row_split="digital", partial_levels=3, pulse_levels=2)
+    coarse = loss(model="digital_sum", partial_levels=3, pulse_levels=2)
     assert abs(coarse - whole) > 1e-5
 
 

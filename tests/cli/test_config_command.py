@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsim.cli.config import command
-from archsim.config.loading import SOURCES, leaf_paths
+from archsim.config.document import SOURCES
 from archsim.config.quantity import parse_quantity
+from archsim.config.section import leaf_paths
 from archsim.config.writing import quantity_text
 from archsim.errors import ConfigError
 from archsim.files import data_folder

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archsim
-from archsim.config.loading import SOURCES, leaf_paths, parse_assignment
+from archsim.config.document import SOURCES
+from archsim.config.loading import parse_assignment
 from archsim.config.quantity import POWERS_OF_TEN, converted, parse_quantity, picoseconds
+from archsim.config.section import leaf_paths
 from archsim.errors import ArchsimError, ConfigError
 from archsim.hardware.load import available_hardware, hardware_path
 from archsim.hardware.sections import HardwareConfig

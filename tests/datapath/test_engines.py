@@ -316,7 +316,7 @@ def with_and_without(
         ({"levels.key_value": 1 << 16}, False),  # sums too large for double precision
         ({"levels.key_value": None}, False),
         ({"cell.mid_rail": "0.43 V"}, False),
-        ({"array.rows": 24, "mapping.row_split": "digital"}, False),
+        ({"array.rows": 24, "readout.model": "digital_sum"}, False),
     ],
     ids=str,
 )

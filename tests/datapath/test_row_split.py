@@ -1,4 +1,4 @@
-"""``mapping.row_split: digital``: dot products put together from the partial sums of arrays."""
+"""``readout.model: digital_sum``: dot products put together from the partial sums of arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from archsim.datapath.attention import AttentionOutput, LayerInput, attend_layer
 from . import oracle
 from .test_engines import EDGE, Plain, everything, times
 
-SPLIT = {"mapping.row_split": "digital", "array.columns": 4, "window": 10}
+SPLIT = {"readout.model": "digital_sum", "array.columns": 4, "window": 10}
 FEATURES = 7
 
 
@@ -74,9 +74,9 @@ CASES = st.fixed_dictionaries(
         "cell.model": st.sampled_from(["polynomial", "linear"]),
         "retention.decay_per_token": st.sampled_from([0.0, 1.6e-4, 0.3, 2.5]),
         "converter.score.saturation_current": st.sampled_from(["80 uA", "13.07 uA"]),
-        "mapping.partial_levels": st.sampled_from([3, 32, 33, None]),
-        "mapping.partial_saturation_current": st.sampled_from(["81.7 uA", "9.137 uA", "2.311 uA"]),
-        "mapping.pulse_levels": st.sampled_from([2, 4, 16, None]),
+        "readout.partial_levels": st.sampled_from([3, 32, 33, None]),
+        "readout.partial_saturation_current": st.sampled_from(["81.7 uA", "9.137 uA", "2.311 uA"]),
+        "readout.pulse_levels": st.sampled_from([2, 4, 16, None]),
     }
 )
 
@@ -131,7 +131,7 @@ def assert_activity(got: AttentionOutput, expected: oracle.Result, par: oracle.P
 def test_ages_from_the_clock_act_inside_every_partial_sum(
     seed: int, tau: float, gap: float
 ) -> None:
-    head = split_head(**{"mapping.partial_saturation_current": "17.3 uA"})
+    head = split_head(**{"readout.partial_saturation_current": "17.3 uA"})
     q, k, v = draw(seed, tokens=20)
     stamped = times(seed, 2, 20, tau, gap)
     got = attend_layer(q, k, v, head.laws, details=True, ages=stamped.ages)
@@ -146,7 +146,7 @@ def test_looked_up_cells_equal_expanded_ones(levels: int | None, rate: float) ->
         **{
             "levels.key_value": levels,
             "retention.decay_per_token": rate,
-            "mapping.partial_saturation_current": "17.3 uA",
+            "readout.partial_saturation_current": "17.3 uA",
         }
     )
     q, k, v = draw(5, tokens=90)
@@ -165,7 +165,7 @@ def test_looked_up_cells_equal_expanded_ones(levels: int | None, rate: float) ->
 def test_what_cells_draw_does_not_depend_on_who_converts(rate: float) -> None:
     """K cells see the same query pulses; V cells those that were made again."""
     split = split_head(**{"retention.decay_per_token": rate})
-    joined = split_head(**{"retention.decay_per_token": rate, "mapping.row_split": "charge"})
+    joined = split_head(**{"retention.decay_per_token": rate, "readout.model": "charge_to_pulse"})
     q, k, v = draw(3, tokens=70)
     here, there = (attend_layer(q, k, v, head.laws, details=True) for head in (split, joined))
     np.testing.assert_allclose(here.activity.key_current, there.activity.key_current, rtol=1e-9)
@@ -177,7 +177,7 @@ def test_what_cells_draw_does_not_depend_on_who_converts(rate: float) -> None:
     np.testing.assert_allclose(here.activity.value_current, values, rtol=1e-9, atol=1e-12)
 
 
-IDEAL = {"mapping.partial_levels": None, "mapping.pulse_levels": None}
+IDEAL = {"readout.partial_levels": None, "readout.pulse_levels": None}
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
@@ -186,7 +186,7 @@ def test_without_levels_digital_is_charge(precision: Any) -> None:
     q, k, v = draw(8, tokens=90, features=64)
     overrides = {"array.rows": 16, "array.columns": 64, "window": 64}
     split = split_head(64, **overrides, **IDEAL)
-    joined = split_head(64, **overrides, **{"mapping.row_split": "charge"})
+    joined = split_head(64, **overrides, **{"readout.model": "charge_to_pulse"})
     assert [x.laws.readout.conversion is None for x in (split, joined)] == [False, True]
     here, there = (
         attend_layer(q, k, v, head.laws, details=True, precision=precision)
@@ -203,14 +203,14 @@ def test_many_levels_and_a_wide_range_come_to_charge() -> None:
     q, k, v = draw(9, tokens=60, features=64)
     overrides = {"array.rows": 16, "array.columns": 16, "window": 64}
     there = attend_layer(
-        q, k, v, split_head(64, **overrides, **{"mapping.row_split": "charge"}), details=True
+        q, k, v, split_head(64, **overrides, **{"readout.model": "charge_to_pulse"}), details=True
     )
 
     def error(levels: int, full_scale: str) -> float:
         many = {
-            "mapping.partial_levels": levels,
-            "mapping.partial_saturation_current": full_scale,
-            "mapping.pulse_levels": None,
+            "readout.partial_levels": levels,
+            "readout.partial_saturation_current": full_scale,
+            "readout.pulse_levels": None,
         }
         here = attend_layer(q, k, v, split_head(64, **overrides, **many), details=True)
         assert here.saturation.partial is not None
@@ -228,9 +228,9 @@ def test_many_levels_and_a_wide_range_come_to_charge() -> None:
             64,
             **overrides,
             **{
-                "mapping.partial_levels": 65536,
-                "mapping.partial_saturation_current": "200 uA",
-                "mapping.pulse_levels": None,
+                "readout.partial_levels": 65536,
+                "readout.partial_saturation_current": "200 uA",
+                "readout.pulse_levels": None,
             },
         ),
         details=True,
@@ -255,8 +255,8 @@ def test_a_part_alone_has_no_hard_sigmoid() -> None:
     parts = 134.2 * 0.45, 134.2 * 0.15
     assert scores() == pytest.approx(sum(parts))
     narrow = {
-        "mapping.partial_levels": 65535,
-        "mapping.partial_saturation_current": "30 uA",
+        "readout.partial_levels": 65535,
+        "readout.partial_saturation_current": "30 uA",
     }
     assert scores(**narrow) == pytest.approx(30 + parts[1], abs=1e-3)
 
@@ -265,7 +265,7 @@ def test_an_array_that_holds_all_features_has_nothing_to_split() -> None:
     head = split_head(3)
     assert head.laws.readout.conversion is None
     q, k, v = draw(2, features=3)
-    joined = split_head(3, **{"mapping.row_split": "charge"})
+    joined = split_head(3, **{"readout.model": "charge_to_pulse"})
     here, there = (everything(attend_layer(q, k, v, x.laws, details=True)) for x in (head, joined))
     assert here == there
     assert head.footprints(1) == joined.footprints(1)
@@ -274,7 +274,7 @@ def test_an_array_that_holds_all_features_has_nothing_to_split() -> None:
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize(
     "overrides",
-    [{}, {"mapping.partial_levels": None}, {"mapping.pulse_levels": None, "window": 100}],
+    [{}, {"readout.partial_levels": None}, {"readout.pulse_levels": None, "window": 100}],
     ids=lambda overrides: ",".join(overrides) or "default",
 )
 def test_threads_change_no_bit(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from archsim.config.loading import leaf_paths, read_document
+from archsim.config.document import read_document
 from archsim.config.quantity import parse_quantity
+from archsim.config.section import leaf_paths
 from archsim.errors import ConfigError
 from archsim.files import data_folder
 from archsim.gpu.file import Gpu, available_gpus, load_gpu, load_measured, with_measured

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archsim.config.loading import leaf_paths
+from archsim.config.section import leaf_paths
 from archsim.errors import ConfigError
 from archsim.files import data_folder
 from archsim.hardware.load import load_hardware

@@ -82,7 +82,7 @@ def test_dot_products_split_over_arrays_of_any_height(tiny_trace: Path, tmp_path
     """``digital`` costs time, energy and area on fewer rows than the head's 64 features."""
     axes = [
         axis_from_text("array.rows=16,32,64"),
-        axis_from_text("mapping.row_split=charge,digital"),
+        axis_from_text("readout.model=charge_to_pulse,digital_sum"),
     ]
     done = explore(quick_sweep(axes, trace=str(tiny_trace)), tmp_path / "s.db", workers=2)
     assert [point.status for point in done.points] == ["ok"] * 6

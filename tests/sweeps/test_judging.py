@@ -178,13 +178,13 @@ def test_keys_that_no_point_reads_are_told(tiny_trace: Path, tmp_path: Path) -> 
         "write_path.arbitration=static,fifo",
         "write_path.heads_per_driver=1,2",
         trace=str(tiny_trace),
-        fixed={"mapping.add_time": "4 ns"},
+        fixed={"readout.add_time": "4 ns"},
     )
     assert unread(done) == {
-        "retention.tau": (8, 8), "write_path.arbitration": (4, 8), "mapping.add_time": (8, 8),
+        "retention.tau": (8, 8), "write_path.arbitration": (4, 8), "readout.add_time": (8, 8),
     }  # fmt: skip
     text = printed(done)
-    assert "Not read by any point: retention.tau, mapping.add_time" in text
+    assert "Not read by any point: retention.tau, readout.add_time" in text
     assert "Read by some points only: write_path.arbitration (4 of 8)" in text
     read = run(
         tmp_path, "retention.tau=2 ms,3 ms", trace=str(tiny_trace),

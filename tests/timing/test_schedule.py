@@ -28,7 +28,7 @@ from archsim.timing.engines.events import Simulation
 HEAD_DIM = 64
 """Of the declarations: more than an array of `SPLIT` has rows."""
 
-SPLIT = {"mapping.row_split": "digital", "array.rows": 24}
+SPLIT = {"readout.model": "digital_sum", "array.rows": 24}
 
 
 def activity(rng: np.random.Generator, heads: int, tokens: int) -> Activity:
@@ -143,10 +143,10 @@ SHARING = st.fixed_dictionaries(
         "array.write_during_read": st.booleans(),
         "window": st.sampled_from([1024, 5, 200]),
         "array.columns": st.sampled_from([64, 2]),
-        "mapping.row_split": st.sampled_from(["charge", "digital"]),
+        "readout.model": st.sampled_from(["charge_to_pulse", "digital_sum"]),
         "array.rows": st.sampled_from([64, 24, 24]),
-        "mapping.add_time": st.sampled_from(["10 ns", "3.3 ns", "40 ns"]),
-        "mapping.pulse_levels": st.none(),  # whose steps need not fit the clock
+        "readout.add_time": st.sampled_from(["10 ns", "3.3 ns", "40 ns"]),
+        "readout.pulse_levels": st.none(),  # whose steps need not fit the clock
     }
 )
 
@@ -209,7 +209,7 @@ def test_every_schedule_is_legal_and_independent_of_construction_order(
     pipelining=st.sampled_from(["none", "stages"]),
     pulse=st.integers(1, 40_000),
     add=st.integers(1, 40_000),
-    split=st.sampled_from([{}, {**SPLIT, "mapping.add_time": "7.3 ns"}]),
+    split=st.sampled_from([{}, {**SPLIT, "readout.add_time": "7.3 ns"}]),
     seed=st.integers(0, 1000),
 )
 def test_without_contention_every_latency_equals_the_formula(
@@ -270,7 +270,7 @@ def test_phases_of_a_dot_product_that_is_split_digitally() -> None:
 
 def test_a_slow_adder_of_partial_sums_pushes_back_on_the_counters() -> None:
     """An adder holds its sum until the pulse generators take it, a counter its count until then."""
-    overrides = {"controller.pipelining": "stages", "mapping.add_time": "50 ns"}
+    overrides = {"controller.pipelining": "stages", "readout.add_time": "50 ns"}
     s = Simulation(declaration({**SPLIT, **overrides}, tokens=6, heads=1, prompt=6)).run()
     adds, reads = s.start["add_partial"][:, 0, 0], s.start["read_value"][:, 0, 0]
     assert (np.diff(adds) == 50_000).all()

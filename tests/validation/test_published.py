@@ -14,7 +14,7 @@ import pytest
 import archsim
 from archsim.calibration import PUBLISHED_BUCKETS, Calibration, calibrate
 from archsim.chip.head import Head
-from archsim.config.loading import leaf_paths, with_leaf
+from archsim.config.section import leaf_paths, with_leaf
 from archsim.errors import CorruptInputError
 from archsim.files import data_folder
 from archsim.hardware.load import Hardware
@@ -307,7 +307,7 @@ def test_bounds_cover_the_nominal_result_and_move_with_their_parameter() -> None
     assert low < bounds.energy_pj < high
     assert bounds.spread("attention_ns") == (60.0, 75.0)
     ranged = {k for k, p in hardware.provenance.items() if p.low is not None}
-    unused = ("digital.", "mapping.")  # not simulated, and not in use
+    unused = ("digital.", "readout.")  # not simulated, and not in use
     assert set(rows) == {key for key in ranged if not key.startswith(unused)}
 
 

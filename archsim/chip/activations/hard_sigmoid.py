@@ -26,7 +26,7 @@ class HardSigmoid:
 
 @variant("activation", "hard_sigmoid")
 class HardSigmoidConverter:
-    """Nothing for a negative charge, the longest pulse beyond full scale, linear between."""
+    """Score from 0 to 1: ``clip(S / S_sat, 0, 1)``."""
 
     @staticmethod
     def law(config: HardwareConfig) -> HardSigmoid:

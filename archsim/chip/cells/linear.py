@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @variant("cell", "linear")
 class LinearCell:
-    """Proportional to the stored deviation from mid-rail, ``cell.linear_slope`` a volt."""
+    """Current proportional to the stored deviation: `linear_slope`, as of *ideal* attention."""
 
     @staticmethod
     def law(config: HardwareConfig) -> PolynomialCurrent:

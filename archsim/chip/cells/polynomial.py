@@ -5,18 +5,30 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from archsim.chip.cell import MICROAMPERE
+from archsim.config.quantity import Quantity
+from archsim.config.section import Section
 from archsim.config.variants import variant
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
 
 Array = NDArray[np.float64]
+
+
+class Polynomial(Section):
+    """Cell current at `input_voltage`, in powers of the stored deviation from mid-rail."""
+
+    constant: Annotated[float, Quantity("A", ge=-1, le=1)] = Field(description="C_0")
+    linear: Annotated[float, Quantity("A/V", ge=-1, le=1)] = Field(description="C_1")
+    quadratic: Annotated[float, Quantity("A/V^2", ge=-1, le=1)] = Field(description="C_2")
+    cubic: Annotated[float, Quantity("A/V^3", ge=-1, le=1)] = Field(description="C_3")
 
 
 @dataclass(frozen=True)
@@ -57,11 +69,14 @@ class PolynomialCurrent:
 
 @variant("cell", "polynomial")
 class PolynomialCell:
-    """A polynomial in the stored deviation from mid-rail, at one input voltage."""
+    """Current as a polynomial of the stored deviation from mid-rail."""
+
+    class Config(Section):
+        polynomial: Polynomial
 
     @staticmethod
     def law(config: HardwareConfig) -> PolynomialCurrent:
         """The current law of a cell."""
-        p = config.cell.polynomial
+        p = cast(PolynomialCell.Config, config.cell).polynomial
         amperes = (p.constant, p.linear, p.quadratic, p.cubic)
         return PolynomialCurrent(tuple(each / MICROAMPERE for each in amperes))

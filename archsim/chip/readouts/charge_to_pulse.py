@@ -53,7 +53,7 @@ CONVERT_SCORE = Action("converters", "convert", "qk", READ_VALUE, score_energy)
 
 @variant("readout", "charge_to_pulse")
 class ChargeToPulse:
-    """One converter a column: its charge becomes a pulse of any width, nothing is digitised."""
+    """One converter a column; bit lines of stacked arrays are joined, so charges add up."""
 
     total: Bucket = "qk"
     work: tuple[Law, ...] = ()

@@ -14,7 +14,8 @@ what those of the output converters and counters do; the rest is `archsim.chip.r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +42,9 @@ from archsim.chip.readouts.digital import DigitalReadout
 from archsim.chip.readouts.law import ReadoutLaw
 from archsim.chip.stage import READ_KEY, After, Declared, Hold, Phase, Resource
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
+from archsim.config.clock import Clock, uneven_step
 from archsim.config.kinds import Amperes, Duration, Levels
-from archsim.config.loading import Section
+from archsim.config.section import Section
 from archsim.config.variants import variant
 
 if TYPE_CHECKING:
@@ -51,47 +53,28 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class MappingConfig(Section):
-    """How vectors longer than an array has rows are put together from several arrays.
-
-    ``charge``: bit lines joined into one converter add the partial sums up as charge; ``digital``:
-    each array converts its own, they are added digitally, and the result is made a pulse again.
-    """
-
-    row_split: Literal["charge", "digital"] = "charge"
-    partial_levels: Levels = Field(default=32, description="digital: of a signed partial sum")
-    partial_saturation_current: Amperes = Field(
-        default=80e-6,
-        description="digital: summed current x pulse/T_max of one array at full scale",
-    )
-    add_time: Duration = Field(default=10e-9, description="digital: sign, latch, add, HardSigmoid")
-    pulse_levels: Levels = Field(
-        default=16, description="digital: of the pulses that drive the V arrays"
-    )
-
-    def inactive(self) -> frozenset[str]:
-        used = frozenset(type(self).model_fields) - {"row_split"}
-        return frozenset() if self.row_split == "digital" else used
+def _own(config: HardwareConfig) -> DigitalSum.Config:
+    return cast(DigitalSum.Config, config.readout)
 
 
 def partial_full_scale(config: HardwareConfig) -> float:
     """Summed current in A at which a converter of partial sums saturates."""
-    return config.mapping.partial_saturation_current
+    return _own(config).partial_saturation_current
 
 
 def partial_add_time(config: HardwareConfig) -> float:
     """s that adding the partial sums takes."""
-    return config.mapping.add_time
+    return _own(config).add_time
 
 
 def partial_levels(config: HardwareConfig) -> int | None:
     """Levels of a partial sum, sign included."""
-    return config.mapping.partial_levels
+    return _own(config).partial_levels
 
 
 def score_levels(config: HardwareConfig) -> Quantiser:
     """From the HardSigmoid of summed parts to the pulse widths that there are."""
-    return Quantiser(config.mapping.pulse_levels, 0.0, 1.0)
+    return Quantiser(_own(config).pulse_levels, 0.0, 1.0)
 
 
 def partial_conversion(config: HardwareConfig) -> Conversion:
@@ -113,7 +96,34 @@ COUNT_PARTIAL = Action("partial counters", "count", "digital", "count_partial", 
 
 @variant("readout", "digital_sum")
 class DigitalSum(DigitalReadout):
-    """Each array of a stack is converted and counted apart, and the parts are added digitally."""
+    """Stacked arrays convert their own parts, which are added digitally and made a pulse again."""
+
+    class Config(Section):
+        partial_levels: Levels = Field(default=32, description="of a signed partial sum")
+        partial_saturation_current: Amperes = Field(
+            default=80e-6, description="summed current x pulse/T_max of one array at full scale"
+        )
+        add_time: Duration = Field(default=10e-9, description="sign, latch, add, HardSigmoid")
+        pulse_levels: Levels = Field(
+            default=16, description="of the pulses that drive the V arrays"
+        )
+
+    @staticmethod
+    def times(config: HardwareConfig) -> Iterator[tuple[str, float]]:
+        yield "readout.add_time", _own(config).add_time
+
+    @staticmethod
+    def check(config: HardwareConfig) -> None:
+        """Steps of the pulses are whole numbers of clock edges."""
+        clock = Clock.of(config.controller.clock)
+        fault = uneven_step(config.converter.t_max, _own(config).pulse_levels, clock)
+        if fault:
+            raise ValueError(
+                f"readout.pulse_levels: {fault}; change it, controller.clock or converter.t_max"
+            )
+
+    alone = "charge_to_pulse"
+    """What reads one array that holds all features: there is nothing to sum."""
 
     work: tuple[Law, ...] = (partial_full_scale, partial_levels, score_levels)
 

@@ -13,6 +13,7 @@ from archsim.chip.activations import Activation
 from archsim.chip.array import SubTiles
 from archsim.chip.conversion import Conversion
 from archsim.chip.quantiser import Quantiser
+from archsim.chip.variants import READOUT
 from archsim.chip.work import Block
 from archsim.config.variants import find
 
@@ -78,12 +79,12 @@ class Readout(Block, Protocol):
 
 
 def readout_of(config: HardwareConfig, sub_tiles: SubTiles) -> type[Readout]:
-    """The variant that ``readout.model`` names, for what there is to read."""
-    found: type[Readout] = find("readout", readout_model(config, sub_tiles))
+    """The variant that ``readout.model`` names, for what there is to read.
+
+    Where an array holds all features, sums of parts are what is read without (`alone`).
+    """
+    found: type[Readout] = find(READOUT.name, config.readout.model)
+    alone: str | None = getattr(found, "alone", None)
+    if alone is not None and sub_tiles.stacked == 1:
+        found = find(READOUT.name, alone)
     return found
-
-
-def readout_model(config: HardwareConfig, sub_tiles: SubTiles) -> str:
-    """Digital sums of one array alone are none: it is read as it is without."""
-    digital = config.mapping.row_split == "digital"
-    return "digital_sum" if digital and sub_tiles.stacked > 1 else "charge_to_pulse"

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Protocol
 
 from archsim.chip.stage import Ticks, Times
+from archsim.chip.variants import REFRESH
 from archsim.chip.work import Block
+from archsim.config.variant_section import VariantSection
+
+
+class RefreshConfig(VariantSection):
+    """Whether cells are read and written back while they are in use."""
+
+    slot = REFRESH.name
+
+    model: str = "none"
 
 
 class Refresh(Block, Protocol):
@@ -14,7 +24,7 @@ class Refresh(Block, Protocol):
     period_ticks: int | None
 
     def restored(self, times: Times) -> Ticks | None:
-        """When the cells that each token reads were last restored, (tokens, layers, heads) in ticks.
+        """When the cells that each token reads were last restored, in ticks.
 
-        0: not yet. None: never.
+        (tokens, layers, heads), 0: not yet. None: never.
         """
