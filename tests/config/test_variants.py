@@ -160,7 +160,7 @@ def test_a_fault_is_one_line_with_its_place(
         ({"readout.model": "sar_adc"}, "^--set readout.model: readout.model sar_adc needs rea"),
         ({"readout.model": "adc"}, "^--set readout.model: no readout 'adc'"),
         ({"readout.bitz": 3}, "^unknown key 'readout.bitz'; did you mean 'readout.bits'"),
-        ({**ADC, "readout.conversion_time": "1.3 ps"}, "readout.conversion_time: 1.3 ps: times are"),
+        ({**ADC, "readout.conversion_time": "1.3 ps"}, "conversion_time: 1.3 ps: times are"),
     ],
 )
 def test_faults_of_overrides(overrides: dict[str, Any], message: str) -> None:
@@ -340,9 +340,7 @@ def test_distributions_are_asked_for_what_is_not_known_only(
     assert asked == []
     path = written(tmp_path, "readout: {model: sar_adc, bits: 4}\n")
     assert value_at(load_hardware(path).config, "readout.bits") == 4
-    with pytest.raises(
-        ConfigError, match=r"of bad-chip \(bad_chip.parts\) cannot be used"
-    ):
+    with pytest.raises(ConfigError, match=r"of bad-chip \(bad_chip.parts\) cannot be used"):
         load_hardware(overrides={"readout.model": "nobodys"})
     assert asked == ["archsim.variants"]
     assert {v.name: v.origin for v in variants.variants("readout")} == {
@@ -403,8 +401,4 @@ def test_a_slots_package_is_searched_when_it_is_asked_for(
     found = variants.entry("dummy", "one")
     assert (found.slot, found.description) == (slot, "The one.")
     assert found.origin == "parts_of_a_slot.one"
-        slot,
-        "The one.",
-        "parts_of_a_slot.one",
-    )
     assert isinstance(sys.modules.pop("parts_of_a_slot.one"), ModuleType)
