@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         simulate,
         validate,
     )
+    from archsim.chip.variants import variant
     from archsim.errors import ArchsimError
     from archsim.gpu.file import load_gpu
     from archsim.hardware.load import load_hardware
@@ -46,6 +47,7 @@ __all__ = [
     "load_trace",
     "simulate",
     "validate",
+    "variant",
 ]
 
 _HOMES = {
@@ -64,6 +66,7 @@ _HOMES = {
     "load_trace": "archsim.traces.trace",
     "simulate": "archsim.api",
     "validate": "archsim.api",
+    "variant": "archsim.chip.variants",
 }
 
 

@@ -14,7 +14,7 @@ from archsim.chip.action import Law, rests_on
 from archsim.chip.cell import READ_KEYS
 from archsim.chip.refresh.none import REFRESH
 from archsim.config.document import Provenance
-from archsim.config.section import field_of, leaf_paths
+from archsim.config.section import field_of, leaf_paths, value_at, with_leaf
 from archsim.hardware.load import Hardware, load_hardware
 from archsim.hardware.sections import HardwareConfig
 from archsim.result import Result, grade
@@ -115,18 +115,10 @@ def test_what_changes_a_cost_is_what_it_rests_on(overrides: dict[str, Any]) -> N
 
 def nudged(hardware: Hardware, parameter: str) -> Hardware | None:
     """The hardware with a quantity 1 % larger; None where that cannot be."""
-    value: Any = hardware.config
-    for name in parameter.split("."):
-        value = value.__dict__[name]
+    value = value_at(hardware.config, parameter)
     if not isinstance(value, float) or parameter.startswith("digital."):
         return None
-    config = hardware.config.model_copy(deep=True)
-    section: Any = config
-    *sections, name = parameter.split(".")
-    for each in sections:
-        section = section.__dict__[each]
-    section.__dict__[name] = value * 1.01
-    return replace(hardware, config=config)
+    return replace(hardware, config=with_leaf(hardware.config, parameter, value * 1.01))
 
 
 def activity(simulation: Simulation) -> dict[str, Any]:
@@ -177,6 +169,7 @@ def test_choices_are_all_that_there_are() -> None:
         "controller.pipelining", "write_path.arbitration", "pulse_generator.arbitration",
         "accumulator.arbitration", "digital.weights", "array.write_during_read",
         "controller.gate_unwritten", "retention.token_period",
+        "converter.law", "refresh.model",  # of one variant each
     }  # fmt: skip
     choices = {
         path

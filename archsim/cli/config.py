@@ -11,7 +11,7 @@ from archsim.cli import CONTEXT_SETTINGS
 
 @click.group(context_settings=CONTEXT_SETTINGS)
 def command() -> None:
-    """Show a resolved config, the schema of configs, or the shipped ones."""
+    """Show a resolved config, the schema of configs, variants, or the shipped ones."""
 
 
 @command.command()
@@ -33,6 +33,8 @@ def show(hwconfig: str | None, assignments: tuple[str, ...], as_json: bool) -> N
     hardware = load_hardware(
         DEFAULT_HARDWARE if hwconfig is None else hwconfig, parse_assignments(assignments)
     )
+    for line in hardware.document.notes.values():
+        click.echo(f"note: {line}", err=True)
     if as_json:
         click.echo(json.dumps(config_document(hardware), indent=2, allow_nan=False))
     else:
@@ -45,6 +47,25 @@ def schema() -> None:
     from archsim.hardware.schema import schema_text
 
     click.echo(schema_text(), nl=False)
+
+
+@command.command("variants")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def list_variants(as_json: bool) -> None:
+    """List what a block of the chip may be: every variant and its keys.
+
+    Those of other distributions, and of your own, stand beside the built-in
+    ones: see docs/your-own.md.
+    """
+    from archsim.config.variants import plugin_faults
+    from archsim.hardware.variants import variants_document, variants_text
+
+    if as_json:
+        click.echo(json.dumps(variants_document(), indent=2, allow_nan=False))
+    else:
+        click.echo(variants_text(), nl=False)
+        for line in plugin_faults():
+            click.echo(f"note: {line}", err=True)
 
 
 @command.command("list")

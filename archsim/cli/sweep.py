@@ -119,6 +119,8 @@ def run_command(**given: Any) -> None:
     if not str(given["store"] if given["store"] is not None else "x").strip():
         raise click.UsageError("--store: an empty name")
     sweep = _sweep(given, store)
+    for line in sweep.notes:
+        click.echo(f"note: {line}", err=True)
     shard = parse_shard(given["shard"]) if given["shard"] is not None else None
     if given["best"] is not None:
         sweep = _with_goal(sweep, given["best"], given["where"])

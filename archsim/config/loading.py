@@ -105,8 +105,8 @@ def _first_fault(error: ValidationError, document: Document, model: type[BaseMod
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
     if fault["type"] == VARIANT_FAULT:
-        named = f"{place.removeprefix('--set ')}: "
-        return f"{place}: {fault['msg'].removeprefix(named)}{tail}"
+        prefix = f"{place.removeprefix('--set ')}: "
+        return f"{place}: {fault['msg'].removeprefix(prefix)}{tail}"
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown key {dotted!r}{suggestion(dotted, list(leaf_paths(model)))}{tail}"
     if fault["type"] in {"model_type", "model_attributes_type"}:

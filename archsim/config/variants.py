@@ -128,9 +128,10 @@ def variant(slot: str, name: str) -> Callable[[AnyClass], AnyClass]:
     stand beside those of the other variants.
     """
 
+    place = slot_named(slot)
+
     def register(cls: AnyClass) -> AnyClass:
-        origin = _origin[-1] if _origin else _home(cls)
-        new = Variant(slot_named(slot), name, cls, origin)
+        new = Variant(place, name, cls, _origin[-1] if _origin else _home(cls))
         known = _registry.variants[slot]
         other = known.get(name)
         if other is not None and _identity(other.cls) != _identity(cls):

@@ -6,15 +6,17 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from archsim.config.quantity import Quantity, parse_quantity, split_quantity
 from archsim.config.section import field_of, leaf_paths, suggestion
+from archsim.config.variants import load_plugins, version
 from archsim.config.voltages import SuppliedVoltage, supply_share
 from archsim.errors import ConfigError, one_line
+from archsim.hardware.former_keys import FORMER_KEYS
 from archsim.hardware.sections import HardwareConfig
 from archsim.sweeps.expression import Value
 
@@ -41,14 +43,18 @@ def workload_of(parameters: Mapping[str, Value]) -> dict[str, Value]:
     return {key: value for key, value in parameters.items() if key in WORKLOAD_KEYS}
 
 
-@functools.cache
 def known_keys() -> list[str]:
     """Every key that an axis can vary and an expression can read."""
+    return _known_keys(version())
+
+
+@functools.lru_cache(maxsize=8)
+def _known_keys(variants: int) -> list[str]:
     return [*RUN_KEYS, *(key for key in leaf_paths(HardwareConfig) if key != "description")]
 
 
-@functools.cache
-def _adapter(key: str) -> TypeAdapter[Any]:
+@functools.lru_cache(maxsize=1024)
+def _adapter(key: str, variants: int) -> TypeAdapter[Any]:
     strict = ConfigDict(strict=True, allow_inf_nan=False)
     if key in RUN_KEYS:
         return TypeAdapter(RUN_KEYS[key], config=strict)
@@ -59,7 +65,9 @@ def _adapter(key: str) -> TypeAdapter[Any]:
 
 def check_key(key: str) -> None:
     """Raises ConfigError for a key that nothing has, with the nearest known one."""
-    if key not in known_keys():
+    if key not in known_keys() and key not in FORMER_KEYS:
+        load_plugins()
+    if key not in known_keys() and key not in FORMER_KEYS:
         raise ConfigError(f"unknown axis {key!r}{suggestion(key, known_keys())}")
 
 
@@ -72,7 +80,7 @@ def si_value(key: str, value: object) -> Value:
     if supply_share(value) is not None and _may_follow(key):
         return str(value)
     try:
-        checked: Value = _adapter(key).validate_python(value)
+        checked: Value = _adapter(key, version()).validate_python(value)
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         shown = "" if repr(value) in message else f" (got {one_line(value, 40)!r})"
@@ -133,6 +141,8 @@ class Axis:
     unit: str = ""
     log: bool = False
     integer: bool = False
+    former: str = field(default="", compare=False)
+    """The key as it was written, where that was the name of the version before."""
 
     def at(self, share: float) -> Value:
         """The value at `share` (0 to 1) of the way; lists are cut into equal parts."""
@@ -171,6 +181,7 @@ def _written(axis: Axis, number: float) -> Value:
 def list_axis(key: str, values: object) -> Axis:
     """An axis over listed values; raises ConfigError if there are none, or one is repeated."""
     check_key(key)
+    former, key, values = _current(key, values)
     if not isinstance(values, list | tuple) or not values:
         raise ConfigError(f"axis {key}: an empty axis; list the values it takes")
     if len(values) > MAX_VALUES:
@@ -181,7 +192,17 @@ def list_axis(key: str, values: object) -> Axis:
         if any(type(checked) is type(other) and checked == other for other in seen):
             raise ConfigError(f"axis {key}: {value!r} is listed twice")
         seen.append(checked)
-    return Axis(key, tuple(values))
+    return Axis(key, tuple(values), former=former)
+
+
+def _current(key: str, values: object) -> tuple[str, str, object]:
+    """The former name, if it was that, the key and its values as they are called now."""
+    new = FORMER_KEYS.get(key)
+    if new is None:
+        return "", key, values
+    if isinstance(values, list | tuple):
+        values = [new.value(each) for each in values]
+    return key, new.key, values
 
 
 def range_axis(
@@ -198,6 +219,7 @@ def range_axis(
     ends that do not fit the key or each other.
     """
     check_key(key)
+    former, key, _ = _current(key, None)
     if scale not in {"linear", "log"}:
         raise ConfigError(f"axis {key}: scale {one_line(scale, 40)!r}: use linear or log")
     log = scale == "log"
@@ -211,7 +233,7 @@ def range_axis(
     if log and first <= 0:
         raise ConfigError(f"axis {key}: a log range starts above 0")
     integer = not unit and not _accepts(key, math.floor(first) + 0.5)
-    axis = Axis(key, None, first, last, unit, log, integer)
+    axis = Axis(key, None, first, last, unit, log, integer, former)
     if points is None and step is None:
         return axis
     if points is not None and step is not None:
@@ -237,7 +259,7 @@ def range_axis(
         _check_count(key, count)
         numbers = [first + width * i for i in range(int(count + 1e-9) + 1)]
     values = tuple(dict.fromkeys(_written(axis, number) for number in numbers))
-    return Axis(key, values, first, last, unit, log, integer)
+    return Axis(key, values, first, last, unit, log, integer, former)
 
 
 def _check_count(key: str, count: float) -> None:

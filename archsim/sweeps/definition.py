@@ -13,11 +13,13 @@ from pydantic import Field, WithJsonSchema
 
 from archsim.arguments import as_path
 from archsim.config.document import read_document
+from archsim.config.former import current_keys, former_note
 from archsim.config.loading import validate_document
 from archsim.config.quantity import Quantity
 from archsim.config.section import Section
 from archsim.errors import ConfigError
 from archsim.files import data_folder
+from archsim.hardware.former_keys import FORMER_KEYS
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.sweeps.axes import (
     RUN_KEYS,
@@ -163,6 +165,8 @@ class Sweep:
     model: str | None = None
     text: str | None = None
     windows: int = DEFAULT_WINDOWS
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """Lines for whoever wrote it."""
 
     @property
     def measures_loss(self) -> bool:
@@ -281,15 +285,19 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
         raise ConfigError(f"{place('axes')}: axes: nothing varies; like 'array.rows: [32, 64]'")
     axes = tuple(at(f"axes.{key}", axis_from_file, key, given) for key, given in file.axes.items())
     taken = {axis.key for axis in axes}
+    if len(taken) < len(axes):
+        raise ConfigError(f"{place('axes')}: axes: a key is there under its former name too")
+    fixed = at("set", current_keys, file.fixed, FORMER_KEYS)
     for key, value in file.fixed.items():
         at(f"set.{key}", _check_fixed, key, value, taken)
     for key in file.derived:
-        at(f"derived.{key}", _check_derived, key, taken | set(file.fixed))
+        at(f"derived.{key}", _check_derived, key, taken | set(fixed))
     readable = known_keys()
     derived = {
         key: at(f"derived.{key}", parse_expression, text, readable)
         for key, text in file.derived.items()
     }
+    derived = at("derived", current_keys, derived, FORMER_KEYS)
     constraints = tuple(
         at("constraints", parse_expression, text, readable) for text in file.constraints
     )
@@ -307,7 +315,7 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
         name=file.name,
         description=" ".join(file.description.split()),
         hardware=_hardware_beside(file.hardware, folder),
-        fixed=dict(file.fixed),
+        fixed=fixed,
         trace=_trace_beside(file.trace, folder),
         tokens=file.tokens,
         layers=file.layers,
@@ -328,6 +336,7 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
         model=model,
         text=text,
         windows=file.windows,
+        notes=_notes((*file.axes, *file.fixed, *file.derived), (*derived.values(), *constraints)),
     )
     if sweep.aggregate is not None:
         at("aggregate", check_aggregate, sweep)
@@ -337,6 +346,12 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
         if not sweep.measures_loss:
             raise ConfigError(f"{place(key)}: {key} is of the loss, which is no objective here")
     return sweep
+
+
+def _notes(keys: Sequence[str], expressions: Sequence[Expression]) -> tuple[str, ...]:
+    """A line for each key that is called otherwise now."""
+    given = {*keys, *(name for each in expressions for name in each.former)}
+    return tuple(former_note(old, new) for old, new in FORMER_KEYS.items() if old in given)
 
 
 def _objectives(file: SweepFile) -> object:
@@ -413,6 +428,8 @@ def _beside(axis: Axis, folder: Path) -> Axis:
 
 def _check_fixed(key: str, value: object, taken: set[str]) -> None:
     check_key(key)
+    if key in FORMER_KEYS:
+        key, value = FORMER_KEYS[key].key, FORMER_KEYS[key].value(value)
     if key in RUN_KEYS:
         raise ConfigError(f"set.{key}: write {key}: ... beside set, not in it")
     if key in taken:
@@ -422,6 +439,7 @@ def _check_fixed(key: str, value: object, taken: set[str]) -> None:
 
 def _check_derived(key: str, taken: set[str]) -> None:
     check_key(key)
+    key = FORMER_KEYS[key].key if key in FORMER_KEYS else key
     if key in RUN_KEYS:
         raise ConfigError(f"derived.{key}: only a key of the config can be derived")
     if key in taken:
@@ -437,8 +455,11 @@ def quick_sweep(axes: Sequence[Axis], **given: Any) -> Sweep:
     for key in keys:
         if keys.count(key) > 1:
             raise ConfigError(f"--vary {key}: given twice; list all values in one")
-    for key, value in given.get("fixed", {}).items():
+    fixed = given.get("fixed", {})
+    for key, value in fixed.items():
         _check_fixed(key, value, set(keys))
+    notes = _notes((*(axis.former for axis in axes), *fixed), given.get("constraints", ()))
+    given |= {"fixed": current_keys(fixed, FORMER_KEYS), "notes": notes}
     for axis in axes:
         if given.get("method", "grid") == "grid":
             _ = axis.levels

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from archsim.config.quantity import EXAMPLES, parse_quantity
 from archsim.config.section import suggestion
 from archsim.errors import ConfigError, one_line
+from archsim.hardware.former_keys import FORMER_KEYS
 
 Value = float | int | str | bool | None
 
@@ -45,11 +46,13 @@ class UndefinedError(ConfigError):
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed expression: `names` are the dotted names it reads."""
+    """A parsed expression: `names` are the dotted names it reads, `former` those it has by names
+    of the version before."""
 
     text: str
     tree: ast.expr = field(compare=False, repr=False)
     names: frozenset[str]
+    former: frozenset[str] = frozenset()
 
     def value(self, names: Mapping[str, Value]) -> Value:
         """Its value; a text with a unit counts in SI units.
@@ -86,9 +89,35 @@ def parse_expression(text: object, known: list[str]) -> Expression:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ConfigError(f"expression {shown!r}: cannot be read; like 'window <= 512'") from None
+    former: set[str] = set()
+    tree = _with_new_names(tree, former)
     names: set[str] = set()
     _check(tree, shown, known, names, 0)
-    return Expression(text.strip(), tree, frozenset(names))
+    return Expression(text.strip(), tree, frozenset(names), frozenset(former))
+
+
+def _with_new_names(tree: ast.expr, former: set[str]) -> ast.expr:
+    """Keys, and words compared with them, by the names of now; adds the old keys to `former`."""
+
+    class Renaming(ast.NodeTransformer):
+        def visit_Compare(self, node: ast.Compare) -> ast.AST:
+            for each in (node.left, *node.comparators):
+                new = FORMER_KEYS.get(_dotted(each) or "")
+                if new is not None:
+                    for part in ast.walk(node):
+                        if isinstance(part, ast.Constant):
+                            part.value = new.value(part.value)
+            return self.generic_visit(node)
+
+        def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+            dotted = _dotted(node) or ""
+            if dotted not in FORMER_KEYS:
+                return node
+            former.add(dotted)
+            return ast.parse(FORMER_KEYS[dotted].key, mode="eval").body
+
+    renamed: ast.expr = Renaming().visit(tree)
+    return renamed
 
 
 def _dotted(node: ast.expr) -> str | None:

@@ -112,7 +112,9 @@ def assert_activity(got: AttentionOutput, expected: oracle.Result, par: oracle.P
     assert np.array_equal(activity.score_pulses, pulses)
     np.testing.assert_allclose(activity.longest_score, expected.widths.max(axis=2), atol=1e-12)
     clamped = np.minimum(np.abs(expected.partials), 1.0)
-    np.testing.assert_allclose(activity.longest_partial, clamped.max(axis=(2, 3)), rtol=1e-9)
+    np.testing.assert_allclose(
+        activity.longest_partial, clamped.max(axis=(2, 3)), rtol=1e-9, atol=1e-12
+    )
     if par.levels_partial is not None:
         counts = np.abs(expected.partial_codes).sum(axis=(2, 3))
         assert np.array_equal(activity.partial_counts, counts)
