@@ -12,7 +12,7 @@ import pytest
 import archsim
 from archsim.chip.activity import Activity
 from archsim.chip.laws import laws_of
-from archsim.config.section import leaf_paths
+from archsim.config.section import leaf_paths, value_at
 from archsim.config.voltages import VoltageRange
 from archsim.errors import InvariantError
 from archsim.function import (
@@ -45,9 +45,9 @@ DEPENDS_ON = (
 COUNTED_IN_EDGES = ("converter.t_max", "controller.clock")
 WHERE_SPLIT = (
     "array.rows",
-    "mapping.partial_levels",
-    "mapping.partial_saturation_current",
-    "mapping.pulse_levels",
+    "readout.partial_levels",
+    "readout.partial_saturation_current",
+    "readout.pulse_levels",
 )
 """What decides the function: always, with ideal counters, and where dot products are split."""
 
@@ -98,17 +98,13 @@ def changed(hardware: Hardware, key: str) -> Hardware | None:
         return hardware.changed({key: "fifo"})
     if key.startswith("heads_per", key.rfind(".") + 1):
         return hardware.changed({key: 2})
-    config: Any = hardware.config
+    value = value_at(hardware.config, key)
+    if value is None or isinstance(value, str):
+        return None
     *sections, leaf = key.split(".")
-    for name in sections:
-        config = config.__dict__[name]
-    bigger = config.__dict__[leaf] * 1.25 or 1e-9
-    chain = {leaf: bigger}
+    chain = {leaf: value * 1.25 or 1e-9}
     for depth in range(len(sections), 0, -1):
-        outer: Any = hardware.config
-        for name in sections[: depth - 1]:
-            outer = outer.__dict__[name]
-        inner = outer.__dict__[sections[depth - 1]]
+        inner = value_at(hardware.config, ".".join(sections[:depth]))
         chain = {sections[depth - 1]: inner.model_copy(update=chain)}
     return replace(hardware, config=hardware.config.model_copy(update=chain))
 

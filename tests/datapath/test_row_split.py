@@ -37,7 +37,7 @@ def parameters(head: Head, rows: int = 3, **changes: Any) -> oracle.Parameters:
     return oracle.Parameters(
         window=head.sub_tiles.window,
         columns=head.sub_tiles.columns,
-        cell="linear" if len(head.cell.coefficients) == 2 else "polynomial",
+        cell="linear" if len(head.cell.law.coefficients) == 2 else "polynomial",
         rows=rows,
         levels_partial=head.laws.readout.conversion.quantiser.levels,
         saturation_partial=head.laws.readout.conversion.full_scale,
