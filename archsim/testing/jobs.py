@@ -29,7 +29,7 @@ def shipped(checkout: Path) -> tuple[list[str], list[str], list[str]]:
     gpus = [path.stem for path in (checkout / "hwconfigs" / "gpus").glob("*.yaml")]
     traces = [
         folder.name
-        for folder in (checkout / "traces").iterdir()
+        for folder in (checkout / "traces").glob("*")
         if any((folder / part / "manifest.json").is_file() for part in ("", "trace"))
     ]
     return sorted({*configs} - {"published"}), sorted(traces), sorted(gpus)
@@ -118,7 +118,9 @@ def _sizes(rng: random.Random, head_dim: int) -> dict[str, Any]:
     return {
         "window": rng.randint(1, 32),
         "array.columns": rng.randint(1, 10),
-        "array.rows": rng.randint(1, head_dim - 1) if smaller else rng.randint(head_dim, 16),
+        "array.rows": rng.randint(
+            *((-(-head_dim // 4), head_dim - 1) if smaller else (head_dim, 16))
+        ),
         "array.write_during_read": rng.random() < 0.4,
     }
 

@@ -36,10 +36,8 @@ KEYED_BY = {
 def fingerprint(array: Any) -> dict[str, Any]:
     """A hash of an array's bytes, and what shows how far another one is from it."""
     values = np.ascontiguousarray(array)
-    found: dict[str, Any] = {
-        "sha256": hashlib.sha256(values.tobytes()).hexdigest()[:16],
-        "shape": str(values.shape),
-    }
+    digest = hashlib.sha256(f"{values.dtype}".encode() + values.tobytes()).hexdigest()
+    found: dict[str, Any] = {"shape": str(values.shape), "sha256": digest[:12]}
     if values.size and values.dtype.kind in "if":
         found |= {"sum": values.sum().item(), "max": values.max().item()}
     return found
@@ -52,16 +50,16 @@ def trace_of(wanted: dict[str, Any]) -> Any:
         return trace.select(tokens=min(wanted["tokens"], trace.tokens))
     rng = np.random.default_rng(wanted["seed"])
     shape = tuple(wanted[size] for size in ("layers", "heads", "tokens", "head_dim"))
-    arrays = [
+    q, k, v = (
         (rng.normal(rng.normal(0, 0.4), rng.uniform(0.3, 1.5), shape)).astype(wanted["dtype"])
         for _ in range(3)
-    ]
+    )
     scalers: Any = {"fit": "fit", "none": None}.get(wanted["scalers"], {})
     if wanted["scalers"] == "random":
         for name, middle in (("q", 0.4), ("k", 0.45), ("v", 0.45), ("output", 0.0)):
             a, b = rng.uniform(0.05, 0.6, shape[:2]), rng.normal(middle, 0.1, shape[:2])
             scalers[name] = (a, b)
-    return archsim.Trace.from_arrays(*arrays, scalers, name="random")
+    return archsim.Trace.from_arrays(q, k, v, scalers, name="random")
 
 
 def tables(folder: Path) -> dict[str, Any]:
@@ -132,7 +130,7 @@ def simulate(job: dict[str, Any]) -> dict[str, Any]:
     hardware = archsim.load_hardware(job["hardware"], job["overrides"])
     found: dict[str, Any] = {}
     for run in job["runs"]:
-        name = " ".join(str(value) for value in run.values())
+        name = " ".join(["run", *map(str, run.values())])
         found[name] = answer(_run, trace, hardware, run, first=not found)
     scalers = {name: (a[0], b[0]) for name, (a, b) in trace.scalers.items()}
     found["attend"] = answer(_attended, trace, hardware, scalers)
@@ -154,7 +152,8 @@ def _run(trace: Any, hardware: Any, run: dict[str, Any], *, first: bool) -> dict
 
 
 def _attended(trace: Any, hardware: Any, scalers: Any) -> Any:
-    return arrays_in(archsim.attend(*trace.layer(0), hardware, scalers, details=True))
+    q, k, v = trace.layer(0)
+    return arrays_in(archsim.attend(q, k, v, hardware, scalers, details=True))
 
 
 def command(job: dict[str, Any]) -> dict[str, Any]:
