@@ -93,6 +93,12 @@ def all_jobs(old: Path, new: Path, hardwares: int, seed: int) -> Iterator[tuple[
     yield from enumerate(islice(random_jobs(seed), hardwares), len(fixed) + 1)
 
 
+def shipped_by_one(old: Path, new: Path) -> list[str]:
+    """What one of them ships alone, and no job can compare."""
+    pairs = zip(shipped(old), shipped(new), strict=True)
+    return sorted(name for mine, theirs in pairs for name in {*mine} ^ {*theirs})
+
+
 def compare(
     old: Path,
     new: Path,
@@ -160,6 +166,8 @@ def main(arguments: list[str] | None = None) -> int:
             jobs = [(number, job) for number, job in jobs if number in given.only]
             for number, job in jobs:
                 print(f"{number}: {json.dumps(job)}", file=sys.stderr)
+        if alone := shipped_by_one(old, new):
+            print(f"shipped by one alone, not compared: {', '.join(alone)}", file=sys.stderr)
         last = jobs[-1][0] if jobs else 0
 
         def progress(number: int, so_far: Comparison) -> None:

@@ -116,7 +116,8 @@ def _mappings(old: dict[str, Any], new: dict[str, Any], path: Path) -> Iterator[
             continue
         seen.add(place[-1])
         other = new[names[place[-1]]]
-        if place[-2:-1] == ("inside",) and None in (value, other):
+        deeper = place[-2:-1] == ("inside",) or name == "tables"
+        if deeper and None in (value, other):
             if value is not other:
                 yield Difference("hidden", place)
             continue

@@ -113,12 +113,12 @@ def inside(result: Any) -> dict[str, Any]:
     }
 
 
-def written(result: Any) -> dict[str, Any]:
+def written(result: Any) -> dict[str, Any] | None:
     """The tables that a command would write; none where this version keeps the writer elsewhere."""
     try:
         write = importlib.import_module("archsim.report.files").write_result
     except (ImportError, AttributeError):
-        return {}
+        return None
     with tempfile.TemporaryDirectory() as folder:
         write(result, Path(folder))
         return tables(Path(folder))

@@ -122,15 +122,16 @@ class Worker:
         process, self._process = self._process, None
         if process is None:
             return None
+        if process.stdin is not None:
+            with suppress(BrokenPipeError):
+                process.stdin.close()  # without more jobs it ends by itself
         try:
-            status: int | None = process.wait(0.2)
+            status: int | None = process.wait(0.5)
         except subprocess.TimeoutExpired:
             status = None
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
+        if process.stdout is not None:
+            process.stdout.close()
         return status

@@ -175,6 +175,14 @@ def test_energies_may_differ_in_their_rounding_and_times_not_at_all() -> None:
     assert list(differences({"layer_ns": 65}, {"layer_ns": 65.0})), "other bytes in JSON"
 
 
+def test_what_a_version_keeps_out_of_sight_is_named_and_not_called_different() -> None:
+    old = {"run": {"inside": {"schedule": {"ready": 1}}, "tables": {"area.csv": {}}}}
+    new = {"run": {"inside": {"schedule": None}, "tables": None}}
+    found = list(differences(old, new))
+    assert {d.kind for d in found} == {"hidden"}
+    assert [d.where for d in found] == ["run / inside / schedule", "run / tables"]
+
+
 def test_lists_by_name_by_key_and_by_order() -> None:
     assert not list(differences(["b.x", "a.y"], ["a.y", "b.x"]))
     assert list(differences(["words in", "their order"], ["their order", "words in"]))
