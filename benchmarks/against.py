@@ -60,8 +60,8 @@ def pieces() -> dict[str, Measure]:
     ways = {"numpy alone": False, "[fast]": True} if find_spec("numba") else {"numpy alone": False}
     for way, compiled in ways.items():
         found[f"function, {way}"] = partial(inside, "function", compiled)
-        found[f"timing and energy, {way}"] = partial(inside, "timing", compiled)
-    found["timing by events"] = partial(inside, "events", False)
+        found[f"timing, {way}"] = partial(inside, "timing", compiled)
+    found["timing, events"] = partial(inside, "events", False)
     words = ["-m", "archsim", "simulate", "-t", "reference", "--tokens", "512", "--json"]
     found["end to end"] = partial(process, words)
     found["archsim --help"] = partial(process, ["-m", "archsim", "--help"])
@@ -96,7 +96,7 @@ class Ratio:
     @property
     def verdict(self) -> str:
         if self.high <= LIMIT:
-            return f"within {LIMIT - 1:.0%}"
+            return f"within {(LIMIT - 1) * 100:.0f} %"
         return "slower" if self.low > LIMIT else "undecided"
 
 

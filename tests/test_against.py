@@ -19,7 +19,7 @@ def test_the_interval_is_that_of_the_sign_test() -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "noise", "verdict"),
-    [(1.0, 0.01, "within 3%"), (1.1, 0.01, "slower"), (1.03, 0.05, "undecided")],
+    [(1.0, 0.01, "within 3 %"), (1.1, 0.01, "slower"), (1.03, 0.05, "undecided")],
 )
 def test_verdicts(ratio: float, noise: float, verdict: str) -> None:
     old = [1.0 + 0.3 * turn for turn in range(15)]  # a machine that gets slower all the time
