@@ -93,7 +93,7 @@ def test_dot_products_split_over_arrays_of_any_height(tiny_trace: Path, tmp_path
         assert values[64, "digital_sum"] == values[64, "charge_to_pulse"]
         assert values[32, "digital_sum"] > values[32, "charge_to_pulse"]
         if key != "attention_ns":  # twice as many partial sums
-            assert values[16, "digital_sum"] > values[32, "digital"]
+            assert values[16, "digital_sum"] > values[32, "digital_sum"]
 
 
 def test_the_same_point_is_never_run_twice(tiny_trace: Path, tmp_path: Path) -> None:
