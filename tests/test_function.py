@@ -12,7 +12,7 @@ import pytest
 import archsim
 from archsim.chip.activity import Activity
 from archsim.chip.laws import laws_of
-from archsim.config.section import leaf_paths, value_at
+from archsim.config.section import leaf_paths, value_at, with_leaf
 from archsim.config.voltages import VoltageRange
 from archsim.errors import InvariantError
 from archsim.function import (
@@ -101,17 +101,14 @@ def changed(hardware: Hardware, key: str) -> Hardware | None:
     value = value_at(hardware.config, key)
     if value is None or isinstance(value, str):
         return None
-    *sections, leaf = key.split(".")
-    chain = {leaf: value * 1.25 or 1e-9}
-    for depth in range(len(sections), 0, -1):
-        inner = value_at(hardware.config, ".".join(sections[:depth]))
-        chain = {sections[depth - 1]: inner.model_copy(update=chain)}
-    return replace(hardware, config=hardware.config.model_copy(update=chain))
+    return replace(hardware, config=with_leaf(hardware.config, key, value * 1.25 or 1e-9))
 
 
 def decides(key: str, config: HardwareConfig) -> bool:
     split = config.readout.model == "digital_sum"
-    counted = config.levels.output is None or (split and config.readout.partial_levels is None)
+    counted = config.levels.output is None or (
+        split and value_at(config, "readout.partial_levels") is None
+    )
     depends = DEPENDS_ON + (COUNTED_IN_EDGES if counted else ())
     depends += (*WHERE_SPLIT, "readout.model") if split else ()
     return any(key == name or key.startswith(name + ".") for name in depends)
