@@ -31,7 +31,8 @@ def command(
     from archsim.files import write_text
     from archsim.hardware.load import DEFAULT_HARDWARE, load_hardware
     from archsim.report.claims import claims_markdown, claims_text
-    from archsim.report.tables import show, unread
+    from archsim.report.formats import unread
+    from archsim.report.terminal import show
 
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)

@@ -67,7 +67,8 @@ def command(
     from archsim.config.loading import parse_assignments
     from archsim.models.adapted import hardware_for, shipped_adapted, shipped_text
     from archsim.models.record import read_text
-    from archsim.report.tables import show, unread
+    from archsim.report.formats import unread
+    from archsim.report.terminal import show
     from archsim.report.tolerance import tolerance_text
 
     folder = shipped_adapted() if model is None else model

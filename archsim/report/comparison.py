@@ -16,8 +16,8 @@ from archsim.comparison.request import Request
 from archsim.comparison.transformer import ModelRow
 from archsim.gpu.plan import KERNELS
 from archsim.gpu.protocols import BATCHES, ProtocolDescription, protocols
+from archsim.report.formats import cautions, note, number, unread
 from archsim.report.retention import retention_table
-from archsim.report.tables import cautions, note, number, unread
 
 NAME_WIDTH = 12
 

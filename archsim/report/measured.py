@@ -11,7 +11,7 @@ from archsim.comparison.accelerator import AcceleratorFigures
 from archsim.comparison.compare import ComparisonRow
 from archsim.comparison.transformer import ModelRow
 from archsim.report.comparison import UNFUSED_BY_GRAPH, unfused_by_graph
-from archsim.report.tables import note, number
+from archsim.report.formats import note, number
 
 HEAD = (
     f"{'protocol':<11} {'kernel':<9} {'prec.':<5} {'batch':>5} {'us/token':>9} {'mJ/token':>9} "

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archsim.report.tables import note, number, percent
+from archsim.report.formats import note, number, percent
 from archsim.retention import Fading, Retention
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.hardware.load import load_hardware
+from archsim.report.formats import cautions, note, number, percent
 from archsim.report.retention import retention_table
 from archsim.report.sweep_front import (
     axis_labels,
@@ -23,7 +24,6 @@ from archsim.report.sweep_front import (
     fronts,
     value_text,
 )
-from archsim.report.tables import cautions, note, number, percent
 from archsim.retention import Retention, retention_of
 from archsim.sweeps.analysis import (
     Best,

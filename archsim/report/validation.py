@@ -8,7 +8,7 @@ from rich.text import Text
 
 from archsim.hardware.calibration_workload import HEADS
 from archsim.hardware.load import DEFAULT_HARDWARE
-from archsim.report.tables import note, number
+from archsim.report.formats import note, number
 from archsim.validation.bounds import Bounds
 from archsim.validation.figures import Figure
 from archsim.validation.published import Validation

@@ -21,8 +21,8 @@ from archsim.report.comparison import (
     short,
     times,
 )
+from archsim.report.formats import cautions, note, number, percent, unread
 from archsim.report.retention import retention_table
-from archsim.report.tables import cautions, note, number, percent, unread
 
 HEADS = (
     f"{'':{NAME_WIDTH}} {'':<8} {'':>5} {'':<4} {'us a':>7} {'atten-':>7} {'mJ a':>7} {'':>6} "
