@@ -25,6 +25,7 @@ from archsim.gpu.fit import (
 )
 from archsim.gpu.roofline import DecodeAttention
 from archsim.gpu.token import attention_alone, gpu_token
+from archsim.units import MICROSECOND, MILLIJOULE
 
 SCHEMA_VERSION = 3
 
@@ -258,10 +259,10 @@ def _point(gpu: Gpu, point: Measurement, role: Role, group: str) -> Prediction:
         point.batch,
         point.window,
         None,
-        point.step_latency * 1e6,
-        said.latency_s * 1e6,
-        None if energy is None else energy * 1e3,
-        None if energy is None else modelled * 1e3,
+        MICROSECOND.of(point.step_latency),
+        MICROSECOND.of(said.latency_s),
+        None if energy is None else MILLIJOULE.of(energy),
+        None if energy is None else MILLIJOULE.of(modelled),
     )
 
 
@@ -303,10 +304,10 @@ def _token(gpu: Gpu, token: TokenMeasurement) -> Prediction:
         token.batch,
         token.window,
         token.part,
-        token.latency * 1e6,
-        said[0] * 1e6,
-        None if token.energy is None else token.energy * 1e3,
-        None if token.energy is None else said[1] * 1e3,
+        MICROSECOND.of(token.latency),
+        MICROSECOND.of(said[0]),
+        None if token.energy is None else MILLIJOULE.of(token.energy),
+        None if token.energy is None else MILLIJOULE.of(said[1]),
     )
 
 
@@ -319,7 +320,7 @@ def _transfers(fitted: Gpu, gpu: Gpu) -> Iterator[Prediction]:
             if twin.kernel == point.kernel and attention_of(twin) == attention_of(point):
                 ratio = predicted(gpu, point).latency_s / predicted(fitted, twin).latency_s
                 row = _point(gpu, point, "transfer", TRANSFER)
-                yield replace(row, predicted_us=twin.step_latency * ratio * 1e6)
+                yield replace(row, predicted_us=MICROSECOND.of(twin.step_latency * ratio))
 
 
 def _authors(gpu: Gpu) -> Iterator[Prediction]:
