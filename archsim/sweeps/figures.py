@@ -11,6 +11,7 @@ from archsim.datapath.ideal import ideal_law
 from archsim.errors import ConfigError, one_line
 from archsim.figures import Better, Combined, named
 from archsim.hardware.load import Hardware
+from archsim.notes import AdaptedTo
 from archsim.result import Result
 from archsim.simulation import simulate_trace
 from archsim.sweeps.expression import Expression, UndefinedError, Value, parse_expression
@@ -57,12 +58,14 @@ def figure_names() -> list[str]:
 
 def simulated_figures(
     trace: Trace, hardware: Hardware, *, order: str = "generate", prompt: int | None = None
-) -> Figures:
-    """Run a point and keep its figures: what a stored result depends on begins here.
+) -> tuple[Figures, AdaptedTo | None]:
+    """Run a point and keep its figures, and for what hardware the trace's model was adapted.
 
-    Raises ConfigError, InvariantError as `simulate_trace` does.
+    What a stored result depends on begins here. Raises ConfigError, InvariantError as
+    `simulate_trace` does.
     """
-    return figures(Result(simulate_trace(trace, hardware, order=order, prompt=prompt)))
+    simulation = simulate_trace(trace, hardware, order=order, prompt=prompt)
+    return figures(Result(simulation)), simulation.adapted
 
 
 def figures(result: Result) -> Figures:
