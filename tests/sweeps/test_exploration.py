@@ -67,7 +67,6 @@ def test_points_equal_single_simulations_to_the_last_bit(tiny_trace: Path, tmp_p
         )
         result = simulate(trace, hardware, order=str(point.parameters["order"]))
         document = result.document(wall=False)
-        document["held_longest"] = document["bottleneck"]
         for name, path in PATHS.items():
             value = document
             for key in path.split("."):
