@@ -146,7 +146,8 @@ def _run(trace: Any, hardware: Any, run: dict[str, Any], *, first: bool) -> dict
         found["document"].pop("wall_s", None)
         found["tables"] = written(result)
     else:  # the rest follows from the times: `document` would work all of it out again
-        found["latency"] = result.latency
+        latency = result.latency
+        found["latency"] = latency.document() if hasattr(latency, "document") else latency
         found["why_engine"] = getattr(simulation, "why_engine", None)
     return found
 
