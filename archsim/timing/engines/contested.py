@@ -10,17 +10,15 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import simpy
 
 from archsim.chip.stage import Resource, Ticks
-from archsim.timing.declaration import Declaration, Schedule
+from archsim.timing.declaration import Declaration, Progress, Schedule
 from archsim.timing.engines.constraints import Step, segments, steps
 from archsim.timing.engines.servers import Server, long_lived, server
-
-Progress = Callable[[int], None]
 
 
 class Times:
