@@ -14,7 +14,7 @@ from typing import Any
 
 from archsim.accuracy.closed_loop import AnalogLoop, Variant, measure
 from archsim.accuracy.material import Material, cut_material
-from archsim.accuracy.model import Subject, load_subject
+from archsim.accuracy.subject import Subject, load_subject
 from archsim.errors import ConfigError
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.models.adapted import adapted_hardware, is_adapted

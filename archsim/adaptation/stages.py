@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.accuracy.direct_search import search_scalers
-from archsim.accuracy.model import with_cell
+from archsim.accuracy.variants import with_cell
 from archsim.adaptation.matching import Matched, match_scalers, moments
 from archsim.adaptation.preparation import prepare
 from archsim.adaptation.recipe import Recipe, Statistic
@@ -57,7 +57,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class AdaptationPlan:
     """Which stages run, and how; `recipes` for the stages that train.
 
     `dtype` is how weights are stored, and what the next stage starts from; `seed` decides the basis
@@ -115,7 +115,7 @@ class Run:
     def __init__(
         self,
         hardware: Hardware,
-        plan: Plan,
+        plan: AdaptationPlan,
         ids: Stream,
         calibration: NDArray[np.int64],
         base: Gpt2,

@@ -113,7 +113,8 @@ def run_command(**given: Any) -> None:
     from archsim.report.tables import show
     from archsim.sweeps.analysis import best
     from archsim.sweeps.driver import Stop
-    from archsim.sweeps.exploration import DEFAULT_STORE, explore, parse_shard
+    from archsim.sweeps.runner import DEFAULT_STORE, explore
+    from archsim.sweeps.shard import parse_shard
 
     store = Path(given["store"]) if given["store"] is not None else DEFAULT_STORE
     if not str(given["store"] if given["store"] is not None else "x").strip():
@@ -214,14 +215,10 @@ def _sweep(given: dict[str, Any], store: Path) -> Sweep:
     from archsim.config.quantity import parse_quantity
     from archsim.errors import ConfigError
     from archsim.sweeps.axes import axis_from_text, known_keys
-    from archsim.sweeps.definition import (
-        check_aggregate,
-        load_sweep,
-        quick_sweep,
-        sweep_from_values,
-    )
+    from archsim.sweeps.definition import check_aggregate, quick_sweep
     from archsim.sweeps.expression import parse_expression
     from archsim.sweeps.store import Store
+    from archsim.sweeps.sweep_file import load_sweep, sweep_from_values
 
     name, vary = given["sweep_file"], given["vary"]
     quick = {
@@ -353,7 +350,7 @@ def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
 def list_sweeps(store: str | None) -> None:
     """List the shipped sweeps, or those begun in a store."""
     if store is None:
-        from archsim.sweeps.definition import available_sweeps, load_sweep
+        from archsim.sweeps.sweep_file import available_sweeps, load_sweep
 
         for name in available_sweeps():
             click.echo(name)
@@ -376,7 +373,8 @@ def list_sweeps(store: str | None) -> None:
 def export_command(target: str, store: str | None, name: str | None) -> None:
     """Write the points of a store to FILE, a .parquet or .csv."""
     from archsim.report.sweep_files import export
-    from archsim.sweeps.exploration import DEFAULT_STORE, stored_explorations
+    from archsim.sweeps.exploration import stored_explorations
+    from archsim.sweeps.runner import DEFAULT_STORE
     from archsim.sweeps.store import Store
 
     with Store(DEFAULT_STORE if store is None else store, create=False) as kept:
@@ -405,6 +403,6 @@ def merge_command(target: str, parts: tuple[str, ...]) -> None:
 @command.command("schema")
 def schema() -> None:
     """Print the JSON Schema (2020-12) of a sweep file."""
-    from archsim.sweeps.definition import schema_text
+    from archsim.sweeps.sweep_file import schema_text
 
     click.echo(schema_text(), nl=False)

@@ -38,11 +38,11 @@ from archsim.models.huggingface import (
     load_gpt2,
 )
 from archsim.traces.checks import checked_scalers
+from archsim.traces.folder import ADAPTATION_FILE, model_of, trace_folder
 from archsim.traces.manifest import Environment, FileRecord, Record, Scalar, Sha256, Text
 from archsim.traces.scalers import SCALED, Scaler
 from archsim.traces.tensor_file import Limits, open_tensors
 from archsim.traces.text_file import read_bytes
-from archsim.traces.trace import ADAPTATION_FILE, model_of, trace_folder
 
 SCALERS_FILE = "scalers.safetensors"
 CURVES_FILE, HARDWARE_FILE = "curves.json", "hardware.yaml"

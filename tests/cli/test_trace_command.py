@@ -15,7 +15,8 @@ from traces.tiny_gpt2 import TEXT, write_tiny_gpt2
 
 from archsim.cli.trace import command
 from archsim.errors import ConfigError
-from archsim.traces.trace import default_trace_name, load_trace
+from archsim.traces.folder import default_trace_name
+from archsim.traces.trace import load_trace
 
 
 @pytest.fixture
