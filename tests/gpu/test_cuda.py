@@ -13,7 +13,8 @@ import torch
 
 from archsim.config.transformer import TransformerShape
 from archsim.errors import ConfigError, InvariantError, MissingExtraError
-from archsim.gpu.cuda import CudaDevice, attention, check_output, only, open_device, tensors
+from archsim.gpu.cuda import CudaDevice, open_device
+from archsim.gpu.cuda_attention import attention, check_output, only, tensors
 from archsim.gpu.cuda_model import TokenModel
 from archsim.gpu.measure import measure
 from archsim.gpu.plan import Plan
