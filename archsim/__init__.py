@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from archsim.report.explain import Explanation
     from archsim.result import Result
     from archsim.sweeps.definition import Sweep
-    from archsim.sweeps.driver import Stop
+    from archsim.sweeps.driver import Stop, Tally
     from archsim.sweeps.exploration import DesignPoint, Exploration
+    from archsim.sweeps.point import Outcome
     from archsim.sweeps.shard import Shard
     from archsim.sweeps.sweep_file import load_sweep
     from archsim.traces.trace import Trace, load_trace
@@ -60,10 +61,12 @@ __all__ = [
     "GpuComparison",
     "Hardware",
     "InLoop",
+    "Outcome",
     "Result",
     "Shard",
     "Stop",
     "Sweep",
+    "Tally",
     "Trace",
     "Validation",
     "WholeModelComparison",
@@ -97,10 +100,12 @@ _HOMES = {
     "GpuComparison": "archsim.comparison.hardware",
     "Hardware": "archsim.hardware.load",
     "InLoop": "archsim.accuracy.trace_loop",
+    "Outcome": "archsim.sweeps.point",
     "Result": "archsim.result",
     "Shard": "archsim.sweeps.shard",
     "Stop": "archsim.sweeps.driver",
     "Sweep": "archsim.sweeps.definition",
+    "Tally": "archsim.sweeps.driver",
     "Trace": "archsim.traces.trace",
     "Validation": "archsim.validation.published",
     "WholeModelComparison": "archsim.comparison.hardware",

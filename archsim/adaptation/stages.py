@@ -73,6 +73,9 @@ class AdaptationPlan:
     trace_tokens: int = 1024
     seed: int = 0
 
+    def __repr__(self) -> str:
+        return f"<AdaptationPlan {','.join(self.stages)}, seed {self.seed}>"
+
     def __post_init__(self) -> None:
         unknown = [name for name in self.stages if name not in STAGES]
         if unknown:

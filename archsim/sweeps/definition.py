@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from archsim.errors import ConfigError
+from archsim.errors import ConfigError, one_line
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.sweeps.axes import RUN_KEYS, WORKLOAD_KEYS, Axis, check_key, si_value
 from archsim.sweeps.expression import Expression, Value
@@ -63,6 +63,10 @@ class Sweep:
     model: str | None = None
     text: str | None = None
     windows: int = DEFAULT_WINDOWS
+
+    def __repr__(self) -> str:
+        axes = one_line(", ".join(axis.key for axis in self.axes), 100)
+        return f"<Sweep {self.name}: {self.method} over {axes}>"
 
     @property
     def measures_loss(self) -> bool:

@@ -68,6 +68,9 @@ class Stop:
     def __init__(self) -> None:
         self.asked = 0
 
+    def __repr__(self) -> str:
+        return f"<Stop asked {self.asked} times>"
+
     @contextmanager
     def on_signals(self) -> Iterator[Stop]:
         """Ctrl-C and SIGTERM set this while the block runs (in the main thread)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from archsim.errors import ConfigError
+from archsim.errors import ConfigError, one_line
 from archsim.sweeps.definition import Sweep
 from archsim.sweeps.design import Parameters
 from archsim.sweeps.expression import Value
@@ -28,6 +28,10 @@ class DesignPoint:
     results: Figures | None
     reason: str
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{key}={value}" for key, value in self.parameters.items())
+        return f"<DesignPoint {one_line(given, 120)}: {self.status}>"
+
     def figure(self, name: str) -> Value:
         """A figure by name; None where the point has none."""
         return None if self.results is None else self.results.get(name)
@@ -43,6 +47,10 @@ class Exploration:
     sweep: Sweep
     points: list[DesignPoint]
     papers: tuple[DesignPoint, ...]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items())
+        return f"<Exploration of {self.sweep.name}: {counts or 'no points'}>"
 
     @property
     def paper(self) -> DesignPoint:

@@ -81,6 +81,10 @@ class Claims:
     hardware: Hardware
     claims: tuple[Claim, ...]
 
+    def __repr__(self) -> str:
+        held = sum(claim.verdict == "holds" for claim in self.claims)
+        return f"<Claims for {self.hardware.name}: {held} of {len(self.claims)} hold>"
+
     def document(self) -> dict[str, Any]:
         """What ``archsim claims --json`` prints."""
         return {
