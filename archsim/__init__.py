@@ -1,7 +1,7 @@
 """archsim: a cycle-level simulator of in-memory attention accelerators.
 
 >>> import archsim
->>> result = archsim.simulate(archsim.load_trace("reference"), archsim.load_hardware())
+>>> result = archsim.simulate("reference-adapted", "gaincell-28nm")
 >>> result.latency["attention_ns"]["mean"]
 65.0
 

@@ -69,6 +69,11 @@ def evaluate_model(
     subject = load_subject(folder, material.calibration, progress)
     if every_stage:
         assert subject.adapted is not None
+        if not subject.adapted.has_stages:
+            raise ConfigError(
+                f"{folder}: its stages are not here: an installed archsim leaves them out; give "
+                "the folder as archsim adapt wrote it"
+            )
         variants = stages(subject.adapted, hardware)
     else:
         variants = ladder(subject, hardware)

@@ -57,7 +57,13 @@ class Subject:
         if adapted is None:
             return list(hardware.notes)
         made_for = adapted_to(adapted.folder, hardware, adapted.model.config.head_dim)
-        return run_notes(hardware, adapted.voltages, made_for)
+        notes = run_notes(hardware, adapted.voltages, made_for)
+        if not adapted.has_stages:
+            notes.append(
+                "The stages of the adaptation are not here: no control, and the linear cell runs "
+                "with the final weights and scalers"
+            )
+        return notes
 
     @property
     def scalers_from(self) -> str:

@@ -280,7 +280,7 @@ def test_saving_onto_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_shipped_name_a_folder_and_its_files_are_found(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trace_module, "data_folder", lambda name: folder.parent)
+    monkeypatch.setattr("archsim.traces.folder.data_folder", lambda name: folder.parent)
     expected = load_trace(folder).sha256
     for way in ("small", str(folder), folder / "manifest.json", str(folder / "trace.safetensors")):
         assert load_trace(way).sha256 == expected
