@@ -211,8 +211,8 @@ def test_sweeps_that_come_along_rank_by_figures_that_mean_one_thing() -> None:
 def test_a_script_runs(
     place: str, text: str, readers_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def trace(name: Any, verify: bool = True) -> Any:
-        return load_trace(name, verify).select(tokens=TOKENS, layers=slice(0, 1))
+    def trace(name: str) -> Any:
+        return load_trace(name).select(tokens=TOKENS, layers=slice(0, 1))
 
     def sweep(name: str) -> Sweep:
         found = few_tokens(load_sweep(name))
@@ -225,7 +225,7 @@ def test_a_script_runs(
 
     monkeypatch.setattr(archsim, "load_trace", trace, raising=False)
     monkeypatch.setattr(archsim, "load_sweep", sweep, raising=False)
-    monkeypatch.setattr("archsim.traces.trace.load_trace", trace)
+    monkeypatch.setattr("archsim.api.as_trace", lambda x: trace(x) if isinstance(x, str) else x)
     monkeypatch.setattr("archsim.sweeps.runner.load_sweep", sweep)
     rng = np.random.default_rng(4)
     arrays = {name: rng.normal(size=(1, 2, TOKENS, 64)) for name in "qkv"}
