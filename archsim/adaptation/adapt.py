@@ -18,7 +18,7 @@ from archsim.adaptation.stages import (
     TRAINING,
     AdaptationPlan,
     Progress,
-    Run,
+    StageRunner,
     State,
     fingerprint,
 )
@@ -113,7 +113,9 @@ def adapt_model(
     )
     state = State(base, {}, history)
     _make(output / "checkpoints")
-    run = Run(hardware, plan, ids, calibration, base, output / "checkpoints", report, history)
+    run = StageRunner(
+        hardware, plan, ids, calibration, base, output / "checkpoints", report, history
+    )
     for name in plan.stages:
         began = time.monotonic()
         before = len(state.stages)

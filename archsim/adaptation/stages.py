@@ -112,7 +112,7 @@ class State:
     curves: dict[str, Any] = field(default_factory=dict)
 
 
-class Run:
+class StageRunner:
     """The stages; each takes the state and leaves its result in it."""
 
     def __init__(
