@@ -41,20 +41,6 @@ if TYPE_CHECKING:
     from archsim.validation.claims import Claims
     from archsim.validation.published import Validation
 
-__all__ = [
-    "adapt",
-    "attend",
-    "compare",
-    "compare_model",
-    "evaluate",
-    "explain",
-    "in_loop",
-    "judge_claims",
-    "simulate",
-    "sweep",
-    "validate",
-]
-
 
 def attend(
     q: ArrayLike,
