@@ -14,7 +14,7 @@ from typing import Any
 
 from archsim.accuracy.closed_loop import AnalogLoop, Variant, measure
 from archsim.accuracy.material import Material, cut_material
-from archsim.accuracy.model import Subject, load_subject
+from archsim.accuracy.subject import Subject, load_subject
 from archsim.errors import ConfigError
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.models.adapted import adapted_hardware, is_adapted
@@ -41,7 +41,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Tolerance:
+class LossTolerance:
     """The decay a token at which the loss has risen by `rise` nats.
 
     It lies between `holds`, the largest decay measured below it, and `exceeds`, the next one
@@ -83,7 +83,7 @@ class Tolerances:
     """Every loss measured, by the decay a token."""
     used: float | None
     """Loss at the hardware's own decay; None where its ages come from the simulated clock."""
-    tolerances: tuple[Tolerance, ...]
+    tolerances: tuple[LossTolerance, ...]
     cells: tuple[CellTime, ...]
 
     @property
@@ -103,7 +103,7 @@ class Tolerances:
         """Whether a window of text is as long as the hardware's: else it never fills."""
         return bool(self.material.windows.shape[1] > self.hardware.config.window)
 
-    def needed_tau(self, tolerance: Tolerance) -> float | None:
+    def needed_tau(self, tolerance: LossTolerance) -> float | None:
         """Seconds that cells must hold at the hardware's own whole token; None where unknown."""
         token = self.retention.token
         if token is None or tolerance.decay is None:
@@ -166,7 +166,7 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 def find_tolerances(
     loss_at: Losses, trained: float, window: int, rises: Sequence[float]
-) -> list[Tolerance]:
+) -> list[LossTolerance]:
     """The first decays above `trained` at which the loss has risen by each of `rises`.
 
     Decays are tried in steps of a factor of 2, from a quarter of 1 / window or from `trained`, then
@@ -185,18 +185,18 @@ def find_tolerances(
     return [_tolerance(rise, grid, each) for each in rises]
 
 
-def _tolerance(rise: Losses, grid: Sequence[float], wanted: float) -> Tolerance:
+def _tolerance(rise: Losses, grid: Sequence[float], wanted: float) -> LossTolerance:
     if rise(grid[0]) >= wanted:  # even the slowest decay tried is too fast
-        return Tolerance(wanted, 0.0, grid[0], None)
+        return LossTolerance(wanted, 0.0, grid[0], None)
     above = next((place for place, decay in enumerate(grid) if rise(decay) >= wanted), None)
     if above is None:
-        return Tolerance(wanted, grid[-1], None, None)
+        return LossTolerance(wanted, grid[-1], None, None)
     low, high = grid[above - 1], grid[above]
     while high / low > CLOSE:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if rise(middle) >= wanted else (middle, high)
     share = (wanted - rise(low)) / (rise(high) - rise(low))
-    return Tolerance(wanted, low, high, low * (high / low) ** share)
+    return LossTolerance(wanted, low, high, low * (high / low) ** share)
 
 
 def measure_tolerances(
@@ -256,7 +256,7 @@ def _shipped() -> list[tuple[str, Hardware]]:
 def _cell_time(
     name: str,
     source: Hardware,
-    tolerances: Sequence[Tolerance],
+    tolerances: Sequence[LossTolerance],
     retention: Retention,
     loss_at: Losses,
 ) -> CellTime:

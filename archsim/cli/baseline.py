@@ -13,7 +13,7 @@ from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
     from archsim.gpu.file import Cache, Precision
-    from archsim.gpu.plan import Implementation, KernelChoice, Plan, Scope
+    from archsim.gpu.plan import Implementation, KernelChoice, MeasurementPlan, Scope
 
 SCHEMA_VERSION = 1
 SHOWN_REASONS = 3
@@ -165,7 +165,7 @@ def _plan(
     vocabulary: int,
     replays: int,
     seconds: float | None,
-) -> Plan:
+) -> MeasurementPlan:
     """What the options ask for; raises ConfigError for what cannot be measured."""
     from dataclasses import replace
 
@@ -189,7 +189,7 @@ def _plan(
     some_batches = plan.list_of(batches, "--batch") if batches is not None else None
     some_windows = plan.list_of(windows, "--window") if windows is not None else None
     usual = plan.ENERGY_SECONDS if minutes is None else plan.SHORT_ENERGY_SECONDS
-    return plan.Plan(
+    return plan.MeasurementPlan(
         heads=heads,
         head_dim=head_dim,
         kv_heads=kv_heads or 0,

@@ -114,7 +114,7 @@ def command(
     from archsim.config.loading import parse_assignments
     from archsim.gpu.file import available_gpus
     from archsim.models.adapted import hardware_for, trace_model
-    from archsim.traces.trace import default_trace_name
+    from archsim.traces.folder import default_trace_name
 
     if list_gpus:
         _list_gpus(as_json)

@@ -119,7 +119,7 @@ def command(
     if probes is not None and probes < 0:
         raise click.UsageError("--probes: a number of sequences, 0 for none")
 
-    from archsim.accuracy.model import KNEE, evaluate_model, evaluate_sweep
+    from archsim.accuracy.evaluate import KNEE, evaluate_model, evaluate_sweep
     from archsim.cli.progress import progress_bar
     from archsim.config.loading import parse_assignments
     from archsim.files import check_writable

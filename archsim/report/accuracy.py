@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsim.accuracy.closed_loop import Row
-from archsim.accuracy.model import ByText, Evaluation
+from archsim.accuracy.evaluation import ByText, Evaluation
 from archsim.models.texts import MEANING
 from archsim.report.charts import chart_tools
 from archsim.report.formats import cautions, note, unread

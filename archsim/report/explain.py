@@ -59,6 +59,12 @@ class Explanation:
     phases: tuple[Phase, ...]
     overhead_pj: dict[str, float]
 
+    def __repr__(self) -> str:
+        return (
+            f"<Explanation of token {self.token} in layer {self.layer}, head {self.head}: "
+            f"{len(self.phases)} phases, {self.attention_ns:g} ns, {self.energy_pj:.4g} pJ>"
+        )
+
     @property
     def energy_pj(self) -> float:
         return sum(phase.energy_pj for phase in self.phases) + sum(self.overhead_pj.values())

@@ -36,17 +36,18 @@ from archsim.sweeps.analysis import (
 )
 from archsim.sweeps.axes import RUN_KEYS
 from archsim.sweeps.contest import Contest, contests, judging
-from archsim.sweeps.definition import Sweep, loss_model
-from archsim.sweeps.exploration import Exploration, Point
+from archsim.sweeps.definition import Sweep
+from archsim.sweeps.exploration import DesignPoint, Exploration
 from archsim.sweeps.expression import Value
 from archsim.sweeps.figures import NOTES, figure_names, unit_of_figure
+from archsim.sweeps.loss import loss_model
 from archsim.sweeps.point import same_design
 
 SCHEMA_VERSION = 2
 SHOWN_REASONS = 5
 
 
-def is_paper(exploration: Exploration, point: Point) -> bool:
+def is_paper(exploration: Exploration, point: DesignPoint) -> bool:
     """Whether a point is the published design, however its parameters were written."""
     return any(same_design(point.key, paper.key) for paper in exploration.papers)
 
@@ -248,7 +249,7 @@ def best_text(
 
 
 def _best_point(
-    exploration: Exploration, goal: str, where: Sequence[str], point: Point
+    exploration: Exploration, goal: str, where: Sequence[str], point: DesignPoint
 ) -> Iterable[RenderableType]:
     sweep, ranks = exploration.sweep, judging(exploration).objectives
     table = Table.grid(padding=(0, 2))
@@ -343,7 +344,7 @@ def _front(exploration: Exploration, contest: Contest) -> dict[str, Any]:
     }
 
 
-def _point(point: Point) -> dict[str, Any]:
+def _point(point: DesignPoint) -> dict[str, Any]:
     document: dict[str, Any] = {
         "parameters": point.parameters,
         "status": point.status,

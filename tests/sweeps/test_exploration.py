@@ -19,15 +19,17 @@ import pytest
 from archsim.api import simulate
 from archsim.errors import ConfigError
 from archsim.hardware.load import load_hardware
-from archsim.sweeps import exploration
+from archsim.sweeps import runner
 from archsim.sweeps.axes import axis_from_text
 from archsim.sweeps.cluster import Cluster
 from archsim.sweeps.definition import Sweep, quick_sweep
 from archsim.sweeps.driver import Queue, Stop, run_jobs
-from archsim.sweeps.exploration import Exploration, explore, parse_shard
+from archsim.sweeps.exploration import Exploration
 from archsim.sweeps.figures import LOSS, PATHS, figure_names, figures
 from archsim.sweeps.point import Job, Preparation, run_job
 from archsim.sweeps.pool import Pool
+from archsim.sweeps.runner import explore
+from archsim.sweeps.shard import parse_shard
 from archsim.sweeps.store import Store
 from archsim.traces.trace import load_trace
 
@@ -40,7 +42,7 @@ LIMIT_S = 4.0
 
 def all_jobs(sweep: Sweep) -> list[Job]:
     preparation = Preparation(sweep)
-    return [preparation.job(point) for point in exploration.design(sweep)]
+    return [preparation.job(point) for point in runner.design(sweep)]
 
 
 def log_lines(log: Path) -> list[tuple[str, str]]:
@@ -151,7 +153,7 @@ def test_crashed_points_run_again_only_when_asked(
     tiny_trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = quick_sweep([axis_from_text("write_path.pulse=2 ns,3 ns")], trace=str(tiny_trace))
-    monkeypatch.setattr(exploration, "Pool", partial(Pool, run=partial(fragile, tmp_path)))
+    monkeypatch.setattr(runner, "Pool", partial(Pool, run=partial(fragile, tmp_path)))
     assert explore(sweep, tmp_path / "s.db", workers=1).counts == {"ok": 1, "crashed": 1}
     monkeypatch.undo()
     assert explore(sweep, tmp_path / "s.db", workers=1).counts == {"ok": 1, "crashed": 1}
@@ -163,7 +165,7 @@ def test_stopping_finishes_what_runs_and_goes_on_later(
 ) -> None:
     log, stop = tmp_path / "log", Stop()
     log.touch()
-    monkeypatch.setattr(exploration, "Pool", partial(Pool, run=partial(faults.logged, log)))
+    monkeypatch.setattr(runner, "Pool", partial(Pool, run=partial(faults.logged, log)))
 
     def report(tally: object, new: object) -> None:
         stop.asked = int(tally.done >= 5)  # type: ignore[attr-defined]
