@@ -14,9 +14,7 @@ from archsim.arrays import real_array
 from archsim.chip.laws import laws_of
 from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
 from archsim.errors import ConfigError, one_line
-from archsim.gpu.file import as_gpus
 from archsim.hardware.load import Hardware, as_hardware
-from archsim.models.adapted import model_folder
 from archsim.result import Result
 from archsim.retention import with_token_period
 from archsim.simulation import Progress, simulate_trace
@@ -174,6 +172,7 @@ def compare(
     protocol can do, and for the shape of a trace that was not simulated.
     """
     from archsim.comparison.hardware import compare_with_gpus
+    from archsim.gpu.file import as_gpus
 
     if not isinstance(design, Result | Hardware | str | Path):
         raise ConfigError(
@@ -204,6 +203,7 @@ def compare_model(
     Raises ConfigError as `compare` does, and for protocol ``paper`` alone.
     """
     from archsim.comparison.hardware import compare_whole_model
+    from archsim.gpu.file import as_gpus
 
     request = _request(protocols, batch, precision, "warm")
     window = _whole(window, "window")
@@ -314,6 +314,7 @@ def evaluate(
     Raises ConfigError if model, text and hardware do not fit, CorruptInputError for damaged files.
     """
     from archsim.accuracy.evaluate import evaluate_model
+    from archsim.models.adapted import model_folder
 
     return evaluate_model(
         model_folder(model),
@@ -348,6 +349,7 @@ def adapt(
     Raises ConfigError, CorruptInputError, and MissingExtraError where a stage trains without torch.
     """
     from archsim.adaptation.adapt import adapt_model
+    from archsim.models.adapted import model_folder
 
     return adapt_model(
         model_folder(model),
