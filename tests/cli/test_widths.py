@@ -38,7 +38,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What a command prints, before it knows how wide."""
     found: list[Any] = []
-    monkeypatch.setattr(tables, "show", found.append)
+    monkeypatch.setattr(terminal, "show", found.append)
     run = CliRunner().invoke(application, words, catch_exceptions=False)
     assert run.exit_code == 0, run.output
     assert found
