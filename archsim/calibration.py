@@ -21,6 +21,7 @@ from archsim.hardware.calibration_workload import HEADS, LAYERS, calibration_tra
 from archsim.hardware.load import Hardware
 from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import slowest_ns
+from archsim.units import NANOSECOND, PICOJOULE, SQUARE_MILLIMETRE
 
 PUBLISHED_BUCKETS = {
     "qk": "energy_scores",
@@ -52,7 +53,7 @@ class Calibration:
     def energy_pj(self, *actions: Action) -> float:
         """pJ per token and head of some actions, full-window tokens only."""
         found = [p.energy[self.first :] for p in self.simulation.ledger if p.action in actions]
-        return float(sum(energy.mean() for energy in found) * 1e12)
+        return PICOJOULE.of(float(sum(energy.mean() for energy in found)))
 
     def buckets_pj(self) -> dict[str, float]:
         """pJ per token and head in the four published totals."""
@@ -73,11 +74,13 @@ class Calibration:
 
         While the token passes them one after another, and between them.
         """
-        return (layers * self.attention_ns + self.gaps_ns(layers)) * 1e-9
+        return NANOSECOND.si(layers * self.attention_ns + self.gaps_ns(layers))
 
     def static_pj(self, layers: int = LAYERS) -> float:
         """pJ that a head leaks per token of so many layers."""
-        return self.simulation.head.controller.static_power * self.static_seconds(layers) * 1e12
+        return PICOJOULE.of(
+            self.simulation.head.controller.static_power * self.static_seconds(layers)
+        )
 
     def total_pj(self, layers: int = LAYERS) -> float:
         """pJ per token and head, static power included."""
@@ -86,7 +89,7 @@ class Calibration:
     def area_mm2(self) -> float:
         """Area of one head."""
         blocks = self.simulation.head.footprints(self.simulation.trace.heads)
-        return sum(block.area for block in blocks) * 1e6
+        return SQUARE_MILLIMETRE.of(sum(block.area for block in blocks))
 
     @property
     def attention_ns(self) -> float:
@@ -103,17 +106,17 @@ class Calibration:
         buckets = self.buckets_pj()
         totals = {bucket: published(name).value for bucket, name in PUBLISHED_BUCKETS.items()}
         head_mm2 = published("head_area").value
-        area, cells = self.area_mm2(), head.cells.area * 1e6
+        area, cells = self.area_mm2(), SQUARE_MILLIMETRE.of(head.cells.area)
         scale = config.calibration
 
         def residual(
             section: str, joules: float, bucket: str, what: str, *actions: Action
         ) -> Iterator[Fit]:
-            own, current = self.energy_pj(*actions), joules * 1e12
+            own, current = self.energy_pj(*actions), PICOJOULE.of(joules)
             if own:
                 fitted = current * (totals[bucket] - (buckets[bucket] - own)) / own
-                parameter = f"{section}.energy_per_conversion"
-                yield Fit(parameter, "pJ", current, fitted, f"{totals[bucket]:.0f} pJ of {what}")
+                name, total = f"{section}.energy_per_conversion", f"{totals[bucket]:.0f} pJ"
+                yield Fit(name, PICOJOULE.text, current, fitted, f"{total} of {what}")
 
         score, output = config.converter.score, config.converter.output
         qk, sv, dac = (s.energy_per_conversion for s in (score, output, config.write_path))

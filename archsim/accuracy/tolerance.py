@@ -21,6 +21,7 @@ from archsim.models.adapted import adapted_hardware, is_adapted
 from archsim.models.huggingface import read_config
 from archsim.models.texts import as_text
 from archsim.retention import Retention, retention_of
+from archsim.units import MICROSECOND, MILLISECOND
 
 SCHEMA_VERSION = 1
 RISES = (0.01, 0.03, 0.1)
@@ -134,10 +135,10 @@ class Tolerances:
                     "decay_per_token": found.decay,
                     "decay_holds": found.holds,
                     "decay_exceeds": found.exceeds,
-                    "slowest_token_us": _scaled(found.decay, tau * 1e6),
-                    "slowest_token_holds_us": found.holds * tau * 1e6,
-                    "slowest_token_exceeds_us": _scaled(found.exceeds, tau * 1e6),
-                    "tau_needed_ms": _scaled(self.needed_tau(found), 1e3),
+                    "slowest_token_us": _scaled(found.decay, MICROSECOND.of(tau)),
+                    "slowest_token_holds_us": MICROSECOND.of(found.holds * tau),
+                    "slowest_token_exceeds_us": _scaled(found.exceeds, MICROSECOND.of(tau)),
+                    "tau_needed_ms": _scaled(self.needed_tau(found), MILLISECOND.per_si),
                 }
                 for found in self.tolerances
             ],
@@ -145,7 +146,7 @@ class Tolerances:
                 {
                     "name": cell.name,
                     "hardware": cell.source,
-                    "tau_ms": cell.tau * 1e3,
+                    "tau_ms": MILLISECOND.of(cell.tau),
                     "slowest_token_us": [_scaled(seconds, 1e6) for seconds in cell.slowest],
                     "whole_token_decay": cell.whole_decay,
                     "whole_token_loss": cell.whole_loss,

@@ -195,7 +195,7 @@ def command(
     from archsim.models.adapted import read_adaptation
     from archsim.models.record import read_text
     from archsim.report.retention import retention_table
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
     from archsim.retention import retention_of
 
     hardware = load_hardware(

@@ -215,7 +215,7 @@ def _summarise(path: Path, gpu: str, name: str) -> None:
     from archsim.gpu.file import load_gpu, load_measured, with_measured
     from archsim.hardware.load import load_hardware
     from archsim.report.measured import measured_table
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
 
     own = load_gpu(gpu, measured=False).model_copy(update={"measurements": (), "tokens": ()})
     found = with_measured(own, name, [load_measured(path)])
@@ -248,7 +248,7 @@ def fit_command(
     from archsim.gpu.file import load_gpu, load_measured, with_measured
     from archsim.gpu.fit import FITTED_GPU, fit, model_yaml, tried_forms
     from archsim.report.gpu_validation import fit_table
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
 
     name = Path(gpu).stem
     files = [load_measured(Path(path)) for path in dict.fromkeys(measured)]

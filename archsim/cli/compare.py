@@ -206,7 +206,7 @@ def _show(
     from archsim.files import write_text
     from archsim.report.comparison import comparison_text
     from archsim.report.comparison_files import comparison_csv
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
     from archsim.report.whole_model import model_text
 
     if csv_path is not None:

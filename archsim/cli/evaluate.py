@@ -126,7 +126,7 @@ def command(
     from archsim.models.adapted import hardware_for, shipped_adapted
     from archsim.report.accuracy import save_chart, summary, sweep_chart, sweep_summary
     from archsim.report.charts import chart_tools
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
 
     axes: dict[str, Sequence[Any]] = dict(KNEE) if knee else _axes(varied)
     if plot is not None:
@@ -199,7 +199,7 @@ def _show_curves(folder: Path, plot: Path | None) -> None:
     from archsim.models.adapted import load_adapted
     from archsim.report.accuracy import save_chart
     from archsim.report.curves import curves_chart, curves_table
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
 
     adapted = load_adapted(folder)
     show(curves_table(adapted))

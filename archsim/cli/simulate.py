@@ -146,7 +146,8 @@ def command(
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
         from archsim.report.explain import explanation_table
-        from archsim.report.tables import show, summary
+        from archsim.report.tables import summary
+        from archsim.report.terminal import show
 
         show(summary(result, loop))
         if explanation is not None:

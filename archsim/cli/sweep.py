@@ -110,7 +110,7 @@ def run_command(**given: Any) -> None:
     from archsim.files import check_writable
     from archsim.report.sweep import best_text, sweep_document, sweep_text
     from archsim.report.sweep_files import default_folder, write_sweep
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
     from archsim.sweeps.analysis import best
     from archsim.sweeps.driver import Stop
     from archsim.sweeps.exploration import DEFAULT_STORE, explore, parse_shard

@@ -226,7 +226,8 @@ def info(path: str | None, as_json: bool) -> None:
 
     from rich.console import Group
 
-    from archsim.report.tables import note, show
+    from archsim.report.formats import note
+    from archsim.report.terminal import show
 
     show(
         Group(

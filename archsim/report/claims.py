@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from archsim.report.comparison import indented
-from archsim.report.tables import note, number, percent
+from archsim.report.formats import note, number, percent
 from archsim.validation.claims import TOLERANCE, VERDICTS, Cell, Claim, Claims, Verdict
 
 LABEL_WIDTH, CELL_WIDTH, SHARE_WIDTH = 19, 8, 6

@@ -25,7 +25,7 @@ from archsim.gpu.roofline import DecodeAttention, estimate
 from archsim.report.charts import INK, SERIES, chart_tools, with_titles
 from archsim.report.comparison import energy_text, speed_text, times
 from archsim.report.comparison_page import comparison_page
-from archsim.report.tables import number
+from archsim.report.formats import number
 
 WINDOWS = (128, 256, 512, 1024, 2048, 4096, 8192)
 INTENSITIES = (0.1, 1e4)

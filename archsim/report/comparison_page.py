@@ -10,6 +10,7 @@ from archsim.comparison.compare import ComparisonRow
 from archsim.comparison.hardware import GpuComparison
 from archsim.report.charts import INK, PAPER, SERIES
 from archsim.report.comparison import energy_text, error_text, speed_text
+from archsim.units import MICROSECOND, MILLIJOULE, NANOJOULE, NANOSECOND
 
 HEAD = ("GPU", "protocol", "source", "kernel", "heads", "window", "batch", "precision", "cache",
         "us a token", "mJ a token", "the accelerator is, per token",
@@ -30,6 +31,8 @@ def comparison_page(comparison: GpuComparison, sections: Sequence[tuple[str, str
     )
     own = comparison.full_window
     name = html.escape(own.name)
+    latency_ns = NANOSECOND.of(own.attention_latency_s)
+    energy_nj = NANOJOULE.of(own.energy_per_token_j)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -53,7 +56,7 @@ body {{ color: {INK[1]}; background: {PAPER[1]}; }}
 </style></head><body>
 <h1>{name} beside GPUs</h1>
 <p>Attention of one layer only: no projections, no MLP, no host. The accelerator:
-{own.attention_latency_s * 1e9:.4g} ns (a latency), {own.energy_per_token_j * 1e9:.4g} nJ a token,
+{latency_ns:.4g} ns (a latency), {energy_nj:.4g} nJ a token,
 {own.heads} heads x {own.head_dim}, window {own.window:,}. Point at a mark to read what it is. What
 each protocol measures, and what is wrong with the paper's, is in docs/baseline.md.</p>
 <div class="charts">
@@ -91,8 +94,8 @@ def _lines(comparison: GpuComparison) -> Iterator[Sequence[str]]:
 def _own_line(own: AcceleratorFigures, protocol: str) -> Sequence[str]:
     return (
         own.name, protocol, "archsim", "-", f"{own.heads}x{own.head_dim}", f"{own.window:,}",
-        "1", "-", "-", f"{own.attention_latency_s * 1e6:.4g}",
-        f"{own.energy_per_token_j * 1e3:.4g}", "1 (latency)", "-",
+        "1", "-", "-", f"{MICROSECOND.of(own.attention_latency_s):.4g}",
+        f"{MILLIJOULE.of(own.energy_per_token_j):.4g}", "1 (latency)", "-",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from archsim.chip.stage import Stage
 from archsim.errors import ConfigError
 from archsim.report.files import visit_energy_pj
-from archsim.report.tables import number
+from archsim.report.formats import number
 from archsim.result import Result
 from archsim.timing.declaration import Declaration
 from archsim.traces.trace import Trace

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from archsim.report.charts import chart_tools, with_titles
+from archsim.report.formats import number
 from archsim.report.sweep_front import (
     axis_labels,
     contest_title,
@@ -19,7 +20,6 @@ from archsim.report.sweep_front import (
     objective_unit,
 )
 from archsim.report.sweep_page import page
-from archsim.report.tables import number
 from archsim.sweeps.axes import WORKLOAD_KEYS, si_value
 from archsim.sweeps.contest import Contest, contests
 from archsim.sweeps.exploration import Exploration

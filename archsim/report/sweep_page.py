@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from archsim.report.formats import number
 from archsim.report.sweep_front import cautions, contest_title, front_rows, objective_unit
-from archsim.report.tables import number
 from archsim.sweeps.contest import Contest
 from archsim.sweeps.exploration import Exploration
 

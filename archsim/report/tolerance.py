@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.accuracy.tolerance import CellTime, Tolerance, Tolerances
+from archsim.report.formats import note, number
 from archsim.report.retention import duration, retention_table
-from archsim.report.tables import note, number
 
 
 def tolerance_text(found: Tolerances) -> Group:

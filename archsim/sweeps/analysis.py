@@ -15,7 +15,7 @@ from archsim.sweeps.definition import Sweep
 from archsim.sweeps.design import Parameters, Space, sobol_rows
 from archsim.sweeps.exploration import Exploration, Point
 from archsim.sweeps.expression import Expression, Value, parse_expression
-from archsim.sweeps.figures import NAMED, UNREAD, Objective, figure_names, objective
+from archsim.sweeps.figures import NAMED, UNREAD, Objective, better_end, figure_names, objective
 
 Array = NDArray[np.float64]
 
@@ -217,7 +217,7 @@ def goal_objective(sweep: Sweep, goal: str) -> Objective:
     own = {o.name: o for o in sweep.objectives}
     if name in own and not separator:
         return own[name]
-    default = dict(NAMED.values()).get(name) if name not in NAMED else None
+    default = better_end(name) if name not in NAMED else None
     return objective(name, direction if separator else default)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from archsim.arguments import as_whole
 from archsim.errors import ConfigError
+from archsim.notes import AdaptedTo
 from archsim.sweeps.definition import Sweep, load_sweep, sweep_from_values
 from archsim.sweeps.design import Parameters, check_size, design
 from archsim.sweeps.driver import Report, Stop, run_jobs
@@ -36,6 +37,7 @@ class Point:
     status: str
     results: Figures | None
     reason: str
+    adapted: AdaptedTo | None = None
 
     def figure(self, name: str) -> Value:
         """A figure by name; None where the point has none."""
@@ -285,7 +287,9 @@ def _exploration(sweep: Sweep, members: Sequence[Member], store: Store) -> Explo
         found = answers.get(member.key)
         if found is None:
             return Point(member.parameters, member.key, "waiting", None, "")
-        return Point(member.parameters, member.key, found.status, found.results, found.reason)
+        return Point(
+            member.parameters, member.key, found.status, found.results, found.reason, found.adapted
+        )
 
     points = {member.position: point(member) for member in members}
     papers = [points[position] for position in sorted(points, reverse=True) if position < 0]

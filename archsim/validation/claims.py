@@ -121,7 +121,7 @@ def judge_claims(hardware: Hardware) -> Claims:
     """
     calibration = calibrate(hardware)
     figures = calibration_figures(calibration)
-    foundation = Result(calibration.simulation).foundation
+    foundation = Result(calibration.simulation).foundation.document()
     token = _own_token(figures, hardware)
     claims = _own(calibration, figures, foundation, token)
     for name, figure in all_published().figures.items():

@@ -14,7 +14,7 @@ from archsim.cli import application
 from archsim.config.published import published
 from archsim.hardware.load import load_hardware
 from archsim.report.claims import claims_markdown, claims_text
-from archsim.report.tables import show
+from archsim.report.terminal import show
 from archsim.validation import claims
 from archsim.validation.claims import (
     TOLERANCE,
