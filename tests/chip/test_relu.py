@@ -180,16 +180,15 @@ def test_with_a_knee_of_full_scale_results_are_those_of_the_hard_sigmoid(
 ) -> None:
     """Every figure, every code: the digital twin."""
     q, k, v = np.random.default_rng(11).normal(0.2, 0.4, (3, 2, 90, 64))
-    straight = {"converter__slope_beyond_knee": slope}
-    laws = [
-        Head(hardware(**x).config, 64).laws for x in (straight, {"converter__law": "hard_sigmoid"})
-    ]
+    straight, usual = {"converter__slope_beyond_knee": slope}, {"converter__law": "hard_sigmoid"}
+    both: list[dict[str, Any]] = [straight, usual]
+    laws = [Head(hardware(**x).config, 64).laws for x in both]
     here, there = (
         everything(attend_layer(q, k, v, law, details=True, precision=precision)) for law in laws
     )
     assert here == there
     early = {"controller__phases": "early_end"}
-    runs = [archsim.simulate(trace, hardware(**early, **x), precision=precision) for x in laws_set]
+    runs = [archsim.simulate(trace, hardware(**early, **x), precision=precision) for x in both]
     documents = [run.document(wall=False) for run in runs]
     for document in documents:
         del document["hardware"], document["unread_parameters"]

@@ -46,14 +46,14 @@ class Relu:
 
 @variant("activation", "relu")
 class ReluConverter:
-    """Score from 0 on, its slope smaller beyond a knee: ``min(x, knee) + slope (x - knee)``."""
+    """Rectified score, linear up to a knee, with a smaller slope beyond it, at most 1."""
 
     class Config(Section):
         knee: Annotated[float, Field(gt=0, le=1)] = Field(
             default=1.0, description="share of full scale up to which a pulse is as long as S says"
         )
         slope_beyond_knee: Annotated[float, Field(ge=0, le=1)] = Field(
-            default=0.0, description="pulse a score beyond the knee, up to T_max; 1 below it"
+            default=0.0, description="of what a score grows beyond the knee, so much of its pulse"
         )
 
         def inactive(self) -> frozenset[str]:

@@ -54,7 +54,8 @@ class ReadoutLaw:
     def scores(self, charges: Sequence[Array]) -> Array:
         """S / S_sat, before the activation, of the summed currents (uA) of each part."""
         if self.conversion is None:
-            return np.sum(charges, axis=0) / self.saturation
+            joined: Array = np.sum(charges, axis=0)
+            return joined / self.saturation
         codes = [self.conversion.quantiser.codes(each / self.full_scale) for each in charges]
         score = np.empty(codes[0].shape)
         self.score(np.sum(codes, axis=0), score)
