@@ -8,6 +8,7 @@ coefficient a group is fitted so that the table holds there; everything else is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archsim.chip.action import Action
@@ -98,43 +99,31 @@ class Calibration:
     def fits(self) -> list[Fit]:
         """The coefficients that would meet the published totals, from this run.
 
-        A residual that is not positive means the other parameters cannot be right.
+        A residual that is not positive means the other parameters cannot be right. A coefficient
+        that costs this hardware nothing (another readout, say) has none.
         """
         head, config = self.simulation.head, self.simulation.hardware.config
         buckets = self.buckets_pj()
         totals = {bucket: published(name).value for bucket, name in PUBLISHED_BUCKETS.items()}
         head_mm2 = published("head_area").value
-
-        def residual(bucket: str, current: float, *actions: Action) -> float:
-            own = self.energy_pj(*actions)
-            return current * (totals[bucket] - (buckets[bucket] - own)) / own
-
-        score, output = config.converter.score, config.converter.output
         area, cells = self.area_mm2(), SQUARE_MILLIMETRE.of(head.cells.area)
         scale = config.calibration
-        dac = PICOJOULE.of(config.write_path.energy_per_conversion)
+
+        def residual(
+            section: str, joules: float, bucket: str, what: str, *actions: Action
+        ) -> Iterator[Fit]:
+            own, current = self.energy_pj(*actions), PICOJOULE.of(joules)
+            if own:
+                fitted = current * (totals[bucket] - (buckets[bucket] - own)) / own
+                name, total = f"{section}.energy_per_conversion", f"{totals[bucket]:.0f} pJ"
+                yield Fit(name, PICOJOULE.text, current, fitted, f"{total} of {what}")
+
+        score, output = config.converter.score, config.converter.output
+        qk, sv, dac = (s.energy_per_conversion for s in (score, output, config.write_path))
         return [
-            Fit(
-                "converter.score.energy_per_conversion",
-                PICOJOULE.text,
-                PICOJOULE.of(score.energy_per_conversion),
-                residual("qk", PICOJOULE.of(score.energy_per_conversion), CONVERT_SCORE),
-                f"{totals['qk']:.0f} pJ of Q.K",
-            ),
-            Fit(
-                "converter.output.energy_per_conversion",
-                PICOJOULE.text,
-                PICOJOULE.of(output.energy_per_conversion),
-                residual("sv", PICOJOULE.of(output.energy_per_conversion), CONVERT_OUTPUT),
-                f"{totals['sv']:.0f} pJ of phi(S).V",
-            ),
-            Fit(
-                "write_path.energy_per_conversion",
-                PICOJOULE.text,
-                dac,
-                residual("dac", dac, CONVERT_KEYS, CONVERT_VALUES),
-                f"{totals['dac']:.0f} pJ of DACs",
-            ),
+            *residual("converter.score", qk, "qk", "Q.K", CONVERT_SCORE),
+            *residual("converter.output", sv, "sv", "phi(S).V", CONVERT_OUTPUT),
+            *residual("write_path", dac, "dac", "DACs", CONVERT_KEYS, CONVERT_VALUES),
             Fit(
                 "calibration.digital_energy",
                 "",

@@ -80,10 +80,17 @@ class Hardware:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its voltages leave behind (`archsim.hardware.conditions`); keys renamed since."""
+        """What its voltages leave behind (`archsim.hardware.conditions`), what its variants say of
+        themselves (`notes`); keys renamed since."""
         from archsim.hardware.conditions import condition_notes
 
-        return (*condition_notes(self), *self.document.notes.values())
+        own = (
+            note
+            for chosen in self.config.chosen()
+            if (notes := getattr(chosen, "notes", None)) is not None
+            for note in notes(self.config)
+        )
+        return (*condition_notes(self), *own, *self.document.notes.values())
 
     def leaves(self, parameter: str) -> list[str]:
         """Dotted paths of a leaf, or of all leaves of a section."""
@@ -114,7 +121,7 @@ class Hardware:
         if self.config.refresh.model == "none":
             left_out["refresh"] = True
         if self.config.converter.law == "hard_sigmoid":
-            left_out["converter"] = {"law"}
+            left_out["converter"] = {"law", *self.config.converter.inactive()}
         values = self.config.model_dump(exclude=left_out)
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -30,10 +30,12 @@ def function(result: Result, loop: InLoop | None = None) -> Group:
         table.add_row("all", *_function_cells(found), style="bold")
     beside: list[RenderableType] = [] if loop is None else [Text(""), _in_loop(loop)]
     partial = found.saturation.get("partial")
+    alone = len(result.simulation.head.laws.readout.parts) == 1
+    digitised = "bit lines" if alone else "partial sums"
     split = (
         ""
         if partial is None
-        else f" Of the partial sums that S is put together from, {percent(partial)}."
+        else f" Of the {digitised} that S is put together from, {percent(partial)}."
     )
     return Group(
         table,
