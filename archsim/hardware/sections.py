@@ -72,7 +72,7 @@ class HardwareConfig(Section):
             yield "pulse_generator.t_max", t_max
         yield "converter.t_max", self.converter.t_max
         yield "accumulator.time", self.accumulator.time
-        for chosen in self._chosen():
+        for chosen in self.chosen():
             if (times := getattr(chosen, "times", None)) is not None:
                 yield from times(self)
         yield "controller.layer_gap", self.controller.layer_gap
@@ -102,12 +102,12 @@ class HardwareConfig(Section):
                 f"pulse_generator.t_max: {fault}; change controller.clock "
                 "or levels.query, or set pulse_generator.t_max to auto"
             )
-        for chosen in self._chosen():
+        for chosen in self.chosen():
             if (check := getattr(chosen, "check", None)) is not None:
                 check(self)
         return self
 
-    def _chosen(self) -> Iterator[type]:
+    def chosen(self) -> Iterator[type]:
         """The classes of the variants that this hardware is built of."""
         for section in values_of(self).values():
             if isinstance(section, VariantSection):
