@@ -20,6 +20,7 @@ from archsim.hardware.calibration_workload import HEADS, LAYERS, calibration_tra
 from archsim.hardware.load import Hardware
 from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import slowest_ns
+from archsim.units import NANOSECOND, PICOJOULE, SQUARE_MILLIMETRE
 
 PUBLISHED_BUCKETS = {
     "qk": "energy_scores",
@@ -51,7 +52,7 @@ class Calibration:
     def energy_pj(self, *actions: Action) -> float:
         """pJ per token and head of some actions, full-window tokens only."""
         found = [p.energy[self.first :] for p in self.simulation.ledger if p.action in actions]
-        return float(sum(energy.mean() for energy in found) * 1e12)
+        return PICOJOULE.of(float(sum(energy.mean() for energy in found)))
 
     def buckets_pj(self) -> dict[str, float]:
         """pJ per token and head in the four published totals."""
@@ -72,11 +73,13 @@ class Calibration:
 
         While the token passes them one after another, and between them.
         """
-        return (layers * self.attention_ns + self.gaps_ns(layers)) * 1e-9
+        return NANOSECOND.si(layers * self.attention_ns + self.gaps_ns(layers))
 
     def static_pj(self, layers: int = LAYERS) -> float:
         """pJ that a head leaks per token of so many layers."""
-        return self.simulation.head.controller.static_power * self.static_seconds(layers) * 1e12
+        return PICOJOULE.of(
+            self.simulation.head.controller.static_power * self.static_seconds(layers)
+        )
 
     def total_pj(self, layers: int = LAYERS) -> float:
         """pJ per token and head, static power included."""
@@ -85,7 +88,7 @@ class Calibration:
     def area_mm2(self) -> float:
         """Area of one head."""
         blocks = self.simulation.head.footprints(self.simulation.trace.heads)
-        return sum(block.area for block in blocks) * 1e6
+        return SQUARE_MILLIMETRE.of(sum(block.area for block in blocks))
 
     @property
     def attention_ns(self) -> float:
@@ -107,28 +110,27 @@ class Calibration:
             return current * (totals[bucket] - (buckets[bucket] - own)) / own
 
         score, output = config.converter.score, config.converter.output
-        area, cells = self.area_mm2(), head.cells.area * 1e6
+        area, cells = self.area_mm2(), SQUARE_MILLIMETRE.of(head.cells.area)
         scale = config.calibration
-        pico = 1e12
-        dac = config.write_path.energy_per_conversion * pico
+        dac = PICOJOULE.of(config.write_path.energy_per_conversion)
         return [
             Fit(
                 "converter.score.energy_per_conversion",
-                "pJ",
-                score.energy_per_conversion * pico,
-                residual("qk", score.energy_per_conversion * pico, CONVERT_SCORE),
+                PICOJOULE.text,
+                PICOJOULE.of(score.energy_per_conversion),
+                residual("qk", PICOJOULE.of(score.energy_per_conversion), CONVERT_SCORE),
                 f"{totals['qk']:.0f} pJ of Q.K",
             ),
             Fit(
                 "converter.output.energy_per_conversion",
-                "pJ",
-                output.energy_per_conversion * pico,
-                residual("sv", output.energy_per_conversion * pico, CONVERT_OUTPUT),
+                PICOJOULE.text,
+                PICOJOULE.of(output.energy_per_conversion),
+                residual("sv", PICOJOULE.of(output.energy_per_conversion), CONVERT_OUTPUT),
                 f"{totals['sv']:.0f} pJ of phi(S).V",
             ),
             Fit(
                 "write_path.energy_per_conversion",
-                "pJ",
+                PICOJOULE.text,
                 dac,
                 residual("dac", dac, CONVERT_KEYS, CONVERT_VALUES),
                 f"{totals['dac']:.0f} pJ of DACs",

@@ -8,6 +8,7 @@ worked out.
 
 from __future__ import annotations
 
+import functools
 import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from archsim.hardware.load import Hardware
 from archsim.timing.analysis import slowest_ns
 from archsim.timing.declaration import declare
 from archsim.timing.run import run
+from archsim.units import MICROSECOND, MILLISECOND, NANOSECOND
 
 SHOWN = 1e-3
 """Times are shown to four digits: who sets the one that is shown means it."""
@@ -63,9 +65,10 @@ class TokenTime:
             else ", weights resident"
         )
         whose = "a whole token" if self.batch == 1 else f"a step of {self.batch:,} sequences"
+        attention, rest = (MICROSECOND.of(each) for each in (self.attention_s, self.rest_s))
         return (
-            f"{whose} of {self.shape.name}: {self.attention_s * 1e6:,.4g} us of attention "
-            f"and {self.rest_s * 1e6:,.4g} us of the rest at {engine} (assumed)"
+            f"{whose} of {self.shape.name}: {attention:,.4g} us of attention "
+            f"and {rest:,.4g} us of the rest at {engine} (assumed)"
         )
 
 
@@ -78,15 +81,17 @@ def token_time(
     a window that would take too long to fill where its values decide the time.
     """
     # one attention of the calibration workload, in the very arithmetic of the comparison
-    attention = shape.layers * (attention_ns(hardware, shape) * 1e-9)
+    attention = shape.layers * NANOSECOND.si(attention_ns(hardware, shape))
     digital = hardware.config.digital
     return TokenTime(shape, digital, attention, digital.step_s(shape, batch), batch)
 
 
+@functools.lru_cache(maxsize=16)
 def attention_ns(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> float:
     """`archsim.calibration.Calibration.attention_ns`, without its energy.
 
-    Where phases do not end with their pulses no value decides it, and two tokens tell it all.
+    Where phases do not end with their pulses no value decides it, and two tokens tell it all. Else
+    the whole workload runs, which takes longer than many a simulation: once for each hardware.
     """
     config = hardware.changed({"retention.model": "off"}).config
     head = Head(config, shape.head_dim)
@@ -176,7 +181,7 @@ class Retention:
         each = f"step of {self.token.batch:,} sequences" if many else "token"
         lasts = whole.over_window
         start = (
-            f"at {self.token.total_s * 1e6:,.4g} us a {each} the window lasts "
+            f"at {MICROSECOND.of(self.token.total_s):,.4g} us a {each} the window lasts "
             f"{lasts:,.{'0f' if lasts >= 1000 else '3g'}} tau"
         )
         if used is not None and used.decay_per_token >= whole.decay_per_token * (1 - SHOWN):
@@ -191,15 +196,15 @@ class Retention:
         used = None
         if self.used is not None:
             used = {
-                "token_time_us": self.used.decay_per_token * self.tau * 1e6,
+                "token_time_us": MICROSECOND.of(self.used.decay_per_token * self.tau),
                 **self.used.document(),
             }
         whole: dict[str, Any] | None = None
         if self.token is not None and self.whole is not None:
             whole = {
-                "token_time_us": self.token.total_s * 1e6,
-                "attention_us": self.token.attention_s * 1e6,
-                "rest_us": self.token.rest_s * 1e6,
+                "token_time_us": MICROSECOND.of(self.token.total_s),
+                "attention_us": MICROSECOND.of(self.token.attention_s),
+                "rest_us": MICROSECOND.of(self.token.rest_s),
                 "batch": self.token.batch,
                 **self.whole.document(),
                 "of": self.token.words,
@@ -207,7 +212,7 @@ class Retention:
         return {
             "model": self.model,
             "window": self.window,
-            "tau_ms": self.tau * 1e3,
+            "tau_ms": MILLISECOND.of(self.tau),
             "used": used,
             "whole_token": whole,
             "whole_token_unknown": self.unknown or None,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from archsim.books import Books, check
 from archsim.chip.activity import Activity
 from archsim.chip.head import Head
-from archsim.chip.retention import decay_rate
+from archsim.chip.retention import decay_over
 from archsim.chip.stage import Ticks
 from archsim.chip.work import Work
 from archsim.config.section import reads_recorded, unread_leaves
@@ -251,7 +251,7 @@ def cell_ages(hardware: Hardware, head: Head, schedule: Schedule) -> list[Ages] 
     for layer in range(layers):
         last = None if restored is None else of_layer(restored, layer)
         if simulated:
-            rate = decay_rate(hardware.config) * head.controller.clock.seconds
+            rate = decay_over(hardware.config, head.controller.clock.seconds)
             times = [
                 CellTimes(of_layer(read, layer), of_layer(written, layer), rate, last)
                 for read, written in (

@@ -20,9 +20,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
-import importlib.util
-import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -80,7 +77,7 @@ class Variant:
     @property
     def description(self) -> str:
         """First line of its docstring."""
-        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+        return (self.cls.__doc__ or "").strip().partition("\n")[0]
 
 
 @dataclass
@@ -246,6 +243,8 @@ def load_plugins() -> None:
         return
     _registry.plugins_loaded = True
     faults = []
+    import importlib.metadata
+
     for point in importlib.metadata.entry_points(group=GROUP):
         distribution = point.dist.name if point.dist is not None else point.value
         _origin.append(distribution)

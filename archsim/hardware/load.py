@@ -20,7 +20,6 @@ from archsim.config.document import Document, Provenance, read_document
 from archsim.config.file_content import read_files
 from archsim.config.former import make_current
 from archsim.config.loading import apply_overrides, validate_document
-from archsim.config.published import PUBLISHED_FILE
 from archsim.config.quantity import Quantity
 from archsim.config.section import field_of, inactive_leaves, leaf_paths, value_at
 from archsim.config.voltages import SuppliedVoltage, in_volts
@@ -140,6 +139,8 @@ class Hardware:
 
 def available_hardware() -> list[str]:
     """Names of the shipped configs."""
+    from archsim.config.published import PUBLISHED_FILE
+
     found = data_folder("hwconfigs").glob("*.yaml")
     return sorted(path.stem for path in found if path.name != PUBLISHED_FILE)
 

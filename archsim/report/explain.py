@@ -14,7 +14,7 @@ from rich.text import Text
 from archsim.chip.stage import Stage
 from archsim.errors import ConfigError
 from archsim.report.files import visit_energy_pj
-from archsim.report.tables import number
+from archsim.report.formats import number
 from archsim.result import Result
 from archsim.timing.declaration import Declaration
 from archsim.traces.trace import Trace
@@ -58,6 +58,12 @@ class Explanation:
     attention_ns: float
     phases: tuple[Phase, ...]
     overhead_pj: dict[str, float]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Explanation of token {self.token} in layer {self.layer}, head {self.head}: "
+            f"{len(self.phases)} phases, {self.attention_ns:g} ns, {self.energy_pj:.4g} pJ>"
+        )
 
     @property
     def energy_pj(self) -> float:

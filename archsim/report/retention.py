@@ -6,8 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archsim.report.tables import note, number, percent
+from archsim.report.formats import note, number, percent
 from archsim.retention import Fading, Retention
+from archsim.units import MICROSECOND, NANOSECOND
 
 
 def retention_table(
@@ -53,11 +54,11 @@ def duration(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size * (1 - 1e-12):
             return f"{number(seconds / size)} {unit}"
-    return f"{number(seconds * 1e9)} ns"
+    return f"{number(NANOSECOND.of(seconds))} ns"
 
 
 def _cells(fading: Fading, tau: float) -> tuple[str, str, str, str]:
-    period = fading.decay_per_token * tau * 1e6
+    period = MICROSECOND.of(fading.decay_per_token * tau)
     return (
         number(period),
         f"{fading.decay_per_token:.3g}",

@@ -25,6 +25,7 @@ t + 1 waits for the read of token t.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +36,9 @@ from archsim.chip.activity import Activity
 from archsim.chip.head import Head
 from archsim.chip.stage import Phase, Point, Resource, Stage, Ticks
 from archsim.config.clock import Clock
+
+Progress = Callable[[int], None]
+"""Called by an engine with each token whose last layer is done."""
 
 
 @dataclass(frozen=True)

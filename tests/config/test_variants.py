@@ -19,7 +19,7 @@ from pydantic import Field
 import archsim
 from archsim.cli import application
 from archsim.config import variants
-from archsim.config.kinds import Joules, Levels, Phase
+from archsim.config.kinds import Duration, Joules, Levels
 from archsim.config.section import (
     Section,
     field_of,
@@ -47,7 +47,7 @@ ADC = {"readout.model": "sar_adc", "readout.bits": 6}
 class Reference(Section):
     """A section in a variant's own."""
 
-    settling: Phase = 1e-9
+    settling: Duration = 1e-9
 
 
 def register() -> type[Any]:
@@ -62,7 +62,7 @@ def register() -> type[Any]:
 
         class Config(Section):
             bits: Annotated[int, Field(ge=1, le=16, description="of a code")]
-            conversion_time: Phase = Field(default=2e-8, description="of one code")
+            conversion_time: Duration = Field(default=2e-8, description="of one code")
             conversion_energy: Joules = 1e-12
             reference: Reference = Field(default_factory=Reference)
 

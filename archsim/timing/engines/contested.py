@@ -16,11 +16,9 @@ import numpy as np
 import simpy
 
 from archsim.chip.stage import Resource, Ticks
-from archsim.timing.declaration import Declaration, Schedule
+from archsim.timing.declaration import Declaration, Progress, Schedule
 from archsim.timing.engines.constraints import Step, segments, steps
 from archsim.timing.engines.servers import Server, long_lived, server
-
-Progress = Callable[[int], None]
 
 
 class Times:

@@ -16,8 +16,7 @@ import numpy as np
 import simpy
 
 from archsim.chip.stage import After, Stage
-from archsim.timing.declaration import Declaration, Schedule
-from archsim.timing.engines.contested import Progress
+from archsim.timing.declaration import Declaration, Progress, Schedule
 from archsim.timing.engines.servers import Server, long_lived, server
 
 Moment = tuple[str, str, int, int]

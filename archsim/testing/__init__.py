@@ -1,0 +1,1 @@
+"""Tools that put archsim itself to the test."""
