@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from archsim.arguments import as_mapping, as_path
 from archsim.config.document import Document, Provenance, read_document
+from archsim.config.file_content import read_files
 from archsim.config.former import make_current
 from archsim.config.loading import apply_overrides, validate_document
 from archsim.config.quantity import Quantity
@@ -173,8 +174,15 @@ def load_hardware(
     Raises ConfigError with file:line for anything that does not fit.
     """
     path = hardware_path(as_path(name_or_path, "hardware", GIVEN))
-    document = read_document(path, each=lambda own: make_current(own, FORMER_KEYS))
+    document = read_document(path, each=_made_whole)
     return _validated(path.stem, document, {} if overrides is None else overrides)
+
+
+def _made_whole(own: Document) -> None:
+    """One file by the keys of now, and with the content of the files that it names."""
+    make_current(own, FORMER_KEYS)
+    folder = Path() if own.path is None else own.path.parent
+    read_files(own, HardwareConfig, folder)
 
 
 def as_hardware(given: Hardware | str | Path) -> Hardware:
@@ -185,6 +193,7 @@ def as_hardware(given: Hardware | str | Path) -> Hardware:
 def _validated(name: str, document: Document, overrides: Mapping[str, Any]) -> Hardware:
     overrides = as_mapping(overrides, "overrides", "{'controller.clock': '2 GHz'}")
     apply_overrides(document, overrides, HardwareConfig, FORMER_KEYS)
+    read_files(document, HardwareConfig, Path())
     config = validate_document(document, HardwareConfig)
     known = set(leaf_paths(HardwareConfig))
     for key, found in document.provenance.items():
