@@ -10,8 +10,9 @@ A class takes part by its decorator, with the fields of its own in a `Section` n
         class Config(Section):
             bits: Annotated[int, Field(ge=1, le=16)]
 
-It may also give two static methods over a whole config: ``check(config)`` raises ValueError for
-what does not go together, ``times(config)`` yields (key, seconds) that the schedule counts.
+It may also give static methods over a whole config: ``check(config)`` raises ValueError for what
+does not go together, ``times(config)`` yields (key, seconds) that the schedule counts,
+``notes(config)`` lines on what it takes for granted.
 Other distributions name their modules in the entry point group `GROUP`.
 """
 

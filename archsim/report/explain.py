@@ -172,7 +172,7 @@ def _with_longest(counted: Array, longest: float) -> Array:
 def _held(declaration: Declaration, stage: Stage) -> tuple[str, ...]:
     """What the token holds while `stage` runs, taken by it or by an earlier stage."""
     position = declaration.stages.index(stage)
-    held = []
+    held = [] if stage.periodic is None else [*stage.periodic.occupies]
     for taker in declaration.stages[: position + 1]:
         for name in taker.takes:
             giver, point = declaration.giver(name, taker)

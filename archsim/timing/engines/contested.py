@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 import numpy as np
 import simpy
 
-from archsim.chip.stage import Resource, Ticks
+from archsim.chip.stage import After, Periodic, Resource, Ticks
 from archsim.timing.declaration import Declaration, Schedule
 from archsim.timing.engines.constraints import Step, segments, steps
 from archsim.timing.engines.servers import Server, long_lived, server
@@ -94,7 +94,10 @@ class Simulation:
     def _constraints(self, step: Step, layer: int, head: int) -> Iterator[Constraint]:
         if step.name == self.declaration.first:
             yield self.gates[layer], self.gates[layer].values, 0, 0
-        for after in step.constraints:
+        yield from self._moments(step.constraints, layer, head)
+
+    def _moments(self, afters: tuple[After, ...], layer: int, head: int) -> Iterator[Constraint]:
+        for after in afters:
             heads: Iterator[int] | list[int] = [head]
             at = layer
             if after.next_layer:
@@ -133,10 +136,12 @@ class Simulation:
                     declaration.durations[step.name][:, layer, head].tolist(),
                     self.times[step.name, "start", layer, head],
                     self.times[step.name, "end", layer, head],
+                    step.periodic,
+                    list(self._moments(step.periodic.free if step.periodic else (), layer, head)),
                 )
             )
         for token in range(self.tokens):
-            for last, constraints, shared, given, durations, starts, ends in work:
+            for last, constraints, shared, given, durations, starts, ends, every, free in work:
                 begin = 0
                 for times, values, lag, from_token in constraints:
                     before = token - lag
@@ -155,13 +160,33 @@ class Simulation:
                         yield grant
                     now = int(env.now)
                     begin = now + -now % period
-                end = begin + durations[token]
+                lasts = durations[token]
+                if every is not None:
+                    before = starts.values[-1] if token else 0
+                    if begin // every.period > before // every.period:
+                        begin, lasts = yield from self._due(every, free, token, begin, before)
+                end = begin + lasts
                 for serves in given:
                     self._at(end, serves.release)
                 starts.append(begin)
                 ends.append(end)
                 if last:
                     self._finished(token, layer, end)
+
+    def _due(
+        self, every: Periodic, free: list[Constraint], token: int, begin: int, before: int
+    ) -> Generator[simpy.Event, object, tuple[int, int]]:
+        """When the phase of something due starts, and how long it is."""
+        period, since = self.declaration.period, 0
+        for times, values, lag, from_token in free:
+            if token - lag < 0 or token < from_token:
+                continue
+            if len(values) <= token - lag:
+                yield times.known(token - lag)
+            since = max(since, values[token - lag])
+        begin = max(begin, since + -since % period)
+        moments = (np.asarray(moment) for moment in (begin, before, since))
+        return begin, int(every.wait(*moments, period))
 
     def _server(self, resource: Resource, layer: int, head: int) -> Server:
         return self.servers[resource.name, layer, head // resource.heads]

@@ -10,6 +10,10 @@ begin and how far apart they are from token to token, layer to layer and head to
 is a row (stage, point, lag, from_token, next_layer); `limits` (stages,) says how many rows of
 `constraints` (stages, most, 5) count. `group` (stages,) is the heads that share the block a stage
 needs, 0 if it needs none; `fifo` (stages,) whether it serves first come, first served.
+
+`periodic` is (stage, period, lasts) of the stage whose durations follow from its starts
+(`archsim.chip.stage.Periodic`), or -1 for none; rows of `frees` (stage, point, lag) are what that
+waits for where something is due.
 """
 
 from __future__ import annotations
@@ -45,6 +49,27 @@ def lasting(
     return duration
 
 
+def freed(times: Integers, frees: Integers, token: int, layer: int, head: int) -> np.int64:
+    """From when on a head had what something due needs."""
+    since = np.int64(0)
+    for row in range(len(frees)):
+        at = token - frees[row, 2]
+        if at >= 0:
+            since = max(since, times[frees[row, 1], frees[row, 0], at, layer, head])
+    return since
+
+
+def waiting(
+    now: np.int64, before: np.int64, free: np.int64, periodic: Integers, period: int, rate: float
+) -> np.int64:
+    """How long a token waits at `now` for what is due; `archsim.chip.stage.Periodic.wait`."""
+    due = now // periodic[1]
+    overdue = due - before // periodic[1]
+    latest = edge(free, period, rate) + (overdue - 1) * periodic[2]
+    latest = max(latest, edge(due * periodic[1], period, rate))
+    return max(latest + periodic[2] - now, np.int64(0))
+
+
 @Kernel
 def in_turn(
     times: Integers,
@@ -55,6 +80,8 @@ def in_turn(
     limits: Integers,
     group: Integers,
     fifo: NDArray[np.bool_],
+    periodic: Integers,
+    frees: Integers,
     period: int,
     layer_gap: int,
     token_gap: int,
@@ -127,6 +154,17 @@ def in_turn(
                     times[1, stage, token, layer, head] = begin[head] + lasting(
                         durations, places, stage, token, layer, head
                     )
+                if stage == periodic[0]:
+                    for head in range(heads):
+                        now, was = begin[head], np.int64(0)
+                        if token > 0:
+                            was = times[0, stage, token - 1, layer, head]
+                        if now // periodic[1] > was // periodic[1]:
+                            free_at = freed(times, frees, token, layer, head)
+                            now = max(now, edge(free_at, period, rate))
+                            held = waiting(now, was, free_at, periodic, period, rate)
+                            times[0, stage, token, layer, head] = now
+                            times[1, stage, token, layer, head] = now + held
 
 
 @Kernel
@@ -139,6 +177,8 @@ def first_come(
     limits: Integers,
     group: Integers,
     fifo: NDArray[np.bool_],
+    periodic: Integers,
+    frees: Integers,
     period: int,
     layer_gap: int,
     bounds: Integers,
@@ -197,14 +237,26 @@ def first_come(
                                 if not found:
                                     break
                                 begin = edge(begin, period, rate)
+                                held = lasting(durations, places, stage, token, layer, head)
+                                if stage == periodic[0]:
+                                    was = np.int64(0)
+                                    if token > 0:
+                                        was = times[0, stage, token - 1, layer, head]
+                                    if begin // periodic[1] > was // periodic[1]:
+                                        for row in range(len(frees)):
+                                            if done[frees[row, 0], head] <= token - frees[row, 2]:
+                                                found = False
+                                        if not found:
+                                            break
+                                        free_at = freed(times, frees, token, layer, head)
+                                        begin = max(begin, edge(free_at, period, rate))
+                                        held = waiting(begin, was, free_at, periodic, period, rate)
                                 moved = True
                                 if group[stage] > 0:
                                     request[stage, head] = begin
                                     break
                                 times[0, stage, token, layer, head] = begin
-                                times[1, stage, token, layer, head] = begin + lasting(
-                                    durations, places, stage, token, layer, head
-                                )
+                                times[1, stage, token, layer, head] = begin + held
                                 done[stage, head] += 1
                                 if stage == stages - 1:
                                     left -= 1

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from archsim.chip.stage import Resource, Ticks
+from archsim.chip.stage import Periodic, Resource, Ticks
 from archsim.errors import ConfigError, InvariantError
 from archsim.machine.compiled import NotCompiledError, asked_for, pays
 from archsim.timing.declaration import Declaration, Schedule
@@ -49,6 +49,10 @@ def obstacle(declaration: Declaration) -> str | None:
                 )
             if declaration.longest_run >= KERNEL_LIMIT:
                 return "the search for who is served first counts to 2^51 ticks"
+    if len(declaration.periodic) > 1:
+        return "two kinds of periodic work of a head"
+    if any(name != declaration.first for name in declaration.periodic):
+        return "periodic work amid what a head does with a token"
     for stage in declaration.stages:
         if sum(declaration.resource(name).heads > 1 for name in stage.takes) > 1:
             return f"{stage.name}: takes two shared resources"
@@ -150,6 +154,17 @@ class _Loops:
             [*(h for h in range(heads) if all(h % size == 0 for size in sizes)), heads]
         )
 
+    @property
+    def periodic(self) -> tuple[Ticks, Ticks]:
+        """The periodic stage, and what it waits for where something is due."""
+        order = [stage.name for stage in self.declaration.stages]
+        for name, every in self.declaration.periodic.items():
+            frees = [(order.index(a.stage), int(a.point == "end"), a.lag) for a in every.free]
+            return np.array([order.index(name), every.period, every.lasts]), np.array(
+                frees
+            ).reshape(-1, 3)
+        return np.array([-1, 1, 0]), np.zeros((0, 3), np.int64)
+
     def run(self, searching: bool) -> Schedule:
         """Times; `searching` where some block's order of service is found on the way.
 
@@ -161,7 +176,8 @@ class _Loops:
         ready = np.empty(d.shape[:2], np.int64)
         durations = _one_behind_the_other([d.durations[name] for name in names])
         known, first = max(1, min(d.prompt, d.shape[0])), 0
-        tables = (self.constraints, self.limits, self.group, self.fifo, d.period, d.layer_gap)
+        tables = (self.constraints, self.limits, self.group, self.fifo, *self.periodic)
+        tables = (*tables, d.period, d.layer_gap)
         if searching:
             scratch = np.empty((4, len(names), d.shape[2]), np.int64)
             if self.first_come(times, *durations, ready, *tables, self.bounds, known, *scratch):
@@ -248,35 +264,86 @@ class _Recurrence:
             return
         d = self.declaration
         rows = slice(first, self.tokens)
-        start: dict[str, Ticks] = {}
-        end: dict[str, Ticks] = {}
-        for step in self.steps:
-            begin = np.zeros((self.tokens - first, self.layers, self.heads), np.int64)
-            for c in step.constraints:
-                if c.lag == 0 and not c.next_layer:
-                    times = end if c.point == "end" else start
-                    begin = np.maximum(begin, times[c.stage])
-            begin = self._aligned(begin)
-            held = d.durations[step.name][rows]
-            if step.shared:
-                free = np.zeros((*begin.shape[:2], self._groups(step.shared[0])), np.int64)
-                begin = self._turns(step.shared[0], begin, held, free)
-            start[step.name], end[step.name] = begin, begin + held
+        start, end = self._relative({name: lasts[rows] for name, lasts in d.durations.items()})
         took = end[d.last].max(axis=2)  # (tokens, layers), from the edge the token entered at
         gaps = np.full(took.shape, d.layer_gap)
         gaps[:, -1] = d.token_gap
-        visits = self._aligned(took + gaps).ravel()
         origin = 0
         if first:
             left = int(self.end[d.last][first - 1, -1].max())
             self.ready[first, 0] = left + d.token_gap
             origin = int(self._aligned(self.ready[first, :1])[0])
-        entered = origin + np.concatenate(([0], np.cumsum(visits)[:-1])).reshape(took.shape)
+        if d.periodic:
+            entered = self._entering(first, origin, start, end, gaps)
+            took = end[d.last].max(axis=2)
+        else:
+            visits = self._aligned(took + gaps).ravel()
+            entered = origin + np.concatenate(([0], np.cumsum(visits)[:-1])).reshape(took.shape)
         ready = (entered + took + gaps).ravel()[:-1]
         self.ready[rows].reshape(-1)[1:] = ready
         for name in start:
             self.start[name][rows] = start[name] + entered[:, :, None]
             self.end[name][rows] = end[name] + entered[:, :, None]
+
+    def _relative(self, durations: dict[str, Ticks]) -> tuple[dict[str, Ticks], dict[str, Ticks]]:
+        """Starts and ends (..., heads) of tokens alone in the chip, from when each enters."""
+        start: dict[str, Ticks] = {}
+        end: dict[str, Ticks] = {}
+        for step in self.steps:
+            held = durations[step.name]
+            begin = np.zeros_like(held)
+            for c in step.constraints:
+                if c.lag == 0 and not c.next_layer:
+                    times = end if c.point == "end" else start
+                    begin = np.maximum(begin, times[c.stage])
+            begin = self._aligned(begin)
+            if step.shared:
+                free = np.zeros((*begin.shape[:-1], self._groups(step.shared[0])), np.int64)
+                begin = self._turns(step.shared[0], begin, held, free)
+            start[step.name], end[step.name] = begin, begin + held
+        return start, end
+
+    def _entering(
+        self, first: int, origin: int, start: dict[str, Ticks], end: dict[str, Ticks], gaps: Ticks
+    ) -> Ticks:
+        """When tokens from `first` on enter each layer, (tokens, layers), one after the other.
+
+        Those that find something due, and not finished, are worked out anew in `start` and `end`.
+        """
+        d = self.declaration
+        ((name, every),) = d.periodic.items()
+        visits = self._aligned(end[d.last].max(axis=2) + gaps).tolist()
+        entered = np.zeros(gaps.shape, np.int64)
+        nothing = np.zeros(self.heads, np.int64)
+        last = self.start[name][first - 1] if first else np.zeros_like(self.start[name][0])
+        done = (last // every.period).min(axis=1).tolist()
+        now = origin
+        for token, steps_on in enumerate(visits):
+            for layer in range(self.layers):
+                entered[token, layer] = now
+                due = now // every.period
+                if due > done[layer]:
+                    done[layer] = due
+                    free = nothing
+                    for a in every.free:
+                        at, times = token - a.lag, end if a.point == "end" else start
+                        if at >= 0:
+                            free = np.maximum(free, times[a.stage][at, layer] + entered[at, layer])
+                        elif first + at >= 0:
+                            times = self.end if a.point == "end" else self.start
+                            free = np.maximum(free, times[a.stage][first + at, layer])
+                    before = entered[token - 1, layer] + nothing if token else last[layer]
+                    wait = every.wait(now + nothing, before, free, d.period)
+                    if wait.any():
+                        lasts = {n: x[first + token, layer] for n, x in d.durations.items()}
+                        again = self._relative({**lasts, name: wait})
+                        for times, found in zip((start, end), again, strict=True):
+                            for n in times:
+                                times[n][token, layer] = found[n]
+                        took = end[d.last][token, layer].max() + gaps[token, layer]
+                        steps_on[layer] = int(self._aligned(took))
+                now += steps_on[layer]
+        return entered
 
     def _groups(self, resource: Resource) -> int:
         return -(-self.heads // resource.heads)
@@ -320,9 +387,29 @@ class _Recurrence:
                         begin = np.where(applies[:, None], np.maximum(begin, before), begin)
                 begin = self._aligned(begin)
                 held = d.durations[step.name][token, layer]
+                if step.periodic is not None:
+                    begin, held = self._due(step.name, step.periodic, begin, token, layer)
                 if step.shared:
                     mine = free[step.name][layer]
                     begin = self._turns(step.shared[0], begin, held, mine)
                     free[step.name][layer] = mine
                 self.start[step.name][token, layer] = begin
                 self.end[step.name][token, layer] = begin + held
+
+    def _due(
+        self, name: str, every: Periodic, begin: Ticks, token: Ticks, layer: Ticks
+    ) -> tuple[Ticks, Ticks]:
+        """When phases of something periodic start that could at `begin`, and how long they are."""
+
+        def earlier(stage: str, point: str, lag: int) -> Ticks:
+            times = (self.end if point == "end" else self.start)[stage]
+            there = (token >= lag)[:, None]
+            return np.where(there, times[np.maximum(token - lag, 0), layer], 0)
+
+        before = earlier(name, "start", 1)
+        free = np.zeros_like(begin)
+        for a in every.free:
+            free = np.maximum(free, earlier(a.stage, a.point, a.lag))
+        due = begin // every.period > before // every.period
+        begin = np.where(due, np.maximum(begin, self._aligned(free)), begin)
+        return begin, every.wait(begin, before, free, self.declaration.period)
