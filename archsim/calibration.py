@@ -75,8 +75,8 @@ class Calibration:
         return (layers * self.attention_ns + self.gaps_ns(layers)) * 1e-9
 
     def static_pj(self, layers: int = LAYERS) -> float:
-        """pJ that a head leaks per token of so many layers."""
-        return self.simulation.head.controller.static_power * self.static_seconds(layers) * 1e12
+        """pJ that a head leaks per token of so many layers, and is refreshed with meanwhile."""
+        return self.simulation.head.standing_power * self.static_seconds(layers) * 1e12
 
     def total_pj(self, layers: int = LAYERS) -> float:
         """pJ per token and head, static power included."""

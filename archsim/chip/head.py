@@ -118,6 +118,11 @@ class Head:
         """Whether anything restores what cells hold."""
         return self.refresh.period_ticks is not None
 
+    @property
+    def standing_power(self) -> float:
+        """W that it draws by time, whatever tokens do: static power, and refresh when full."""
+        return self.controller.static_power + self.refresh.power
+
     @cached_property
     def laws(self) -> Laws:
         """What its function depends on."""

@@ -74,8 +74,8 @@ Times = Callable[[str], tuple[Ticks, Ticks]]
 class Periodic:
     """Work of a head that falls due at every multiple of `period` from the start of the run.
 
-    It takes `lasts`, a whole number of clock periods, needs what `free` waits for, and excludes all
-    other use of `occupies`. It starts when due, or as soon after that as the head has what it
+    It takes `lasts`, a whole number of clock periods, comes after the ends of the phases `free` of
+    the token before, and excludes all other use of `occupies`. It starts when due, or as soon after that as the head has what it
     needs; what is overdue is done one after another. A token waits, in the phase of this, for what
     is not finished: for nothing where it was done while the head had nothing else to do.
     All in ticks.
@@ -83,7 +83,7 @@ class Periodic:
 
     period: int
     lasts: int
-    free: tuple[After, ...]
+    free: tuple[str, ...]
     occupies: tuple[str, ...]
 
     def latest(self, now: Ticks, before: Ticks, free: Ticks, clock: int) -> Ticks:
@@ -96,6 +96,19 @@ class Periodic:
         overdue = due - before // self.period
         after_others = -(-free // clock) * clock + (overdue - 1) * self.lasts
         return np.maximum(-(-due * self.period // clock) * clock, after_others)
+
+    def last_starts(self, begin: Ticks, ends: list[Ticks], clock: int) -> Ticks:
+        """When the last before each token started, 0: none yet, from `begin` of their phases.
+
+        All (tokens, layers, heads); `ends` of what a token before must be done with.
+        """
+        before, free = np.zeros_like(begin), np.zeros_like(begin)
+        before[1:] = begin[:-1]
+        for end in ends:
+            free[1:] = np.maximum(free[1:], end[:-1])
+        due = begin // self.period > before // self.period
+        latest = np.where(due, self.latest(begin, before, free, clock), 0)
+        return np.maximum.accumulate(latest, axis=0)
 
     def wait(self, now: Ticks, before: Ticks, free: Ticks, clock: int) -> Ticks:
         """How long a token waits that comes at `now`; see `latest`."""

@@ -194,12 +194,9 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
                     into[first:] = np.maximum(into[first:], shifted)
         if stage.periodic is not None:
             due = declaration.durations[stage.name] > 0
-            for after in stage.periodic.free:
-                times = (schedule.end if after.point == "end" else schedule.start)[after.stage]
-                shifted = times[: max(len(times) - after.lag, 0)]
-                held[after.lag :] = np.where(
-                    due[after.lag :], np.maximum(held[after.lag :], shifted), held[after.lag :]
-                )
+            for name in stage.periodic.free:
+                free = np.where(due[1:], schedule.end[name][:-1], 0)
+                held[1:] = np.maximum(held[1:], free)
             charge(ENTRY, np.maximum(held - data, 0))
             data = np.maximum(data, held)
         charge(BUFFER, np.maximum(room - data, 0))
@@ -264,8 +261,16 @@ def layer_latency(schedule: Schedule) -> Ticks:
 
 
 def slowest_ns(declaration: Declaration, schedule: Schedule, first: int) -> float:
-    """The longest `layer_latency` of the tokens from `first` on, in ns."""
-    return float(layer_latency(schedule)[first:].max() * declaration.clock.ns)
+    """The longest `layer_latency` of the tokens from `first` on, in ns.
+
+    Of those that waited for nothing periodic, unless all did: one of them stands for many.
+    """
+    latency = layer_latency(schedule)[first:]
+    for name in declaration.periodic:
+        waited = (schedule.end[name] > schedule.start[name])[first:].any(axis=(1, 2))
+        if not waited.all():
+            latency = latency[~waited]
+    return float(latency.max() * declaration.clock.ns)
 
 
 def attention_latency(schedule: Schedule) -> Ticks:

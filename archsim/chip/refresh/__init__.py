@@ -23,6 +23,11 @@ class Refresh(Block, Protocol):
 
     period_ticks: int | None
 
+    @property
+    def power(self) -> float:
+        """W that it draws in one head that is full."""
+        ...
+
     def restored(self, times: Times) -> Ticks | None:
         """When the cells that each token reads were last restored, in ticks.
 

@@ -133,6 +133,7 @@ class RowRefresh:
     @staticmethod
     def notes(config: HardwareConfig) -> Iterator[str]:
         yield "Refresh is taken to restore exactly what was stored, however far it had faded"
+        yield "Where one token stands for all (compare, validate) it waits for no refresh"
 
     total: Bucket = "refresh"
 
@@ -152,7 +153,7 @@ class RowRefresh:
         return Periodic(
             self.period_ticks,
             self.refresh_ticks,
-            tuple(After(read.stage, lag=1) for read in reads),
+            tuple(read.stage for read in reads),
             tuple(read.component for read in reads),
         )
 
@@ -180,15 +181,15 @@ class RowRefresh:
 
     def restored(self, times: Times) -> Ticks:
         """When the refresh before each token started, (tokens, layers, heads); 0: none yet."""
-        begin = times(REFRESHING)[0]
-        before, free = np.zeros_like(begin), np.zeros_like(begin)
-        before[1:] = begin[:-1]
-        for after in self.periodic.free:
-            free[1:] = np.maximum(free[1:], times(after.stage)[1][:-1])
-        due = self.due(times)
-        fresh = np.diff(due, prepend=np.zeros_like(due[:1]), axis=0) > 0
-        latest = self.periodic.latest(begin, before, free, self._clock.period)
-        return np.maximum.accumulate(np.where(fresh, latest, 0), axis=0)
+        ends = [times(stage)[1] for stage in self.periodic.free]
+        return self.periodic.last_starts(times(REFRESHING)[0], ends, self._clock.period)
+
+    @property
+    def power(self) -> float:
+        """W of one head whose sub-tiles are all refreshed."""
+        assert self.period_ticks is not None
+        each = self._read_back + self._write_back
+        return each * self.cells * self.sub_tiles.count / self._clock.time(self.period_ticks)
 
     def read_back_energy(self, cells: Array) -> Array:
         """J to read that many cells back."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 import numpy as np
 import simpy
 
-from archsim.chip.stage import After, Periodic, Resource, Ticks
+from archsim.chip.stage import Periodic, Resource, Ticks
 from archsim.timing.declaration import Declaration, Schedule
 from archsim.timing.engines.constraints import Step, segments, steps
 from archsim.timing.engines.servers import Server, long_lived, server
@@ -94,10 +94,7 @@ class Simulation:
     def _constraints(self, step: Step, layer: int, head: int) -> Iterator[Constraint]:
         if step.name == self.declaration.first:
             yield self.gates[layer], self.gates[layer].values, 0, 0
-        yield from self._moments(step.constraints, layer, head)
-
-    def _moments(self, afters: tuple[After, ...], layer: int, head: int) -> Iterator[Constraint]:
-        for after in afters:
+        for after in step.constraints:
             heads: Iterator[int] | list[int] = [head]
             at = layer
             if after.next_layer:
@@ -137,7 +134,7 @@ class Simulation:
                     self.times[step.name, "start", layer, head],
                     self.times[step.name, "end", layer, head],
                     step.periodic,
-                    list(self._moments(step.periodic.free if step.periodic else (), layer, head)),
+                    self._ends(step.periodic, layer, head),
                 )
             )
         for token in range(self.tokens):
@@ -173,17 +170,20 @@ class Simulation:
                 if last:
                     self._finished(token, layer, end)
 
+    def _ends(self, every: Periodic | None, layer: int, head: int) -> list[Times]:
+        """What something due comes after."""
+        stages = () if every is None else every.free
+        return [self.times[stage, "end", layer, head] for stage in stages]
+
     def _due(
-        self, every: Periodic, free: list[Constraint], token: int, begin: int, before: int
+        self, every: Periodic, free: list[Times], token: int, begin: int, before: int
     ) -> Generator[simpy.Event, object, tuple[int, int]]:
         """When the phase of something due starts, and how long it is."""
         period, since = self.declaration.period, 0
-        for times, values, lag, from_token in free:
-            if token - lag < 0 or token < from_token:
-                continue
-            if len(values) <= token - lag:
-                yield times.known(token - lag)
-            since = max(since, values[token - lag])
+        for times in free if token else ():
+            if len(times.values) < token:
+                yield times.known(token - 1)
+            since = max(since, times.values[token - 1])
         begin = max(begin, since + -since % period)
         moments = (np.asarray(moment) for moment in (begin, before, since))
         return begin, int(every.wait(*moments, period))

@@ -260,15 +260,11 @@ class Simulation:
             before = int(self.start[stage.name][token - 1, layer, head])
         if env.now // every.period == before // every.period:
             return 0
-        for after in every.free:
-            at = token - after.lag
-            if at < 0 or token < after.from_token:
-                continue
-            event = self.milestones.wait((after.stage, after.point, layer, head), at)
+        for name in every.free if token else ():
+            event = self.milestones.wait((name, "end", layer, head), token - 1)
             if event is not None:
                 yield event
-            times = self.end if after.point == "end" else self.start
-            free = max(free, int(times[after.stage][at, layer, head]))
+            free = max(free, int(self.end[name][token - 1, layer, head]))
         if late := -env.now % self.declaration.period:
             yield env.timeout(late)
         moments = (np.asarray(moment) for moment in (env.now, before, free))

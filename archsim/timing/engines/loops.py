@@ -12,8 +12,8 @@ is a row (stage, point, lag, from_token, next_layer); `limits` (stages,) says ho
 needs, 0 if it needs none; `fifo` (stages,) whether it serves first come, first served.
 
 `periodic` is (stage, period, lasts) of the stage whose durations follow from its starts
-(`archsim.chip.stage.Periodic`), or -1 for none; rows of `frees` (stage, point, lag) are what that
-waits for where something is due.
+(`archsim.chip.stage.Periodic`), or -1 for none; `frees` are the stages after whose ends, of the
+token before, it comes where something is due.
 """
 
 from __future__ import annotations
@@ -52,10 +52,9 @@ def lasting(
 def freed(times: Integers, frees: Integers, token: int, layer: int, head: int) -> np.int64:
     """From when on a head had what something due needs."""
     since = np.int64(0)
-    for row in range(len(frees)):
-        at = token - frees[row, 2]
-        if at >= 0:
-            since = max(since, times[frees[row, 1], frees[row, 0], at, layer, head])
+    if token > 0:
+        for row in range(len(frees)):
+            since = max(since, times[1, frees[row], token - 1, layer, head])
     return since
 
 
@@ -244,7 +243,7 @@ def first_come(
                                         was = times[0, stage, token - 1, layer, head]
                                     if begin // periodic[1] > was // periodic[1]:
                                         for row in range(len(frees)):
-                                            if done[frees[row, 0], head] <= token - frees[row, 2]:
+                                            if done[frees[row], head] < token:
                                                 found = False
                                         if not found:
                                             break

@@ -159,11 +159,9 @@ class _Loops:
         """The periodic stage, and what it waits for where something is due."""
         order = [stage.name for stage in self.declaration.stages]
         for name, every in self.declaration.periodic.items():
-            frees = [(order.index(a.stage), int(a.point == "end"), a.lag) for a in every.free]
-            return np.array([order.index(name), every.period, every.lasts]), np.array(
-                frees
-            ).reshape(-1, 3)
-        return np.array([-1, 1, 0]), np.zeros((0, 3), np.int64)
+            about = np.array([order.index(name), every.period, every.lasts])
+            return about, np.array([order.index(stage) for stage in every.free], np.int64)
+        return np.array([-1, 1, 0]), np.zeros(0, np.int64)
 
     def run(self, searching: bool) -> Schedule:
         """Times; `searching` where some block's order of service is found on the way.
@@ -325,13 +323,12 @@ class _Recurrence:
                 if due > done[layer]:
                     done[layer] = due
                     free = nothing
-                    for a in every.free:
-                        at, times = token - a.lag, end if a.point == "end" else start
-                        if at >= 0:
-                            free = np.maximum(free, times[a.stage][at, layer] + entered[at, layer])
-                        elif first + at >= 0:
-                            times = self.end if a.point == "end" else self.start
-                            free = np.maximum(free, times[a.stage][first + at, layer])
+                    for stage in every.free:
+                        if token:
+                            left = end[stage][token - 1, layer] + entered[token - 1, layer]
+                        else:
+                            left = self.end[stage][first - 1, layer] if first else nothing
+                        free = np.maximum(free, left)
                     before = entered[token - 1, layer] + nothing if token else last[layer]
                     wait = every.wait(now + nothing, before, free, d.period)
                     if wait.any():
@@ -400,16 +397,10 @@ class _Recurrence:
         self, name: str, every: Periodic, begin: Ticks, token: Ticks, layer: Ticks
     ) -> tuple[Ticks, Ticks]:
         """When phases of something periodic start that could at `begin`, and how long they are."""
-
-        def earlier(stage: str, point: str, lag: int) -> Ticks:
-            times = (self.end if point == "end" else self.start)[stage]
-            there = (token >= lag)[:, None]
-            return np.where(there, times[np.maximum(token - lag, 0), layer], 0)
-
-        before = earlier(name, "start", 1)
-        free = np.zeros_like(begin)
-        for a in every.free:
-            free = np.maximum(free, earlier(a.stage, a.point, a.lag))
+        place, follows = (np.maximum(token - 1, 0), layer), (token > 0)[:, None]
+        before = np.where(follows, self.start[name][place], 0)
+        ends = [np.where(follows, self.end[stage][place], 0) for stage in every.free]
+        free = np.maximum.reduce([np.zeros_like(begin), *ends])
         due = begin // every.period > before // every.period
         begin = np.where(due, np.maximum(begin, self._aligned(free)), begin)
         return begin, every.wait(begin, before, free, self.declaration.period)
