@@ -28,6 +28,7 @@ from archsim.timing.analysis import (
     queueing,
     stalls,
 )
+from archsim.timing.declaration import Schedule
 
 Array = NDArray[np.float64]
 

@@ -75,9 +75,10 @@ class Periodic:
     """Work of a head that falls due at every multiple of `period` from the start of the run.
 
     It takes `lasts`, a whole number of clock periods, comes after the ends of the phases `free` of
-    the token before, and excludes all other use of `occupies`. It starts when due, or as soon after that as the head has what it
-    needs; what is overdue is done one after another. A token waits, in the phase of this, for what
-    is not finished: for nothing where it was done while the head had nothing else to do.
+    the token before, and excludes all other use of `occupies`. It starts when due, or as soon after
+    that as the head has what it needs; what is overdue is done one after another. A token waits, in
+    the phase of this, for what is not finished: for nothing where it was done while the head had
+    nothing else to do.
     All in ticks.
     """
 

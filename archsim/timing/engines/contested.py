@@ -185,8 +185,8 @@ class Simulation:
                 yield times.known(token - 1)
             since = max(since, times.values[token - 1])
         begin = max(begin, since + -since % period)
-        moments = (np.asarray(moment) for moment in (begin, before, since))
-        return begin, int(every.wait(*moments, period))
+        now, last, done = (np.asarray(each) for each in (begin, before, since))
+        return begin, int(every.wait(now, last, done, period))
 
     def _server(self, resource: Resource, layer: int, head: int) -> Server:
         return self.servers[resource.name, layer, head // resource.heads]

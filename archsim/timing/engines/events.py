@@ -267,8 +267,8 @@ class Simulation:
             free = max(free, int(self.end[name][token - 1, layer, head]))
         if late := -env.now % self.declaration.period:
             yield env.timeout(late)
-        moments = (np.asarray(moment) for moment in (env.now, before, free))
-        return int(every.wait(*moments, self.declaration.period))
+        now, last, since = (np.asarray(each) for each in (env.now, before, free))
+        return int(every.wait(now, last, since, self.declaration.period))
 
     def _finished(self, token: int, layer: int) -> None:
         """A head latched its output; the last one of a layer lets the token go on."""

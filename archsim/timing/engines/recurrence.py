@@ -174,8 +174,8 @@ class _Loops:
         ready = np.empty(d.shape[:2], np.int64)
         durations = _one_behind_the_other([d.durations[name] for name in names])
         known, first = max(1, min(d.prompt, d.shape[0])), 0
-        tables = (self.constraints, self.limits, self.group, self.fifo, *self.periodic)
-        tables = (*tables, d.period, d.layer_gap)
+        shared = (self.constraints, self.limits, self.group, self.fifo)
+        tables = (*shared, *self.periodic, d.period, d.layer_gap)
         if searching:
             scratch = np.empty((4, len(names), d.shape[2]), np.int64)
             if self.first_come(times, *durations, ready, *tables, self.bounds, known, *scratch):
