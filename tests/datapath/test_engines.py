@@ -43,7 +43,7 @@ def parameters(head: Head, **changes: Any) -> oracle.Parameters:
     return oracle.Parameters(
         window=head.sub_tiles.window,
         columns=head.sub_tiles.columns,
-        cell="linear" if len(head.cell.coefficients) == 2 else "polynomial",
+        cell="linear" if len(head.cell.law.coefficients) == 2 else "polynomial",
         **changes,
     )
 
