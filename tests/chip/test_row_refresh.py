@@ -255,7 +255,9 @@ def test_refresh_keeps_what_fades(trace: Trace) -> None:
     fading = {"retention.model": "simulated", "retention.tau": "2 us", "window": 40}
     kept = simulated(trace, {**fading, "refresh.period": "0.2 us"})
     lost = simulated(trace, {**fading, "refresh.model": "none"})
-    assert kept.function["sqnr_db"] > lost.function["sqnr_db"] + 1
+    never = simulated(trace, {**fading, "retention.model": "off"})
+    best, found, worst = (each.function["sqnr_db"] for each in (never, kept, lost))
+    assert best - found < (best - worst) / 3
 
 
 def test_explain_shows_the_refresh(trace: Trace) -> None:
