@@ -69,6 +69,29 @@ def waiting(
     return max(latest + periodic[2] - now, np.int64(0))
 
 
+def wait_for_due(
+    times: Integers,
+    periodic: Integers,
+    frees: Integers,
+    token: int,
+    layer: int,
+    period: int,
+    rate: float,
+) -> None:
+    """Let the periodic phases of a token, which may start as `times` has it, wait for what is due."""
+    stage = periodic[0]
+    for head in range(times.shape[4]):
+        now, was = times[0, stage, token, layer, head], np.int64(0)
+        if token > 0:
+            was = times[0, stage, token - 1, layer, head]
+        if now // periodic[1] > was // periodic[1]:
+            free_at = freed(times, frees, token, layer, head)
+            now = max(now, edge(free_at, period, rate))
+            times[0, stage, token, layer, head] = now
+            held = waiting(now, was, free_at, periodic, period, rate)
+            times[1, stage, token, layer, head] = now + held
+
+
 @Kernel
 def in_turn(
     times: Integers,
@@ -95,7 +118,7 @@ def in_turn(
     `free` (stages, layers, heads), full of 0, `begin` and `order` (heads,) are scratch.
     """
     _, stages, tokens, layers, heads = times.shape
-    rate = 1.0 / period
+    rate, every = 1.0 / period, periodic[0]
     for token in range(first, tokens):
         for layer in range(layers):
             entered = np.int64(0)
@@ -153,17 +176,8 @@ def in_turn(
                     times[1, stage, token, layer, head] = begin[head] + lasting(
                         durations, places, stage, token, layer, head
                     )
-                if stage == periodic[0]:
-                    for head in range(heads):
-                        now, was = begin[head], np.int64(0)
-                        if token > 0:
-                            was = times[0, stage, token - 1, layer, head]
-                        if now // periodic[1] > was // periodic[1]:
-                            free_at = freed(times, frees, token, layer, head)
-                            now = max(now, edge(free_at, period, rate))
-                            held = waiting(now, was, free_at, periodic, period, rate)
-                            times[0, stage, token, layer, head] = now
-                            times[1, stage, token, layer, head] = now + held
+                if stage == every:
+                    wait_for_due(times, periodic, frees, token, layer, period, rate)
 
 
 @Kernel
