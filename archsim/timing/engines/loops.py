@@ -78,7 +78,7 @@ def wait_for_due(
     period: int,
     rate: float,
 ) -> None:
-    """Let the periodic phases of a token, which may start as `times` has it, wait for what is due."""
+    """Let periodic phases of a token, which `times` has without a wait, wait for what is due."""
     stage = periodic[0]
     for head in range(times.shape[4]):
         now, was = times[0, stage, token, layer, head], np.int64(0)
