@@ -133,7 +133,10 @@ class RowRefresh:
     @staticmethod
     def notes(config: HardwareConfig) -> Iterator[str]:
         yield "Refresh is taken to restore exactly what was stored, however far it had faded"
-        yield "Where one token stands for all (compare, validate) it waits for no refresh"
+        yield (
+            "Where one token stands for all (compare, validate) it waits for no refresh, and "
+            "losses of a model (evaluate, adapt, retention) are measured without"
+        )
 
     total: Bucket = "refresh"
 

@@ -93,7 +93,7 @@ def in_turn(
     `free` (stages, layers, heads), full of 0, `begin` and `order` (heads,) are scratch.
     """
     _, stages, tokens, layers, heads = times.shape
-    rate = 1.0 / period
+    rate, every = 1.0 / period, periodic[0]
     for token in range(first, tokens):
         for layer in range(layers):
             entered = np.int64(0)
@@ -137,7 +137,7 @@ def in_turn(
                     times[1, stage, token, layer, head] = begin[head] + lasting(
                         durations, places, stage, token, layer, head
                     )
-                if stage == periodic[0]:
+                if stage == every:
                     for head in range(heads):
                         now, held = with_due(
                             times, frees, periodic, period, token, layer, head, begin[head],
