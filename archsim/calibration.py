@@ -77,10 +77,8 @@ class Calibration:
         return NANOSECOND.si(layers * self.attention_ns + self.gaps_ns(layers))
 
     def static_pj(self, layers: int = LAYERS) -> float:
-        """pJ that a head leaks per token of so many layers."""
-        return PICOJOULE.of(
-            self.simulation.head.controller.static_power * self.static_seconds(layers)
-        )
+        """pJ that a head leaks per token of so many layers, and is refreshed with meanwhile."""
+        return PICOJOULE.of(self.simulation.head.standing_power * self.static_seconds(layers))
 
     def total_pj(self, layers: int = LAYERS) -> float:
         """pJ per token and head, static power included."""

@@ -7,7 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.chip.stage import Periodic
 from archsim.simulation import Simulation, holding
+from archsim.timing.declaration import Schedule
 from archsim.units import PICOSECOND
 
 Array = NDArray[np.float64]
@@ -38,7 +40,9 @@ def peak_power(simulation: Simulation) -> float:
         if stage == "head":
             start, end = holding(schedule)
         else:
-            start, end = schedule.start[stage], schedule.end[stage]
+            start, end = schedule.times(stage)
+        if (every := simulation.declaration.periodic.get(stage)) is not None:
+            start, end = _worked(schedule, stage, every, period)
         end = np.maximum(end, start + period)
         watts = energy * (PICOSECOND.per_si * clock.per_ps) / (end - start)
         for when, step in ((start, watts), (end, -watts)):
@@ -58,6 +62,19 @@ def peak_power(simulation: Simulation) -> float:
     when, power = when[order], np.cumsum(step[order])
     settled = np.append(when[1:] != when[:-1], True)  # after everything at one instant
     return float(power[settled].max()) + floor
+
+
+def _worked(
+    schedule: Schedule, stage: str, every: Periodic, clock: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """From when to when periodic work went on whose energy is each token's, if without a break."""
+    begin = schedule.start[stage]
+    ends = [schedule.end[name] for name in every.free]
+    end = every.last_starts(begin, ends, clock) + every.lasts
+    due = begin // every.period
+    often = np.diff(due, prepend=np.zeros_like(due[:1]), axis=0)
+    often[-1] += schedule.makespan // every.period - due[-1]
+    return np.maximum(end - often * every.lasts, 0), end
 
 
 def _ticks(times: list[NDArray[np.int64]], period: int) -> list[NDArray[np.int64]]:

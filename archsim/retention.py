@@ -16,6 +16,7 @@ from typing import Any
 
 from archsim.chip.activity import Activity
 from archsim.chip.head import Head
+from archsim.chip.refresh import time_between
 from archsim.chip.retention import decay_per_token
 from archsim.config.transformer import GPT2_SMALL, TransformerShape
 from archsim.config.voltages import VoltageRange
@@ -132,6 +133,8 @@ class Fading:
 
     decay_per_token: float
     window: int
+    refreshed: float = math.inf
+    """Age in tau by which cells are refreshed."""
 
     @property
     def over_window(self) -> float:
@@ -140,8 +143,18 @@ class Fading:
 
     @property
     def oldest(self) -> float:
-        """Share of its deviation that the oldest token of the window still has."""
-        return math.exp(-self.decay_per_token * (self.window - 1))
+        """Share of its deviation that the oldest token of the window still has.
+
+        Where cells are refreshed: just before that, which may have to wait for a token.
+        """
+        return math.exp(
+            -min(self.decay_per_token * (self.window - 1), self.refreshed + self.decay_per_token)
+        )
+
+    @property
+    def forgets(self) -> bool:
+        """Whether the oldest cells keep less than 1/e."""
+        return min(self.over_window, self.refreshed + self.decay_per_token) > FORGOTTEN
 
     def document(self) -> dict[str, float]:
         """With units in the keys, where they have any."""
@@ -165,21 +178,28 @@ class Retention:
     used: Fading | None
     token: TokenTime | None
     unknown: str = ""
+    refreshed: float = math.inf
+    """Seconds from one refresh of a cell to the next."""
 
     @property
     def whole(self) -> Fading | None:
         """What the time of a whole token does at `tau`."""
-        return None if self.token is None else Fading(self.token.total_s / self.tau, self.window)
+        if self.token is None:
+            return None
+        return Fading(self.token.total_s / self.tau, self.window, self.refreshed / self.tau)
 
     @property
     def warning(self) -> str | None:
         """What a reader must know where a window outlasts the cells; else None."""
         whole, used = self.whole, self.used
-        if whole is None or self.token is None or whole.over_window <= FORGOTTEN:
+        if whole is None or self.token is None or not whole.forgets:
             return None
         many = self.token.batch > 1
         each = f"step of {self.token.batch:,} sequences" if many else "token"
         lasts = whole.over_window
+        if whole.refreshed < lasts:
+            often = f"refreshed every {whole.refreshed:,.3g} tau"
+            return f"{often}, cells are forgotten before, and are taken to be restored all the same"
         start = (
             f"at {MICROSECOND.of(self.token.total_s):,.4g} us a {each} the window lasts "
             f"{lasts:,.{'0f' if lasts >= 1000 else '3g'}} tau"
@@ -233,8 +253,9 @@ def retention_of(hardware: Hardware, period: float | None = None, batch: int = 1
         token = token_time(hardware, batch=batch)
     except ConfigError as error:
         unknown = str(error)
+    every = time_between(config)
+    known = None if period is None else period / tau
     if config.retention.model != "simulated":
-        used: Fading | None = Fading(decay_per_token(with_token_period(hardware).config), window)
-    else:
-        used = None if period is None else Fading(period / tau, window)
-    return Retention(config.retention.model, window, tau, used, token, unknown)
+        known = decay_per_token(with_token_period(hardware).config)
+    used = None if known is None else Fading(known, window, every / tau)
+    return Retention(config.retention.model, window, tau, used, token, unknown, every)

@@ -12,7 +12,7 @@ A class takes part by its decorator, with the fields of its own in a `Section` n
 
 It may also give static methods over a whole config: ``check(config)`` raises ValueError for what
 does not go together, ``times(config)`` yields (key, seconds) that the schedule counts, and
-``notes(config)`` lines that every result is to carry.
+``notes(config)`` lines on what it takes for granted, which every result is to carry.
 Other distributions name their modules in the entry point group `GROUP`.
 """
 

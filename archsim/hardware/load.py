@@ -81,17 +81,13 @@ class Hardware:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its voltages leave behind (`archsim.hardware.conditions`), what its variants say of
-        themselves (`notes`); keys renamed since."""
+        """What its voltages leave behind (`archsim.hardware.conditions`); what its variants take
+        for granted; keys renamed since.
+        """
         from archsim.hardware.conditions import condition_notes
 
-        own = (
-            note
-            for chosen in self.config.chosen()
-            if (notes := getattr(chosen, "notes", None)) is not None
-            for note in notes(self.config)
-        )
-        return (*condition_notes(self), *own, *self.document.notes.values())
+        variants = self.config.variant_notes()
+        return (*condition_notes(self), *variants, *self.document.notes.values())
 
     def leaves(self, parameter: str) -> list[str]:
         """Dotted paths of a leaf, or of all leaves of a section."""

@@ -100,6 +100,12 @@ class HardwareConfig(Section):
                 check(self)
         return self
 
+    def variant_notes(self) -> Iterator[str]:
+        """What the chosen variants assume that no figure shows: one line each."""
+        for chosen in self.chosen():
+            if (notes := getattr(chosen, "notes", None)) is not None:
+                yield from notes(self)
+
     def chosen(self) -> Iterator[type]:
         """The classes of the variants that this hardware is built of."""
         for section in values_of(self).values():

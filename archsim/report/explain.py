@@ -101,12 +101,13 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
         widths = pulses.get(stage.name)
         seen = None if widths is None else widths[widths > 0]
         empty = seen is None or not len(seen)
+        lasts = schedule.end[stage.name][place] > schedule.start[stage.name][place]
         phases.append(
             Phase(
                 stage.name,
                 float(schedule.start[stage.name][place]) / per_ns,
                 float(schedule.end[stage.name][place]) / per_ns,
-                _held(simulation.declaration, stage),
+                _held(simulation.declaration, stage) if lasts or not stage.periodic else (),
                 None if seen is None else len(seen),
                 None if seen is None or empty else (float(seen.min()), float(seen.max())),
                 sum(pj for action, pj in energies.items() if action.stage == stage.name),
@@ -178,7 +179,7 @@ def _with_longest(counted: Array, longest: float) -> Array:
 def _held(declaration: Declaration, stage: Stage) -> tuple[str, ...]:
     """What the token holds while `stage` runs, taken by it or by an earlier stage."""
     position = declaration.stages.index(stage)
-    held = []
+    held = [] if stage.periodic is None else [*stage.periodic.occupies]
     for taker in declaration.stages[: position + 1]:
         for name in taker.takes:
             giver, point = declaration.giver(name, taker)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +22,9 @@ def retention_table(
     warning at most, see `Retention.warning`.
     """
     tau = retention.tau
+    cells = f"tau {duration(tau)}"
+    if math.isfinite(retention.refreshed):
+        cells += f", refreshed every {duration(retention.refreshed)} (oldest keeps counts that)"
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column(f"Retention, window {retention.window:,}", min_width=28)
     for heading in ("us/token", "token/tau", "window/tau", "oldest keeps"):
@@ -36,9 +41,9 @@ def retention_table(
         batch = retention.token.batch
         step = "a whole token" if batch == 1 else f"a step of {batch:,}"
         table.add_row(f"{step} (assumed)", *_cells(retention.whole, tau))
-        parts.append(note(f"tau {duration(tau)}. {_sentence(retention.token.words)}."))
+        parts.append(note(f"{cells}. {_sentence(retention.token.words)}."))
     else:
-        parts.append(note(f"tau {duration(tau)}. A whole token's time: {retention.unknown}."))
+        parts.append(note(f"{cells}. A whole token's time: {retention.unknown}."))
     if retention.warning is not None:
         parts.append(warning(retention.warning))
     return Group(*parts)

@@ -10,6 +10,10 @@ begin and how far apart they are from token to token, layer to layer and head to
 is a row (stage, point, lag, from_token, next_layer); `limits` (stages,) says how many rows of
 `constraints` (stages, most, 5) count. `group` (stages,) is the heads that share the block a stage
 needs, 0 if it needs none; `fifo` (stages,) whether it serves first come, first served.
+
+`periodic` is (stage, period, lasts) of the stage whose durations follow from its starts
+(`archsim.chip.stage.Periodic`), or -1 for none; `frees` are the stages after whose ends, of the
+token before, it comes where something is due.
 """
 
 from __future__ import annotations
@@ -18,22 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.machine.compiled import Kernel
+from archsim.timing.engines.due import due_but_busy, edge, with_due
 
 Integers = NDArray[np.int64]
-
-
-def edge(time: np.int64, period: int, rate: float) -> np.int64:
-    """The clock edge at or after `time`, both below 2**51; `rate` is 1 / period.
-
-    A product with `rate` is at most one period off, and much faster than a division.
-    """
-    below = np.int64(time * rate) * period
-    rest = time - below
-    if rest <= 0:
-        return below
-    if rest <= period:
-        return below + period
-    return below + 2 * period
 
 
 def lasting(
@@ -68,6 +59,8 @@ def in_turn(
     limits: Integers,
     group: Integers,
     fifo: NDArray[np.bool_],
+    periodic: Integers,
+    frees: Integers,
     period: int,
     layer_gap: int,
     token_gap: int,
@@ -132,6 +125,14 @@ def in_turn(
                     times[1, stage, token, layer, head] = begin[head] + lasting(
                         durations, places, stage, token, layer, head
                     )
+                if stage == periodic[0]:
+                    for head in range(heads):
+                        now, held = with_due(
+                            times, frees, periodic, period, token, layer, head, begin[head],
+                            np.int64(0),
+                        )  # fmt: skip
+                        times[0, stage, token, layer, head] = now
+                        times[1, stage, token, layer, head] = now + held
 
 
 def entering(times: Integers, ready: Integers, layer: int, known: int, layer_gap: int) -> None:
@@ -172,18 +173,16 @@ def asked_at(
 
 def granted(
     times: Integers,
-    durations: Integers,
-    places: Integers,
     done: Integers,
     request: Integers,
     stage: int,
     layer: int,
     head: int,
     begin: np.int64,
+    held: np.int64,
 ) -> np.int64:
     """Let a head's next token begin a stage; returns when it ends."""
-    token = done[stage, head]
-    end = begin + lasting(durations, places, stage, token, layer, head)
+    token, end = done[stage, head], begin + held
     times[0, stage, token, layer, head] = begin
     times[1, stage, token, layer, head] = end
     request[stage, head] = -1
@@ -199,6 +198,8 @@ def on_its_own(
     constraints: Integers,
     limits: Integers,
     group: Integers,
+    periodic: Integers,
+    frees: Integers,
     period: int,
     layer: int,
     head: int,
@@ -214,11 +215,19 @@ def on_its_own(
             if begin < 0:
                 break
             begin = edge(begin, period, rate)
+            token = done[stage, head]
+            held = lasting(durations, places, stage, token, layer, head)
+            if stage == periodic[0]:
+                if due_but_busy(times, frees, periodic, done, layer, head, begin):
+                    break
+                begin, held = with_due(
+                    times, frees, periodic, period, token, layer, head, begin, held
+                )
             moved = True
             if group[stage] > 0:
                 request[stage, head] = begin
                 break
-            granted(times, durations, places, done, request, stage, layer, head, begin)
+            granted(times, done, request, stage, layer, head, begin, held)
     return moved
 
 
@@ -276,6 +285,8 @@ def first_come(
     limits: Integers,
     group: Integers,
     fifo: NDArray[np.bool_],
+    periodic: Integers,
+    frees: Integers,
     period: int,
     layer_gap: int,
     bounds: Integers,
@@ -310,8 +321,8 @@ def first_come(
                     moved = False
                     for head in range(low, high):
                         if on_its_own(
-                            times, durations, places, ready, constraints, limits, group, period,
-                            layer, head, known, done, request,
+                            times, durations, places, ready, constraints, limits, group,
+                            periodic, frees, period, layer, head, known, done, request,
                         ):  # fmt: skip
                             moved = True
                     for stage in range(stages):
@@ -325,9 +336,11 @@ def first_come(
                                 if request[stage, head] < 0:
                                     break
                                 asked = max(request[stage, head], free[stage, start])
+                                token = done[stage, head]
                                 free[stage, start] = granted(
-                                    times, durations, places, done, request, stage, layer, head,
+                                    times, done, request, stage, layer, head,
                                     edge(np.int64(asked), period, rate),
+                                    lasting(durations, places, stage, token, layer, head),
                                 )  # fmt: skip
                                 turn[stage, start] += 1
                                 moved = True
@@ -335,9 +348,11 @@ def first_come(
                 if best < 0:
                     break
                 head = next_served(request, done, stage, start, min(start + group[stage], high))
+                token = done[stage, head]
                 free[stage, start] = granted(
-                    times, durations, places, done, request, stage, layer, head,
+                    times, done, request, stage, layer, head,
                     edge(np.int64(best), period, rate),
+                    lasting(durations, places, stage, token, layer, head),
                 )  # fmt: skip
             for head in range(low, high):
                 if done[stages - 1, head] < known:
