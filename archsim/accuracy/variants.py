@@ -25,8 +25,8 @@ def ladder(subject: Subject, hardware: Hardware) -> list[Variant]:
     unclipped = configured(subject, linear, "linear_unclipped", unclipped=True)
     rows = [configured(subject, with_cell(hardware, cell), cell) for cell in CELLS]
     last = configured(subject, hardware, "hardware")
-    same = hardware.config.cell.model  # computed once: it is this very hardware
-    attention = next(row.attention for row in rows if row.name == same)
+    same = hardware.config.cell.model  # of those computed once: it is this very hardware
+    attention = next((row.attention for row in rows if row.name == same), last.attention)
     return [
         *_control(subject),
         unclipped,

@@ -102,6 +102,12 @@ def read_files(document: Document, model: type[BaseModel], folder: Path) -> None
                 raise ConfigError(f"{place}: {at}{error}") from None
 
 
+def names_file(model: type[BaseModel], key: str, value: object) -> bool:
+    """Whether the value of a leaf is the name of a file, and not its content."""
+    kind = _known(model, version())[1].get(key)
+    return kind is not None and isinstance(value, str) and not kind.is_content(value)
+
+
 @functools.lru_cache(maxsize=8)
 def _known(model: type[BaseModel], variants: int) -> tuple[frozenset[str], dict[str, FileContent]]:
     """Every leaf of a model, and those that may name a file."""

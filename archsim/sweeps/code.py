@@ -1,7 +1,9 @@
 """Which code a stored result depends on: every module reachable by imports, and its hash.
 
 What an import can reach is read from the source, so that no list has to be kept: a module that
-computes, however indirectly, is part of the key from its first line on.
+computes, however indirectly, is part of the key from its first line on. A package that is named in
+a text (``declare("cell", "cell.model", "archsim.chip.cells")``) has its modules imported by name:
+all of them count.
 """
 
 from __future__ import annotations
@@ -62,11 +64,23 @@ def _imported(path: Path, root: Path) -> Iterator[str]:
             base = package[: len(package) - node.level + 1] if node.level else ()
             home = ".".join([*base, *([node.module] if node.module else [])])
             names = [home, *(f"{home}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = _modules(node.value, root)
         else:
             continue
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[:count]) for count in range(2, len(parts) + 1))
+
+
+def _modules(name: str, root: Path) -> list[str]:
+    """Dotted names of the modules of the package that a text names, if it names one."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        return []
+    path = _source(name, root)
+    if path is None or path.name != "__init__.py":
+        return []
+    return [name, *(f"{name}.{each.stem}" for each in path.parent.glob("*.py"))]
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:

@@ -12,6 +12,7 @@ from pydantic import Field, WithJsonSchema
 
 from archsim.arguments import as_path
 from archsim.config.document import read_document
+from archsim.config.file_content import names_file
 from archsim.config.former import current_keys
 from archsim.config.loading import validate_document
 from archsim.config.quantity import Quantity
@@ -20,6 +21,7 @@ from archsim.errors import ConfigError
 from archsim.files import data_folder
 from archsim.hardware.former_keys import FORMER_KEYS
 from archsim.hardware.load import DEFAULT_HARDWARE
+from archsim.hardware.sections import HardwareConfig
 from archsim.sweeps.axes import RUN_KEYS, Axis, axis_from_file, check_key, known_keys
 from archsim.sweeps.definition import (
     DEFAULT_POINTS,
@@ -186,12 +188,13 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
 
     if not file.axes:
         raise ConfigError(f"{place('axes')}: axes: nothing varies; like 'array.rows: [32, 64]'")
-    axes = tuple(at(f"axes.{key}", axis_from_file, key, given) for key, given in file.axes.items())
+    given_axes, given_fixed = _files_beside(file.axes, folder), _files_beside(file.fixed, folder)
+    axes = tuple(at(f"axes.{key}", axis_from_file, key, given) for key, given in given_axes.items())
     taken = {axis.key for axis in axes}
     if len(taken) < len(axes):
         raise ConfigError(f"{place('axes')}: axes: a key is there under its former name too")
-    fixed = at("set", current_keys, file.fixed, FORMER_KEYS)
-    for key, value in file.fixed.items():
+    fixed = at("set", current_keys, given_fixed, FORMER_KEYS)
+    for key, value in given_fixed.items():
         at(f"set.{key}", check_fixed, key, value, taken)
     for key in file.derived:
         at(f"derived.{key}", _check_derived, key, taken | set(fixed))
@@ -217,7 +220,7 @@ def _checked(file: SweepFile, place: Any, folder: Path) -> Sweep:
     sweep = Sweep(
         name=file.name,
         description=" ".join(file.description.split()),
-        hardware=_hardware_beside(file.hardware, folder),
+        hardware=_file_beside(file.hardware, folder),
         fixed=fixed,
         trace=_trace_beside(file.trace, folder),
         tokens=file.tokens,
@@ -261,8 +264,8 @@ def _objectives(file: SweepFile) -> object:
     return file.objectives
 
 
-def _hardware_beside(name: str, folder: Path) -> str:
-    """A hardware file that lies beside the sweep file by its path; else the name as it is."""
+def _file_beside(name: str, folder: Path) -> str:
+    """A file that lies beside the sweep file by its path; else the name as it is."""
     return str(folder / name) if (folder / name).is_file() else name
 
 
@@ -272,7 +275,19 @@ def _trace_beside(name: str, folder: Path) -> str:
     return str(folder / path) if beside else name
 
 
-_BESIDE = {"hardware": _hardware_beside, "trace": _trace_beside}
+def _files_beside(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Values of config keys, one or a list each; of files that lie beside the sweep file paths."""
+
+    def beside(key: str, value: Any) -> Any:
+        return _file_beside(value, folder) if names_file(HardwareConfig, key, value) else value
+
+    return {
+        key: [beside(key, each) for each in value] if isinstance(value, list) else beside(key, value)
+        for key, value in given.items()
+    }
+
+
+_BESIDE = {"hardware": _file_beside, "trace": _trace_beside}
 
 
 def _beside(axis: Axis, folder: Path) -> Axis:

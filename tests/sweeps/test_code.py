@@ -25,6 +25,9 @@ def package(tmp_path: Path) -> Path:
         "d.py": "",
         "e.py": "",
         "f.py": "import archsim.a\n",
+        "g.py": "declare('slot', 'archsim.found')\nGROUP = 'archsim.f'\n",
+        "found/__init__.py": "",
+        "found/here.py": "import archsim.d\n",
     }
     for name, text in files.items():
         path = root / name
@@ -36,6 +39,11 @@ def package(tmp_path: Path) -> Path:
 def test_imports_are_followed_wherever_they_stand(package: Path) -> None:
     found = {path.relative_to(package).as_posix() for path in reached("archsim.a", package)}
     assert found == {"a.py", "inner/__init__.py", "inner/named.py", "inner/b.py", "c.py", "e.py"}
+
+
+def test_modules_found_by_themselves_count(package: Path) -> None:
+    found = {path.relative_to(package).as_posix() for path in reached("archsim.g", package)}
+    assert found == {"g.py", "found/__init__.py", "found/here.py", "d.py"}
 
 
 @pytest.mark.parametrize(("name", "changes"), [("c.py", True), ("e.py", True), ("d.py", False)])
