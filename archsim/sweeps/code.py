@@ -29,8 +29,9 @@ def code_sha256(module: str, root: Path = ROOT) -> str:
 def reached(module: str, root: Path = ROOT) -> tuple[Path, ...]:
     """Source files of a module and of every module that it imports, at any depth, in order.
 
-    Imports inside functions count, those for type checkers alone do not. The package's own
-    ``__init__.py`` only gives names to what lies behind it.
+    Imports inside functions count, those for type checkers alone do not; a text that names a
+    package stands for all modules in it, as that of a slot. The package's own ``__init__.py`` only
+    gives names to what lies behind it.
     """
     found: set[Path] = set()
     waiting = [module]
@@ -62,11 +63,22 @@ def _imported(path: Path, root: Path) -> Iterator[str]:
             base = package[: len(package) - node.level + 1] if node.level else ()
             home = ".".join([*base, *([node.module] if node.module else [])])
             names = [home, *(f"{home}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = _explored(node.value, root)
         else:
             continue
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[:count]) for count in range(2, len(parts) + 1))
+
+
+def _explored(text: str, root: Path) -> list[str]:
+    """Modules of a package that is given by its name, to be imported one and all (of a slot)."""
+    top, *parts = text.split(".")
+    folder = root.joinpath(*parts)
+    if top != root.name or not all(part.isidentifier() for part in parts) or not folder.is_dir():
+        return []
+    return [".".join([text, file.stem]) for file in folder.glob("*.py")] if parts else []
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:

@@ -20,6 +20,9 @@ def package(tmp_path: Path) -> Path:
         "inner/__init__.py": "from . import named\n",
         "inner/named.py": "",
         "inner/b.py": "import numpy\nfrom ..c import value\n",
+        "slots/one.py": "SLOT = declare('x', 'x.model', 'archsim.variety')\n'archsim.'\n",
+        "variety/__init__.py": "",
+        "variety/late.py": "from archsim import f\n",
         "c.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from archsim import d\n"
         "else:\n    import archsim.e\nvalue = 1\n",
         "d.py": "",
@@ -36,6 +39,11 @@ def package(tmp_path: Path) -> Path:
 def test_imports_are_followed_wherever_they_stand(package: Path) -> None:
     found = {path.relative_to(package).as_posix() for path in reached("archsim.a", package)}
     assert found == {"a.py", "inner/__init__.py", "inner/named.py", "inner/b.py", "c.py", "e.py"}
+
+
+def test_all_modules_of_a_slot_are_reached(package: Path) -> None:
+    found = {path.relative_to(package).as_posix() for path in reached("archsim.slots.one", package)}
+    assert found >= {"slots/one.py", "variety/__init__.py", "variety/late.py", "f.py", "a.py"}
 
 
 @pytest.mark.parametrize(("name", "changes"), [("c.py", True), ("e.py", True), ("d.py", False)])
