@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -18,13 +22,17 @@ from archsim.chip.pulses import longest_converted
 from archsim.chip.readouts.charge_to_pulse import CONVERT_SCORE, ChargeToPulse
 from archsim.chip.refresh.none import NoRefresh
 from archsim.chip.stage import READ_KEY, READ_VALUE, WRITE_VALUE, After, Hold, Phase, Resource
+from archsim.cli import application
 from archsim.config import variants
 from archsim.config.kinds import Joules
 from archsim.config.section import Section
 from archsim.config.variants import BUILT_IN, slots
 from archsim.errors import ConfigError, ConformError
+from archsim.hardware.load import load_hardware
+from archsim.simulation import simulate_trace
 from archsim.testing import conform
 from archsim.testing.__main__ import main
+from archsim.testing.cases import SMALL, small_trace
 
 Array = NDArray[np.float64]
 
@@ -374,6 +382,29 @@ def test_own_examples_keys_with_a_dot_and_hardwares_that_are_refused() -> None:
     report = conform(Small, "readout", "small", energy="2 pJ")
     assert list(report.refused) == ["two buffers, prefill in stages"]
     assert "not with 'two buffers, prefill in stages': " in str(report)
+
+
+def test_the_example_is_refused_in_one_line_where_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(variants, "load_plugins", lambda: None)
+    chip = Path(__file__).parents[2] / "examples" / "my_chip" / "chip.yaml"
+    ran = CliRunner().invoke(application, ["config", "show", str(chip)])
+    assert isinstance(ran.exception, ConfigError)
+    words = ".*chip.yaml:6: readout.model: no readout 'comparator'; known: .*"
+    assert re.fullmatch(words, str(ran.exception))
+
+
+def test_the_script_in_the_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = Path(__file__).parents[2] / "examples" / "my_chip" / "README.md"
+    script = readme.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    module = ModuleType("in_the_readme")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(script, "script", "exec"), vars(module))
+    report = conform(variants.find("activation", "root"))
+    assert "converter.law root conforms, on 8 hardwares" in str(report)
+    hardware = load_hardware(overrides={"converter.law": "root"})
+    assert simulate_trace(small_trace(), hardware.changed({**SMALL})).ledger.events > 0
 
 
 def test_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
