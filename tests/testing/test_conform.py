@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -67,6 +68,20 @@ def test_built_in_variants_conform(slot: str, name: str) -> None:
     assert "mathematics: equal" in text
     if slot in {"readout", "refresh"}:
         assert "a wrong spend is noticed" in text
+
+
+def test_each_can_be_imported_before_anything_else() -> None:
+    """Whoever builds on a built-in class imports its module first."""
+    modules = sorted({variants.entry(slot, name).cls.__module__ for slot, name in ALL})
+    program = (
+        "import sys\n"
+        "from importlib import import_module\n"
+        f"for module in {modules}:\n"
+        "    import_module(module)\n"
+        "    for name in [n for n in sys.modules if n.partition('.')[0] == 'archsim']:\n"
+        "        del sys.modules[name]\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def caught(words: str, cls: type[Any], slot: str, **parameters: object) -> str:
