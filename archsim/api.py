@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from archsim.arguments import as_text, as_whole, kind
+from archsim.arguments import as_path, as_text, as_whole, kind
 from archsim.arrays import real_array
 from archsim.chip.laws import laws_of
 from archsim.datapath.attention import AttentionOutput, Precision, attend_layer
 from archsim.errors import ConfigError, one_line
-from archsim.gpu.file import as_gpus
 from archsim.hardware.load import Hardware, as_hardware
-from archsim.models.adapted import model_folder
 from archsim.result import Result
 from archsim.retention import with_token_period
 from archsim.simulation import Progress, simulate_trace
@@ -25,26 +23,21 @@ from archsim.traces.scalers import GivenScalers
 from archsim.traces.trace import Trace, as_trace
 
 if TYPE_CHECKING:
-    from archsim.accuracy.model import Evaluation
-    from archsim.adaptation.stages import Plan
+    from archsim.accuracy.evaluation import Evaluation
+    from archsim.accuracy.trace_loop import InLoop
+    from archsim.adaptation.stages import AdaptationPlan
     from archsim.comparison.hardware import GpuComparison, Shape, WholeModelComparison
     from archsim.comparison.request import Request
     from archsim.gpu.file import Cache, GivenGpus, Protocol
     from archsim.gpu.file import Precision as GpuPrecision
     from archsim.models.texts import Words
+    from archsim.report.explain import Explanation
+    from archsim.sweeps.definition import Sweep
+    from archsim.sweeps.driver import Report, Stop
+    from archsim.sweeps.exploration import Exploration
+    from archsim.sweeps.shard import Shard
     from archsim.validation.claims import Claims
     from archsim.validation.published import Validation
-
-__all__ = [
-    "adapt",
-    "attend",
-    "compare",
-    "compare_model",
-    "evaluate",
-    "judge_claims",
-    "simulate",
-    "validate",
-]
 
 
 def attend(
@@ -124,6 +117,38 @@ def simulate(
     )
 
 
+def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explanation:
+    """The phases of one token in one head of a run: times in ns, pulses, energies in pJ.
+
+    What ``archsim simulate --explain TOKEN --explain-head L:H`` prints; indices from 0 within the
+    run, `.document()` all of it as JSON. Raises ConfigError if the run has no such token, layer or
+    head.
+    """
+    from archsim.report.explain import explain as explained
+
+    place = (as_whole(token, "token"), as_whole(layer, "layer"), as_whole(head, "head"))
+    return explained(_as_result(result), *place)
+
+
+def in_loop(result: Result) -> InLoop | None:
+    """What the hardware costs the model of a run's trace on the trace's tokens, in closed loop.
+
+    Losses in nats a token, as ``archsim simulate`` prints them and keeps them as ``in_loop``. None
+    for a trace of no adapted model, of other weights, of a part of the layers, or without token
+    ids, and where cells age by the simulated clock.
+    """
+    from archsim.accuracy.trace_loop import trace_in_loop
+
+    simulation = _as_result(result).simulation
+    return trace_in_loop(simulation.trace, simulation.hardware)
+
+
+def _as_result(given: object) -> Result:
+    if not isinstance(given, Result):
+        raise ConfigError(f"result: give what archsim.simulate returned, not {kind(given)}")
+    return given
+
+
 def compare(
     design: Result | Hardware | str | Path,
     gpus: GivenGpus,
@@ -147,6 +172,7 @@ def compare(
     protocol can do, and for the shape of a trace that was not simulated.
     """
     from archsim.comparison.hardware import compare_with_gpus
+    from archsim.gpu.file import as_gpus
 
     if not isinstance(design, Result | Hardware | str | Path):
         raise ConfigError(
@@ -177,6 +203,7 @@ def compare_model(
     Raises ConfigError as `compare` does, and for protocol ``paper`` alone.
     """
     from archsim.comparison.hardware import compare_whole_model
+    from archsim.gpu.file import as_gpus
 
     request = _request(protocols, batch, precision, "warm")
     window = _whole(window, "window")
@@ -202,6 +229,48 @@ def _request(
 
 def _whole(value: int | None, what: str) -> int | None:
     return None if value is None else as_whole(value, what)
+
+
+def sweep(
+    space: Sweep | str | Path,
+    store: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    shard: Shard | str | None = None,
+    retry: bool = False,
+    confirmed: bool = False,
+    only_stored: bool = False,
+    report: Report | None = None,
+    stop: Stop | None = None,
+) -> Exploration:
+    """Run every point of a design space that `store` does not have, and return all of them.
+
+    `space`: a Sweep, the name of a shipped one, or a YAML file. `store`: an SQLite file (default:
+    reports/sweeps.db). `workers`: processes on this machine (default: one a processor). `cluster`:
+    address of a Dask scheduler, or ``local`` to start one here. `shard`: only a part of the points,
+    like ``1/8``. `retry`: run points again that crashed, failed or took too long. `confirmed`:
+    allow more than 100,000 points. `only_stored`: run nothing. `report` is called with a tally and
+    the outcomes that are new; `stop` set from it ends the sweep early.
+
+    Raises ConfigError for a sweep that cannot be run, MissingExtraError for a method or cluster
+    whose package is missing, CorruptInputError for a damaged trace or store.
+    """
+    from archsim.sweeps.runner import DEFAULT_STORE, explore
+    from archsim.sweeps.shard import as_shard
+
+    return explore(
+        space,
+        DEFAULT_STORE if store is None else as_path(store, "store"),
+        workers=workers,
+        cluster=cluster,
+        shard=None if shard is None else as_shard(shard),
+        retry=retry,
+        confirmed=confirmed,
+        only_stored=only_stored,
+        report=report,
+        stop=stop,
+    )
 
 
 def judge_claims(hardware: Hardware | str | Path) -> Claims:
@@ -244,7 +313,8 @@ def evaluate(
 
     Raises ConfigError if model, text and hardware do not fit, CorruptInputError for damaged files.
     """
-    from archsim.accuracy.model import evaluate_model
+    from archsim.accuracy.evaluate import evaluate_model
+    from archsim.models.adapted import model_folder
 
     return evaluate_model(
         model_folder(model),
@@ -263,7 +333,7 @@ def adapt(
     hardware: Hardware | str | Path,
     texts: Words,
     output: str | Path,
-    plan: Plan,
+    plan: AdaptationPlan,
     *,
     documents: bool = False,
     length: int | None = None,
@@ -275,10 +345,11 @@ def adapt(
     `texts`: a text, texts, token ids, or lists of ids to learn from: one stream; with `documents`
     each of the list stands alone. `length`: tokens a window (default: all positions of the model).
 
-    `plan` (`archsim.adaptation.stages.Plan`) says which stages run and how.
+    `plan` (`archsim.AdaptationPlan`) says which stages run and how.
     Raises ConfigError, CorruptInputError, and MissingExtraError where a stage trains without torch.
     """
     from archsim.adaptation.adapt import adapt_model
+    from archsim.models.adapted import model_folder
 
     return adapt_model(
         model_folder(model),

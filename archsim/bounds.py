@@ -14,6 +14,7 @@ from archsim.chip.action import Action, rests_on
 from archsim.config.section import inactive_leaves, with_leaf
 from archsim.hardware.load import Hardware
 from archsim.hardware.sections import HardwareConfig
+from archsim.units import PICOJOULE
 
 
 def assumed_ranges(hardware: Hardware) -> dict[str, tuple[object, object]]:
@@ -59,7 +60,7 @@ def energy_bounds(hardware: Hardware, units: Mapping[Action, float]) -> EnergyBo
     config = hardware.config
 
     def energy(variant: HardwareConfig) -> float:
-        return sum(action.cost(variant) * count for action, count in units.items()) * 1e12
+        return PICOJOULE.of(sum(action.cost(variant) * count for action, count in units.items()))
 
     nominal = energy(config)
     read = set(rests_on(config, [action.cost for action in units]))

@@ -8,6 +8,7 @@ coefficient a group is fitted so that the table holds there; everything else is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archsim.chip.action import Action
@@ -20,6 +21,7 @@ from archsim.hardware.calibration_workload import HEADS, LAYERS, calibration_tra
 from archsim.hardware.load import Hardware
 from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import slowest_ns
+from archsim.units import NANOSECOND, PICOJOULE, SQUARE_MILLIMETRE
 
 PUBLISHED_BUCKETS = {
     "qk": "energy_scores",
@@ -51,7 +53,7 @@ class Calibration:
     def energy_pj(self, *actions: Action) -> float:
         """pJ per token and head of some actions, full-window tokens only."""
         found = [p.energy[self.first :] for p in self.simulation.ledger if p.action in actions]
-        return float(sum(energy.mean() for energy in found) * 1e12)
+        return PICOJOULE.of(float(sum(energy.mean() for energy in found)))
 
     def buckets_pj(self) -> dict[str, float]:
         """pJ per token and head in the four published totals."""
@@ -72,11 +74,11 @@ class Calibration:
 
         While the token passes them one after another, and between them.
         """
-        return (layers * self.attention_ns + self.gaps_ns(layers)) * 1e-9
+        return NANOSECOND.si(layers * self.attention_ns + self.gaps_ns(layers))
 
     def static_pj(self, layers: int = LAYERS) -> float:
-        """pJ that a head leaks per token of so many layers."""
-        return self.simulation.head.controller.static_power * self.static_seconds(layers) * 1e12
+        """pJ that a head leaks per token of so many layers, and is refreshed with meanwhile."""
+        return PICOJOULE.of(self.simulation.head.standing_power * self.static_seconds(layers))
 
     def total_pj(self, layers: int = LAYERS) -> float:
         """pJ per token and head, static power included."""
@@ -85,7 +87,7 @@ class Calibration:
     def area_mm2(self) -> float:
         """Area of one head."""
         blocks = self.simulation.head.footprints(self.simulation.trace.heads)
-        return sum(block.area for block in blocks) * 1e6
+        return SQUARE_MILLIMETRE.of(sum(block.area for block in blocks))
 
     @property
     def attention_ns(self) -> float:
@@ -95,44 +97,31 @@ class Calibration:
     def fits(self) -> list[Fit]:
         """The coefficients that would meet the published totals, from this run.
 
-        A residual that is not positive means the other parameters cannot be right.
+        A residual that is not positive means the other parameters cannot be right. A coefficient
+        that costs this hardware nothing (another readout, say) has none.
         """
         head, config = self.simulation.head, self.simulation.hardware.config
         buckets = self.buckets_pj()
         totals = {bucket: published(name).value for bucket, name in PUBLISHED_BUCKETS.items()}
         head_mm2 = published("head_area").value
+        area, cells = self.area_mm2(), SQUARE_MILLIMETRE.of(head.cells.area)
+        scale = config.calibration
 
-        def residual(bucket: str, current: float, *actions: Action) -> float:
-            own = self.energy_pj(*actions)
-            return current * (totals[bucket] - (buckets[bucket] - own)) / own
+        def residual(
+            section: str, joules: float, bucket: str, what: str, *actions: Action
+        ) -> Iterator[Fit]:
+            own, current = self.energy_pj(*actions), PICOJOULE.of(joules)
+            if own:
+                fitted = current * (totals[bucket] - (buckets[bucket] - own)) / own
+                name, total = f"{section}.energy_per_conversion", f"{totals[bucket]:.0f} pJ"
+                yield Fit(name, PICOJOULE.text, current, fitted, f"{total} of {what}")
 
         score, output = config.converter.score, config.converter.output
-        area, cells = self.area_mm2(), head.cells.area * 1e6
-        scale = config.calibration
-        pico = 1e12
-        dac = config.write_path.energy_per_conversion * pico
+        qk, sv, dac = (s.energy_per_conversion for s in (score, output, config.write_path))
         return [
-            Fit(
-                "converter.score.energy_per_conversion",
-                "pJ",
-                score.energy_per_conversion * pico,
-                residual("qk", score.energy_per_conversion * pico, CONVERT_SCORE),
-                f"{totals['qk']:.0f} pJ of Q.K",
-            ),
-            Fit(
-                "converter.output.energy_per_conversion",
-                "pJ",
-                output.energy_per_conversion * pico,
-                residual("sv", output.energy_per_conversion * pico, CONVERT_OUTPUT),
-                f"{totals['sv']:.0f} pJ of phi(S).V",
-            ),
-            Fit(
-                "write_path.energy_per_conversion",
-                "pJ",
-                dac,
-                residual("dac", dac, CONVERT_KEYS, CONVERT_VALUES),
-                f"{totals['dac']:.0f} pJ of DACs",
-            ),
+            *residual("converter.score", qk, "qk", "Q.K", CONVERT_SCORE),
+            *residual("converter.output", sv, "sv", "phi(S).V", CONVERT_OUTPUT),
+            *residual("write_path", dac, "dac", "DACs", CONVERT_KEYS, CONVERT_VALUES),
             Fit(
                 "calibration.digital_energy",
                 "",

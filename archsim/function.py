@@ -8,6 +8,7 @@ depend on.
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -62,7 +63,7 @@ def function_key(
     ages: Sequence[Ages] | None = None,
 ) -> str:
     """Hash of all that the function depends on: equal keys, equal results."""
-    digest = hashlib.sha256("\0".join((trace.sha256, laws.sha256, precision)).encode())
+    digest = hashlib.sha256(json.dumps([trace.sha256, laws.sha256, precision]).encode())
     for layer in ages or ():
         for times in (layer.keys, layer.values):
             digest.update(repr(times.rate).encode())

@@ -22,39 +22,55 @@ MOST_DIFFERENCES = 4
 
 
 @dataclass(frozen=True)
-class AdaptedTo:
-    """The hardware that a result of ``archsim adapt`` is for, beside the one it runs on.
+class Difference:
+    """A parameter that decides the function, and its values as text: there and here."""
 
-    `differences` are lines like ``levels.query 16 there, 8 here``, of what decides the function.
-    """
+    parameter: str
+    there: str
+    here: str
+
+    def __str__(self) -> str:
+        return f"{self.parameter} {self.there} there, {self.here} here"
+
+
+@dataclass(frozen=True)
+class AdaptedTo:
+    """The hardware that a result of ``archsim adapt`` is for, beside the one it runs on."""
 
     folder: str
     hardware: str
     config_sha256: str
-    differences: tuple[str, ...]
+    differences: tuple[Difference, ...]
 
     @property
     def here(self) -> bool:
         """Whether it runs on what it was adapted to, as far as the function goes."""
         return not self.differences
 
+    @property
+    def whom(self) -> str:
+        """Which model was adapted to which hardware, where it is another one."""
+        return f"Model {self.folder} was adapted to other hardware ({self.hardware})"
+
+    @property
+    def shown(self) -> tuple[Difference, ...]:
+        """The differences that a line has room for."""
+        return self.differences[:MOST_DIFFERENCES]
+
     def note(self) -> str:
         """One line where it is another hardware; empty where it is not."""
         if self.here:
             return ""
-        shown = "; ".join(self.differences[:MOST_DIFFERENCES])
         more = len(self.differences) - MOST_DIFFERENCES
-        return (
-            f"Model {self.folder} was adapted to other hardware ({self.hardware}): {shown}"
-            f"{f'; {more} more' if more > 0 else ''}"
-        )
+        tail = f"; {more} more" if more > 0 else ""
+        return f"{self.whom}: {'; '.join(map(str, self.shown))}{tail}"
 
     def document(self) -> dict[str, Any]:
         return {
             "model": self.folder,
             "hardware": self.hardware,
             "config_sha256": self.config_sha256,
-            "differences": list(self.differences),
+            "differences": [str(each) for each in self.differences],
         }
 
 
@@ -66,7 +82,7 @@ def adapted_to(folder: Path, hardware: Hardware, head_dim: int) -> AdaptedTo:
     from archsim.models.adapted import read_adaptation
 
     manifest = read_adaptation(folder)
-    differences: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
     if manifest.hardware_sha256 != hardware.sha256:
         there = _folder_hardware(folder.resolve(), manifest.hardware_sha256)
         differences = tuple(_differences(there, hardware, head_dim))
@@ -83,13 +99,13 @@ def _folder_hardware(folder: Path, config_sha256: str) -> Hardware:
     return hardware_for(folder)
 
 
-def _differences(there: Hardware, here: Hardware, head_dim: int) -> Iterator[str]:
+def _differences(there: Hardware, here: Hardware, head_dim: int) -> Iterator[Difference]:
     decisive = dict.fromkeys(
         key for each in (there, here) for key in functional_keys(each.config, head_dim)
     )
     for name in leaf_paths(HardwareConfig):
         if name in decisive and value_at(there.config, name) != value_at(here.config, name):
-            yield f"{name} {leaf_text(there, name)} there, {leaf_text(here, name)} here"
+            yield Difference(name, leaf_text(there, name), leaf_text(here, name))
 
 
 def run_notes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +15,24 @@ from archsim.chip.action import Law, rests_on
 from archsim.chip.controller import STATIC
 from archsim.function import LayerFunction
 from archsim.hardware.load import Hardware
+from archsim.parts import (
+    Area,
+    ArrayUse,
+    Bottleneck,
+    Crossing,
+    Errors,
+    Foundation,
+    Generation,
+    Held,
+    Latency,
+    LayerErrors,
+    Shares,
+    Spread,
+    Throughput,
+)
+from archsim.power import peak_power
 from archsim.retention import Retention, retention_of
-from archsim.simulation import Simulation, holding
+from archsim.simulation import Simulation
 from archsim.timing.analysis import (
     ENTRY,
     attention_latency,
@@ -27,14 +42,17 @@ from archsim.timing.analysis import (
     queueing,
     stalls,
 )
-
-Array = NDArray[np.float64]
+from archsim.units import (
+    MILLIWATT,
+    NANOSECOND,
+    PICOJOULE,
+    PICOSECOND,
+    SQUARE_MILLIMETRE,
+    TERA_OPERATIONS,
+    TERA_OPERATIONS_PER_WATT,
+)
 
 SCHEMA_VERSION = 1
-PER_PICO = 1e12
-
-SLOTS = 4_000_000
-"""Instants up to which power is summed on a grid of clock edges; else they are sorted."""
 
 GRADES = ("published", "calibrated", "assumed", "user")
 """How well founded a number is: the weakest source among the parameters it was computed from."""
@@ -52,13 +70,13 @@ def grade(hardware: Hardware, laws: Iterable[Law]) -> str:
     return "published"
 
 
-def _statistics(values: NDArray[np.floating[Any]]) -> dict[str, float]:
-    return {
-        "mean": float(values.mean()),
-        "p50": float(np.percentile(values, 50)),
-        "p99": float(np.percentile(values, 99)),
-        "max": float(values.max()),
-    }
+def _spread(values: NDArray[np.floating[Any]]) -> Spread:
+    return Spread(
+        float(values.mean()),
+        float(np.percentile(values, 50)),
+        float(np.percentile(values, 99)),
+        float(values.max()),
+    )
 
 
 @dataclass(frozen=True)
@@ -74,65 +92,75 @@ class Result:
 
     def __repr__(self) -> str:
         energy = self.energy_per_token_per_head_pj["total"]
-        ns = self.latency["layer_ns"]["mean"]
+        ns = self.latency.layer_ns.mean
         return (
             f"<Result of {self.simulation.trace.name} on {self.simulation.hardware.name}: "
             f"{ns:,.4g} ns a layer, {energy:,.4g} pJ a token and head>"
         )
 
     @cached_property
-    def latency(self) -> dict[str, Any]:
+    def latency(self) -> Latency:
         """Times in ns; every word as DESIGN defines it."""
         s = self.simulation.schedule
         token = leaving(s) - s.ready[:, 0]
-        return {
-            "layer_ns": _statistics(layer_latency(s) * self._ns),
-            "attention_ns": _statistics(attention_latency(s) * self._ns),
-            "token_ns": _statistics(token * self._ns),
-            "queue_ns": _statistics(queueing(s) * self._ns),
-            "total_ns": s.makespan * self._ns,
-        }
+        return Latency(
+            _spread(layer_latency(s) * self._ns),
+            _spread(attention_latency(s) * self._ns),
+            _spread(token * self._ns),
+            _spread(queueing(s) * self._ns),
+            s.makespan * self._ns,
+        )
 
     @cached_property
-    def generation(self) -> dict[str, Any]:
+    def generation(self) -> Generation:
         """Time to the first token after the prompt, and per generated token (ns)."""
         s, prompt = self.simulation.schedule, self.simulation.prompt
         left = leaving(s) * self._ns
         generated = np.diff(left[prompt - 1 :])
-        return {
-            "prompt_tokens": prompt,
-            "generated_tokens": len(left) - prompt,
-            "time_to_first_token_ns": float(left[prompt - 1]),
-            "time_per_token_ns": float(generated.mean()) if len(generated) else None,
-        }
+        return Generation(
+            prompt,
+            len(left) - prompt,
+            float(left[prompt - 1]),
+            float(generated.mean()) if len(generated) else None,
+        )
 
     @cached_property
     def energy_pj(self) -> dict[str, float]:
         """Energy of the run by published total; `total` is the sum of the others."""
-        buckets = {k: v * PER_PICO for k, v in self.simulation.ledger.by_bucket().items()}
+        ledger = self.simulation.ledger
+        buckets = {name: PICOJOULE.of(joules) for name, joules in ledger.by_bucket().items()}
         return {**buckets, "total": sum(buckets.values())}
+
+    @cached_property
+    def energy_by_component_pj(self) -> dict[str, float]:
+        """Energy of the run by component."""
+        ledger = self.simulation.ledger
+        return {name: PICOJOULE.of(joules) for name, joules in ledger.by_component().items()}
 
     @cached_property
     def energy_per_token_per_head_pj(self) -> dict[str, float]:
         """`energy_pj` per token, head and layer."""
+        return {name: value / self.visits for name, value in self.energy_pj.items()}
+
+    @property
+    def visits(self) -> int:
+        """How often a token visits a head: tokens x heads x layers."""
         trace = self.simulation.trace
-        visits = trace.tokens * trace.heads * trace.layers
-        return {name: value / visits for name, value in self.energy_pj.items()}
+        return trace.tokens * trace.heads * trace.layers
 
     @cached_property
-    def area_mm2(self) -> dict[str, Any]:
-        """`components` and `per_head` are one head's; `chip` has every head of every layer."""
+    def area_mm2(self) -> Area:
+        """Of one head by component, and of all."""
         trace = self.simulation.trace
         blocks = {
-            b.component: b.area * 1e6
-            for b in self.simulation.head.footprints(self.simulation.trace.heads)
+            b.component: SQUARE_MILLIMETRE.of(b.area)
+            for b in self.simulation.head.footprints(trace.heads)
         }
         per_head = sum(blocks.values())
-        chip = per_head * trace.heads * trace.layers
-        return {"per_head": per_head, "chip": chip, "components": blocks}
+        return Area(per_head, per_head * trace.heads * trace.layers, blocks)
 
     @cached_property
-    def array_use(self) -> dict[str, float]:
+    def array_use(self) -> ArrayUse:
         """Share of the arrays' cells, and of their columns and rows, that does useful work.
 
         Columns attended of those built, a mean over the tokens; rows that hold a feature.
@@ -140,7 +168,7 @@ class Result:
         tiles, tokens = self.simulation.head.sub_tiles, self.simulation.trace.tokens
         columns = tiles.columns_attended(tokens) / (tokens * tiles.slots)
         rows = tiles.features / tiles.rows
-        return {"columns": columns, "rows": rows, "cells": columns * rows}
+        return ArrayUse(columns, rows, columns * rows)
 
     @cached_property
     def operations(self) -> int:
@@ -150,44 +178,37 @@ class Result:
         return 4 * columns * trace.head_dim * trace.heads * trace.layers
 
     @cached_property
-    def throughput(self) -> dict[str, float]:
+    def throughput(self) -> Throughput:
         """Rates over the whole run; `peak_power_mw` is the highest sum of phase powers."""
         s = self.simulation.schedule
-        ticks = self.simulation.declaration.clock.per_ps
-        seconds = max(s.makespan, 1) / (PER_PICO * ticks)
+        per_second = PICOSECOND.per_si * self.simulation.declaration.clock.per_ps
+        seconds = max(s.makespan, 1) / per_second
         left = leaving(s) * self._ns
         interval = float(np.diff(left).mean()) if len(left) > 1 else float(left[0])
-        joules = self.energy_pj["total"] / PER_PICO
-        power, area = joules / seconds, self.area_mm2["chip"]
-        return {
-            "tokens_per_s": self.simulation.trace.tokens / seconds,
-            "initiation_interval_ns": interval,
-            "tops": self.operations / seconds / 1e12,
-            "tops_per_w": self.operations / joules / 1e12 if joules else 0.0,
-            "average_power_mw": power * 1e3,
-            "peak_power_mw": peak_power(self.simulation) * 1e3,
-            "power_density_mw_per_mm2": power * 1e3 / area if area else 0.0,
-        }
+        joules = self.energy_pj["total"] / PICOJOULE.per_si
+        milliwatts, area = MILLIWATT.of(joules / seconds), self.area_mm2.chip
+        a_watt = TERA_OPERATIONS_PER_WATT.of(self.operations / joules) if joules else 0.0
+        return Throughput(
+            tokens_per_s=self.simulation.trace.tokens / seconds,
+            initiation_interval_ns=interval,
+            tops=TERA_OPERATIONS.of(self.operations / seconds),
+            tops_per_w=a_watt,
+            average_power_mw=milliwatts,
+            peak_power_mw=MILLIWATT.of(peak_power(self.simulation)),
+            power_density_mw_per_mm2=milliwatts / area if area else 0.0,
+        )
 
     @cached_property
-    def held_longest(self) -> dict[str, Any]:
-        """The resource whose most loaded instance a token holds longest.
-
-        In the longer of prompt and generation: `interval_ns` is the time between two tokens that
-        come to it, `held_ns` for how much of it they hold it, `utilisation` the ratio, at most 1.
-        """
+    def held_longest(self) -> Held:
+        """The resource that a token holds longest, in the longer of prompt and generation."""
         simulation = self.simulation
         last, split = simulation.trace.tokens - 1, simulation.prompt - 1
         part = (split, last) if self._generating else (0, split)
         found = occupation(simulation.declaration, simulation.schedule, *part)
         name = max(found, key=lambda resource: found[resource].held)
         held, interval = found[name].held, found[name].interval
-        return {
-            "resource": name,
-            "held_ns": held * self._ns,
-            "interval_ns": interval * self._ns,
-            "utilisation": held / interval if interval else 0.0,
-        }
+        share = held / interval if interval else 0.0
+        return Held(name, held * self._ns, interval * self._ns, share)
 
     @property
     def _generating(self) -> bool:
@@ -196,47 +217,44 @@ class Result:
         return bool(left[-1] - left[split] >= left[split] or len(left) == 1)
 
     @cached_property
-    def bottleneck(self) -> dict[str, Any]:
+    def bottleneck(self) -> Bottleneck:
         """`held_longest`, what bounds the rate, ns that stages waited over heads and tokens."""
         waits = stalls(self.simulation.declaration, self.simulation.schedule)
         by_cause = {
             cause: waits[cause] * self._ns for cause in sorted(waits, key=lambda c: -waits[c])
         }
-        if self.held_longest["utilisation"] >= 0.9:
-            limit = self.held_longest["resource"]
+        held = self.held_longest
+        if held.utilisation >= 0.9:
+            limit = held.resource
         elif self._generating:
             limit = "token order: one token at a time passes all layers"
         else:
             inside = (cause for cause in by_cause if cause != ENTRY)
             limit = next(inside, "filling and draining: few tokens for so many layers")
-        return {**self.held_longest, "limited_by": limit, "stall_ns": by_cause}
+        return Bottleneck(**held, limited_by=limit, stall_ns=by_cause)
 
     @cached_property
-    def function(self) -> dict[str, Any]:
+    def function(self) -> Errors:
         """Error of y against *ideal*, and shares of values beyond a range."""
         layers = self.simulation.function
         rates = {
             name: float(np.mean([layer.saturation[name] for layer in layers]))
             for name in layers[0].saturation
         }
-        return {
-            "precision": self.simulation.precision,
-            "passes": self.simulation.function_passes,
-            "sqnr_db": _sqnr(layers),
-            "max_abs_error": max(layer.max_abs_error for layer in layers),
-            "saturation": rates,
-            "layers": [
-                {
-                    "sqnr_db": _sqnr([layer]),
-                    "max_abs_error": layer.max_abs_error,
-                    "saturation": layer.saturation,
-                }
+        return Errors(
+            self.simulation.precision,
+            self.simulation.function_passes,
+            _sqnr(layers),
+            max(layer.max_abs_error for layer in layers),
+            rates,
+            tuple(
+                LayerErrors(_sqnr([layer]), layer.max_abs_error, layer.saturation)
                 for layer in layers
-            ],
-        }
+            ),
+        )
 
     @cached_property
-    def foundation(self) -> dict[str, dict[str, float]]:
+    def foundation(self) -> Foundation:
         """Share of latency, energy and area by the weakest source it rests on (see `GRADES`)."""
         hardware, s = self.simulation.hardware, self.simulation.schedule
         stages = self.simulation.declaration.stages
@@ -248,16 +266,16 @@ class Result:
         areas = [
             (b.laws, b.area) for b in self.simulation.head.footprints(self.simulation.trace.heads)
         ]
-        return {
-            "latency": _shares(hardware, times),
-            "energy": _shares(hardware, energies),
-            "area": _shares(hardware, areas),
-        }
+        return Foundation(*(_shares(hardware, parts) for parts in (times, energies, areas)))
 
     @cached_property
     def retention(self) -> Retention:
-        """The decay of this run beside that of a whole token's time."""
-        interval = self.throughput["initiation_interval_ns"] * 1e-9
+        """The decay of this run beside that of a whole token's time.
+
+        What a whole token takes may need a run of the calibration workload: it is looked up only
+        where it is printed or written, and kept by hardware.
+        """
+        interval = NANOSECOND.si(self.throughput.initiation_interval_ns)
         return retention_of(self.simulation.hardware, interval)
 
     @cached_property
@@ -265,18 +283,18 @@ class Result:
         """pJ per token, head and layer with assumed costs at their bounds (`archsim.bounds`)."""
         simulation = self.simulation
         trace, config = simulation.trace, simulation.hardware.config
-        visits = trace.tokens * trace.heads * trace.layers
         units = {
-            posting.action: posting.total / visits / cost
+            posting.action: posting.total / self.visits / cost
             for posting in simulation.ledger
             if (cost := posting.action.cost(config))
         }
         run = simulation.schedule.makespan * simulation.declaration.clock.seconds
-        units[STATIC] = run * trace.heads * trace.layers / visits  # s, also where it draws nothing
+        # s, also where it draws nothing
+        units[STATIC] = run * trace.heads * trace.layers / self.visits
         return energy_bounds(simulation.hardware, units)
 
     @cached_property
-    def interface(self) -> dict[str, int]:
+    def interface(self) -> Crossing:
         """Bytes that cross the boundary a token, all layers and heads: codes in, 16-bit y out."""
         trace, levels = self.simulation.trace, self.simulation.hardware.config.levels
 
@@ -284,12 +302,8 @@ class Result:
             return 16 if count is None else (count - 1).bit_length()
 
         vectors = trace.layers * trace.heads * trace.head_dim
-        return {
-            "q_bytes": -(-vectors * bits(levels.query) // 8),
-            "k_bytes": -(-vectors * bits(levels.key_value) // 8),
-            "v_bytes": -(-vectors * bits(levels.key_value) // 8),
-            "y_bytes": vectors * 2,
-        }
+        stored = -(-vectors * bits(levels.key_value) // 8)
+        return Crossing(-(-vectors * bits(levels.query) // 8), stored, stored, vectors * 2)
 
     def document(self, wall: bool = True) -> dict[str, Any]:
         """The whole result; without `wall` the same input gives the same bytes.
@@ -316,22 +330,20 @@ class Result:
                 "outside": OUTSIDE,
                 "layer_gap_ns": simulation.declaration.layer_gap * self._ns,
                 "token_gap_ns": simulation.declaration.token_gap * self._ns,
-                "bytes_per_token": self.interface,
+                "bytes_per_token": self.interface.document(),
             },
-            "latency": self.latency,
-            "generation": self.generation,
-            "throughput": self.throughput,
+            "latency": self.latency.document(),
+            "generation": self.generation.document(),
+            "throughput": self.throughput.document(),
             "energy_pj": self.energy_pj,
             "energy_per_token_per_head_pj": self.energy_per_token_per_head_pj,
-            "energy_by_component_pj": {
-                name: value * PER_PICO for name, value in simulation.ledger.by_component().items()
-            },
-            "bottleneck": self.bottleneck,
-            "area_mm2": self.area_mm2,
+            "energy_by_component_pj": self.energy_by_component_pj,
+            "bottleneck": self.bottleneck.document(),
+            "area_mm2": self.area_mm2.document(),
             "utilisation": simulation.utilisation,
-            "array_use": self.array_use,
-            "function": self.function,
-            "foundation": self.foundation,
+            "array_use": self.array_use.document(),
+            "function": self.function.document(),
+            "foundation": self.foundation.document(),
             "retention": self.retention.document(),
             "energy_bounds_per_token_per_head": self.energy_bounds.document(),
             "unread_parameters": simulation.unread,
@@ -354,65 +366,10 @@ def _sqnr(layers: Sequence[LayerFunction]) -> float | None:
     return float(10 * np.log10(signal / error))
 
 
-def _shares(hardware: Hardware, parts: list[tuple[tuple[Law, ...], float]]) -> dict[str, float]:
+def _shares(hardware: Hardware, parts: list[tuple[tuple[Law, ...], float]]) -> Shares:
     total = sum(value for _, value in parts)
     shares = dict.fromkeys(GRADES, 0.0)
     for laws, value in parts:
         if value:
             shares[grade(hardware, laws)] += value / total
-    return shares
-
-
-def peak_power(simulation: Simulation) -> float:
-    """The highest instantaneous power in W: each phase spends its energy evenly over its time.
-
-    A phase of no length spends it over one clock period.
-    """
-    schedule, clock = simulation.schedule, simulation.declaration.clock
-    period = clock.period
-    energies: dict[str, Array] = {}
-    for posting in simulation.ledger:
-        if posting.action.bucket != "static" and posting.total:
-            stage = posting.action.stage
-            energies[stage] = energies.get(stage, 0.0) + posting.energy
-    static = simulation.head.controller.static_power
-    floor = static * simulation.trace.heads * simulation.trace.layers
-    if not energies:
-        return floor
-    times: list[NDArray[np.int64]] = []
-    steps: list[Array] = []
-    for stage, energy in energies.items():
-        if stage == "head":
-            start, end = holding(schedule)
-        else:
-            start, end = schedule.start[stage], schedule.end[stage]
-        end = np.maximum(end, start + period)
-        watts = energy * (PER_PICO * clock.per_ps) / (end - start)
-        for when, step in ((start, watts), (end, -watts)):
-            if (when == when[..., :1]).all():  # all heads of a layer at once
-                when, step = when[..., 0], step.sum(axis=-1)
-            times.append(when.ravel())
-            steps.append(step.ravel())
-    ticks = _ticks(times, period)
-    instants = max(int(tick.max()) for tick in ticks) + 1
-    if instants <= SLOTS:
-        power = np.zeros(instants)
-        for tick, step in zip(ticks, steps, strict=True):
-            np.add.at(power, tick, step)
-        return float(np.cumsum(power, out=power).max()) + floor
-    when, step = np.concatenate(ticks), np.concatenate(steps)
-    order = np.argsort(when, kind="stable")  # made of sorted stretches, which it makes use of
-    when, power = when[order], np.cumsum(step[order])
-    settled = np.append(when[1:] != when[:-1], True)  # after everything at one instant
-    return float(power[settled].max()) + floor
-
-
-def _ticks(times: list[NDArray[np.int64]], period: int) -> list[NDArray[np.int64]]:
-    """Times in the coarsest unit that counts them all: clock periods, if all lie on clock edges."""
-    ticks = [when // period for when in times]
-    unit = period
-    for when, tick in zip(times, ticks, strict=True):
-        beyond = when - tick * period
-        if beyond.any():
-            unit = math.gcd(unit, *np.unique(beyond[beyond > 0]).tolist())
-    return ticks if unit == period else [when // unit for when in times]
+    return Shares(**shares)

@@ -8,6 +8,7 @@ worked out.
 
 from __future__ import annotations
 
+import functools
 import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from archsim.chip.activity import Activity
 from archsim.chip.head import Head
+from archsim.chip.refresh import time_between
 from archsim.chip.retention import decay_per_token
 from archsim.config.transformer import GPT2_SMALL, TransformerShape
 from archsim.config.voltages import VoltageRange
@@ -26,6 +28,7 @@ from archsim.hardware.load import Hardware
 from archsim.timing.analysis import slowest_ns
 from archsim.timing.declaration import declare
 from archsim.timing.run import run
+from archsim.units import MICROSECOND, MILLISECOND, NANOSECOND
 
 SHOWN = 1e-3
 """Times are shown to four digits: who sets the one that is shown means it."""
@@ -63,9 +66,10 @@ class TokenTime:
             else ", weights resident"
         )
         whose = "a whole token" if self.batch == 1 else f"a step of {self.batch:,} sequences"
+        attention, rest = (MICROSECOND.of(each) for each in (self.attention_s, self.rest_s))
         return (
-            f"{whose} of {self.shape.name}: {self.attention_s * 1e6:,.4g} us of attention "
-            f"and {self.rest_s * 1e6:,.4g} us of the rest at {engine} (assumed)"
+            f"{whose} of {self.shape.name}: {attention:,.4g} us of attention "
+            f"and {rest:,.4g} us of the rest at {engine} (assumed)"
         )
 
 
@@ -78,15 +82,17 @@ def token_time(
     a window that would take too long to fill where its values decide the time.
     """
     # one attention of the calibration workload, in the very arithmetic of the comparison
-    attention = shape.layers * (attention_ns(hardware, shape) * 1e-9)
+    attention = shape.layers * NANOSECOND.si(attention_ns(hardware, shape))
     digital = hardware.config.digital
     return TokenTime(shape, digital, attention, digital.step_s(shape, batch), batch)
 
 
+@functools.lru_cache(maxsize=16)
 def attention_ns(hardware: Hardware, shape: TransformerShape = GPT2_SMALL) -> float:
     """`archsim.calibration.Calibration.attention_ns`, without its energy.
 
-    Where phases do not end with their pulses no value decides it, and two tokens tell it all.
+    Where phases do not end with their pulses no value decides it, and two tokens tell it all. Else
+    the whole workload runs, which takes longer than many a simulation: once for each hardware.
     """
     config = hardware.changed({"retention.model": "off"}).config
     head = Head(config, shape.head_dim)
@@ -127,6 +133,8 @@ class Fading:
 
     decay_per_token: float
     window: int
+    refreshed: float = math.inf
+    """Age in tau by which cells are refreshed."""
 
     @property
     def over_window(self) -> float:
@@ -135,8 +143,18 @@ class Fading:
 
     @property
     def oldest(self) -> float:
-        """Share of its deviation that the oldest token of the window still has."""
-        return math.exp(-self.decay_per_token * (self.window - 1))
+        """Share of its deviation that the oldest token of the window still has.
+
+        Where cells are refreshed: just before that, which may have to wait for a token.
+        """
+        return math.exp(
+            -min(self.decay_per_token * (self.window - 1), self.refreshed + self.decay_per_token)
+        )
+
+    @property
+    def forgets(self) -> bool:
+        """Whether the oldest cells keep less than 1/e."""
+        return min(self.over_window, self.refreshed + self.decay_per_token) > FORGOTTEN
 
     def document(self) -> dict[str, float]:
         """With units in the keys, where they have any."""
@@ -160,23 +178,30 @@ class Retention:
     used: Fading | None
     token: TokenTime | None
     unknown: str = ""
+    refreshed: float = math.inf
+    """Seconds from one refresh of a cell to the next."""
 
     @property
     def whole(self) -> Fading | None:
         """What the time of a whole token does at `tau`."""
-        return None if self.token is None else Fading(self.token.total_s / self.tau, self.window)
+        if self.token is None:
+            return None
+        return Fading(self.token.total_s / self.tau, self.window, self.refreshed / self.tau)
 
     @property
     def warning(self) -> str | None:
         """What a reader must know where a window outlasts the cells; else None."""
         whole, used = self.whole, self.used
-        if whole is None or self.token is None or whole.over_window <= FORGOTTEN:
+        if whole is None or self.token is None or not whole.forgets:
             return None
         many = self.token.batch > 1
         each = f"step of {self.token.batch:,} sequences" if many else "token"
         lasts = whole.over_window
+        if whole.refreshed < lasts:
+            often = f"refreshed every {whole.refreshed:,.3g} tau"
+            return f"{often}, cells are forgotten before, and are taken to be restored all the same"
         start = (
-            f"at {self.token.total_s * 1e6:,.4g} us a {each} the window lasts "
+            f"at {MICROSECOND.of(self.token.total_s):,.4g} us a {each} the window lasts "
             f"{lasts:,.{'0f' if lasts >= 1000 else '3g'}} tau"
         )
         if used is not None and used.decay_per_token >= whole.decay_per_token * (1 - SHOWN):
@@ -191,15 +216,15 @@ class Retention:
         used = None
         if self.used is not None:
             used = {
-                "token_time_us": self.used.decay_per_token * self.tau * 1e6,
+                "token_time_us": MICROSECOND.of(self.used.decay_per_token * self.tau),
                 **self.used.document(),
             }
         whole: dict[str, Any] | None = None
         if self.token is not None and self.whole is not None:
             whole = {
-                "token_time_us": self.token.total_s * 1e6,
-                "attention_us": self.token.attention_s * 1e6,
-                "rest_us": self.token.rest_s * 1e6,
+                "token_time_us": MICROSECOND.of(self.token.total_s),
+                "attention_us": MICROSECOND.of(self.token.attention_s),
+                "rest_us": MICROSECOND.of(self.token.rest_s),
                 "batch": self.token.batch,
                 **self.whole.document(),
                 "of": self.token.words,
@@ -207,7 +232,7 @@ class Retention:
         return {
             "model": self.model,
             "window": self.window,
-            "tau_ms": self.tau * 1e3,
+            "tau_ms": MILLISECOND.of(self.tau),
             "used": used,
             "whole_token": whole,
             "whole_token_unknown": self.unknown or None,
@@ -228,8 +253,9 @@ def retention_of(hardware: Hardware, period: float | None = None, batch: int = 1
         token = token_time(hardware, batch=batch)
     except ConfigError as error:
         unknown = str(error)
+    every = time_between(config)
+    known = None if period is None else period / tau
     if config.retention.model != "simulated":
-        used: Fading | None = Fading(decay_per_token(with_token_period(hardware).config), window)
-    else:
-        used = None if period is None else Fading(period / tau, window)
-    return Retention(config.retention.model, window, tau, used, token, unknown)
+        known = decay_per_token(with_token_period(hardware).config)
+    used = None if known is None else Fading(known, window, every / tau)
+    return Retention(config.retention.model, window, tau, used, token, unknown, every)

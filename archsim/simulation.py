@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from archsim.books import Books, check
 from archsim.chip.activity import Activity
 from archsim.chip.head import Head
-from archsim.chip.retention import decay_rate
+from archsim.chip.retention import decay_over
 from archsim.chip.stage import Ticks
 from archsim.chip.work import Work
 from archsim.config.section import reads_recorded, unread_leaves
@@ -209,27 +209,28 @@ def settle(
 
     With ``retention.model: simulated`` a cell's age comes from the clock, and the length of a phase
     from what cells still hold. Starting from phases of full length, function and schedule are
-    computed in turn until no time changes. So it is where cells are refreshed. What happens at an
-    instant depends on what happened before it alone, so each pass settles at least the next one,
-    and there is one solution.
+    computed in turn until no time changes. So it is where cells are refreshed: which token finds
+    them so comes from the clock. What happens at an instant depends on what happened before it
+    alone, so each pass settles at least the next one, and there is one solution.
 
     Raises InvariantError after `MOST_PASSES`.
     """
     simulated = hardware.config.retention.model == "simulated"
-    aging = simulated or head.refreshes
+    aging = simulated or (head.refreshes and head.cell.decay_per_token > 0)
     functions: Functions = ()
     if not aging:
         functions = function_of(None)
         declaration = declare(head, [f.activity for f in functions], known)
-        return functions, declaration, schedule_of(declaration), 1
+        schedule = schedule_of(declaration)
+        return functions, declaration.as_run(schedule), schedule, 1
     full = [Activity.busiest(trace.heads, trace.tokens)] * trace.layers
     schedule = schedule_of(declare(head, full, known))
     for passes in range(1, MOST_PASSES + 1):
         functions = function_of(cell_ages(hardware, head, schedule))
-        declaration = declare(head, [f.activity for f in functions], known, schedule)
+        declaration = declare(head, [f.activity for f in functions], known)
         before, schedule = schedule, schedule_of(declaration)
         if schedule.same_times(before):
-            return functions, declaration, schedule, passes
+            return functions, declaration.as_run(schedule), schedule, passes
     raise InvariantError(f"retention: times and function did not settle in {MOST_PASSES} passes")
 
 
@@ -238,8 +239,10 @@ def cell_ages(hardware: Hardware, head: Head, schedule: Schedule) -> list[Ages] 
 
     In ticks where ages come with the times (``retention.model: simulated``), else in tokens.
     """
-    restored = head.refresh.restored(schedule.times)
     simulated = hardware.config.retention.model == "simulated"
+    restored = None
+    if simulated or head.cell.decay_per_token > 0:
+        restored = head.refresh.restored(schedule.times)
     if not simulated and restored is None:
         return None
     tokens, layers, heads = schedule.entered.shape
@@ -251,7 +254,7 @@ def cell_ages(hardware: Hardware, head: Head, schedule: Schedule) -> list[Ages] 
     for layer in range(layers):
         last = None if restored is None else of_layer(restored, layer)
         if simulated:
-            rate = decay_rate(hardware.config) * head.controller.clock.seconds
+            rate = decay_over(hardware.config, head.controller.clock.seconds)
             times = [
                 CellTimes(of_layer(read, layer), of_layer(written, layer), rate, last)
                 for read, written in (

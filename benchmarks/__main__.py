@@ -1,5 +1,7 @@
 """``python -m benchmarks [PART ...] [--quick]``: measure, print, keep as JSON.
 
+``python -m benchmarks against CHECKOUT``: this version beside another (`benchmarks.against`).
+
 Seconds differ from machine to machine and from minute to minute. What is compared is measured in
 one run, on one declaration, in one process where that is possible: engine against engine, the
 function against this machine's own matrix products, tokens a second end to end.
@@ -11,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from archsim.files import atomic_path
-from benchmarks import end_to_end, engines, function, start, sweep
+from benchmarks import against, end_to_end, engines, function, start, sweep
 from benchmarks.measure import Part
 
 PARTS: dict[str, Part] = {
@@ -77,4 +80,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["against"]:
+        sys.exit(against.main(sys.argv[2:]))
     main()

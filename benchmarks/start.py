@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.measure import Measured
@@ -18,9 +19,10 @@ COMMANDS = {
 }
 
 
-def cpu(arguments: list[str]) -> float:
-    """CPU seconds of one interpreter."""
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+def cpu(arguments: list[str], variables: Mapping[str, str] | None = None) -> float:
+    """CPU seconds of one interpreter, with these environment variables or with ours."""
+    command = [sys.executable, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=variables)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(arguments)}: exit status {status}")

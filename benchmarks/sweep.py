@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archsim.machine.compiled import available
-from archsim.sweeps.exploration import default_workers
+from archsim.sweeps.runner import default_workers
 from benchmarks.end_to_end import TOKENS, run
 from benchmarks.measure import Measured
 

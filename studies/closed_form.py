@@ -24,7 +24,8 @@ from archsim.simulation import Simulation, simulate_trace
 from archsim.timing.analysis import occupation
 from archsim.timing.declaration import Declaration
 from archsim.timing.engines.recurrence import run_fast
-from archsim.traces.trace import Trace, default_trace_name, load_trace
+from archsim.traces.folder import default_trace_name
+from archsim.traces.trace import Trace, load_trace
 
 
 @dataclass(frozen=True)

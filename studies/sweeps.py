@@ -13,8 +13,8 @@ from rich.console import Console
 
 from archsim.files import data_folder, renew_marked
 from archsim.report.sweep import sweep_text
-from archsim.sweeps.definition import available_sweeps, load_sweep
-from archsim.sweeps.exploration import explore
+from archsim.sweeps.runner import explore
+from archsim.sweeps.sweep_file import available_sweeps, load_sweep
 
 OPENING, CLOSING = "<!-- made by: python -m studies.sweeps {} -->", "<!-- end -->"
 

@@ -26,9 +26,10 @@ from archsim.hardware.load import available_hardware, load_hardware
 from archsim.sweeps.analysis import unread
 from archsim.sweeps.axes import axis_from_text
 from archsim.sweeps.contest import judging
-from archsim.sweeps.definition import Sweep, available_sweeps, load_sweep, quick_sweep
-from archsim.sweeps.exploration import explore
+from archsim.sweeps.definition import Sweep, quick_sweep
 from archsim.sweeps.figures import objectives
+from archsim.sweeps.runner import explore
+from archsim.sweeps.sweep_file import available_sweeps, load_sweep
 from archsim.traces.synthetic import synthesise
 from archsim.traces.trace import load_trace, save_trace
 
@@ -224,6 +225,8 @@ def test_a_script_runs(
 
     monkeypatch.setattr(archsim, "load_trace", trace, raising=False)
     monkeypatch.setattr(archsim, "load_sweep", sweep, raising=False)
+    monkeypatch.setattr("archsim.api.as_trace", lambda x: trace(x) if isinstance(x, str) else x)
+    monkeypatch.setattr("archsim.sweeps.runner.load_sweep", sweep)
     rng = np.random.default_rng(4)
     arrays = {name: rng.normal(size=(1, 2, TOKENS, 64)) for name in "qkv"}
     exec(compile(text, place, "exec"), {**arrays, "__name__": "__main__"})

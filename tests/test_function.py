@@ -12,7 +12,7 @@ import pytest
 import archsim
 from archsim.chip.activity import Activity
 from archsim.chip.laws import laws_of
-from archsim.config.section import leaf_paths
+from archsim.config.section import leaf_paths, value_at, with_leaf
 from archsim.config.voltages import VoltageRange
 from archsim.errors import InvariantError
 from archsim.function import (
@@ -45,9 +45,9 @@ DEPENDS_ON = (
 COUNTED_IN_EDGES = ("converter.t_max", "controller.clock")
 WHERE_SPLIT = (
     "array.rows",
-    "mapping.partial_levels",
-    "mapping.partial_saturation_current",
-    "mapping.pulse_levels",
+    "readout.partial_levels",
+    "readout.partial_saturation_current",
+    "readout.pulse_levels",
 )
 """What decides the function: always, with ideal counters, and where dot products are split."""
 
@@ -98,24 +98,17 @@ def changed(hardware: Hardware, key: str) -> Hardware | None:
         return hardware.changed({key: "fifo"})
     if key.startswith("heads_per", key.rfind(".") + 1):
         return hardware.changed({key: 2})
-    config: Any = hardware.config
-    *sections, leaf = key.split(".")
-    for name in sections:
-        config = config.__dict__[name]
-    bigger = config.__dict__[leaf] * 1.25 or 1e-9
-    chain = {leaf: bigger}
-    for depth in range(len(sections), 0, -1):
-        outer: Any = hardware.config
-        for name in sections[: depth - 1]:
-            outer = outer.__dict__[name]
-        inner = outer.__dict__[sections[depth - 1]]
-        chain = {sections[depth - 1]: inner.model_copy(update=chain)}
-    return replace(hardware, config=hardware.config.model_copy(update=chain))
+    value = value_at(hardware.config, key)
+    if value is None or isinstance(value, str):
+        return None
+    return replace(hardware, config=with_leaf(hardware.config, key, value * 1.25 or 1e-9))
 
 
 def decides(key: str, config: HardwareConfig) -> bool:
     split = config.readout.model == "digital_sum"
-    counted = config.levels.output is None or (split and config.readout.partial_levels is None)
+    counted = config.levels.output is None or (
+        split and value_at(config, "readout.partial_levels") is None
+    )
     depends = DEPENDS_ON + (COUNTED_IN_EDGES if counted else ())
     depends += (*WHERE_SPLIT, "readout.model") if split else ()
     return any(key == name or key.startswith(name + ".") for name in depends)

@@ -29,6 +29,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "phases": {"controller.phases": ("worst_case", "early_end")},
     "pulses": {"pulse_generator.t_max": ("15 ns", "auto")},
     "rows": {"readout.model": ("charge_to_pulse", "digital_sum")},
+    "refresh": {"refresh.model": ("none", "rows")},
 }
 """Every choice of a law, and its variants; the other parameters make each one count."""
 
@@ -57,7 +58,16 @@ def run(hardware: Hardware) -> Simulation:
     return archsim.simulate(trace(), hardware).simulation
 
 
-BASE = {"window": 8, "array.columns": 4, "array.rows": 10, "static.power_per_head": "1 mW"}
+BASE = {
+    "window": 8,
+    "array.columns": 4,
+    "array.rows": 10,
+    "static.power_per_head": "1 mW",
+    "refresh.period": "0.3 us",
+    "refresh.read_back_time": "4 ns",
+    "refresh.energy_per_read_back": "1 fJ",
+    "refresh.area": "3 um^2",
+}
 
 
 def graded(simulation: Simulation) -> dict[str, tuple[Law, ...]]:
@@ -169,7 +179,7 @@ def test_choices_are_all_that_there_are() -> None:
         "controller.pipelining", "write_path.arbitration", "pulse_generator.arbitration",
         "accumulator.arbitration", "digital.weights", "array.write_during_read",
         "controller.gate_unwritten", "retention.token_period",
-        "converter.law", "refresh.model",  # of one variant each
+        "converter.law",  # of one variant
     }  # fmt: skip
     choices = {
         path

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import importlib.metadata
+import inspect
+import json
 import pickle
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import archsim
+from archsim import api
+from archsim.cli import application
 from archsim.errors import ConfigError
 from archsim.hardware.load import Hardware
 from archsim.result import Result
@@ -71,8 +79,8 @@ MISTAKES: dict[str, tuple[Callable[[Trace, Hardware], object], str]] = {
     "a GPU's name": (lambda t, h: archsim.compare_model(h, "rtx4090"), "unknown GPU 'rtx4090'"),
     "result": (lambda t, h: archsim.compare(t, "rtx-4090"), "design: give a hardware, or a result"),
     "validate": (lambda t, h: archsim.validate([]), "hardware: give .*, not list"),
-    "sweep": (lambda t, h: archsim.explore({"axes": {}}), "sweep: give a Sweep, .*not dict"),
-    "sweep's name": (lambda t, h: archsim.explore("sharin"), "sharing"),
+    "sweep": (lambda t, h: archsim.sweep({"axes": {}}), "sweep: give a Sweep, .*not dict"),
+    "sweep's name": (lambda t, h: archsim.sweep("sharin"), "sharing"),
     "model": (lambda t, h: archsim.evaluate(t, h, "text"), "model: give the path .*not Trace"),
     "model's name": (lambda t, h: archsim.evaluate("gpt2", h, "text"), "gpt2: no such folder"),
 }
@@ -111,7 +119,13 @@ ARGUMENTS: dict[str, Callable[[Result, Any], object]] = {
     "GPU": lambda r, x: archsim.load_gpu(x),
     "hardware": lambda r, x: archsim.load_hardware(x),
     "sweep": lambda r, x: archsim.load_sweep(x),
-    "workers": lambda r, x: archsim.explore("sharing", workers=x, only_stored=True),
+    "workers": lambda r, x: archsim.sweep("sharing", workers=x, only_stored=True),
+    "store": lambda r, x: archsim.sweep("sharing", x or 0, only_stored=True),
+    "shard": lambda r, x: archsim.sweep("sharing", shard=x, only_stored=True),
+    "explained": lambda r, x: archsim.explain(r, x),
+    "explained head": lambda r, x: archsim.explain(r, 0, 0, x),
+    "result": lambda r, x: archsim.explain(x, 0),
+    "run": lambda r, x: archsim.in_loop(x),
 }
 
 
@@ -193,8 +207,10 @@ def test_hardware_equals_its_copies_and_nothing_else() -> None:
     assert (changed == one) == (changed.provenance == one.provenance)
 
 
-def test_objects_show_themselves_on_one_line(small_result: Result) -> None:
+def test_objects_show_themselves_on_one_line(small_result: Result, tmp_path: Path) -> None:
     hardware = archsim.load_hardware()
+    sweep = archsim.load_sweep("sharing")
+    explored = archsim.sweep(sweep, tmp_path / "s.db", only_stored=True)
     shown = [
         hardware,
         small_result,
@@ -202,8 +218,89 @@ def test_objects_show_themselves_on_one_line(small_result: Result) -> None:
         small_result.simulation.trace,
         archsim.load_gpu("h100-sxm"),
         archsim.compare(hardware, "h100-sxm", protocols=["latency"]),
+        archsim.compare_model(hardware, "h100-sxm", protocols=["latency"]),
+        archsim.explain(small_result, 1),
+        sweep,
+        explored,
+        explored.points[0],
+        archsim.Stop(),
+        archsim.AdaptationPlan(("basis", "direct"), {}),
+        archsim.Claims(hardware, ()),
     ]
     for found in shown:
         assert repr(found).startswith(f"<{type(found).__name__} ")
         assert "\n" not in repr(found)
         assert len(repr(found)) < 200
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    """Every class of archsim in a type hint."""
+    if isinstance(hint, type) and hint.__module__.startswith("archsim"):
+        yield hint
+    for part in typing.get_args(hint):
+        for each in part if isinstance(part, list) else [part]:
+            yield from _classes(each)
+
+
+def test_every_type_that_a_public_function_takes_or_gives_is_exported() -> None:
+    names = dict(vars(api))
+    for node in ast.parse(inspect.getsource(api)).body:
+        if isinstance(node, ast.If):  # what it imports for type checkers alone
+            exec(compile(ast.Module(node.body, []), "imports", "exec"), names)
+    seen = set()
+    for name in archsim.__all__:
+        function = getattr(archsim, name)
+        assert function.__name__ == name
+        if inspect.isfunction(function):
+            home = names if function.__module__ == api.__name__ else None
+            for hint in typing.get_type_hints(function, home).values():
+                seen |= {found.__name__ for found in _classes(hint)}
+    assert {"Result", "Sweep", "Exploration", "Claims", "AdaptationPlan", "InLoop"} <= seen
+    assert seen <= set(archsim.__all__), seen - set(archsim.__all__)
+
+
+def test_the_package_says_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert archsim.__version__ == importlib.metadata.version("archsim")
+    assert "__version__" in dir(archsim)
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert archsim.__version__ == "0+unknown"
+
+
+def test_the_old_name_of_sweep_says_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match=r"archsim\.explore is now archsim\.sweep"):
+        old = archsim.explore
+    assert old is archsim.sweep
+    with pytest.raises(AttributeError, match="no attribute 'exploring'"):
+        archsim.exploring  # noqa: B018
+
+
+def test_a_sweep_takes_a_name_and_a_shard_as_text(tmp_path: Path) -> None:
+    whole = archsim.sweep("sharing", str(tmp_path / "s.db"), only_stored=True)
+    assert whole.sweep == archsim.load_sweep("sharing")
+    assert whole.counts == {"waiting": len(whole.points)}
+    part = archsim.sweep("sharing", tmp_path / "s.db", shard="1/2", only_stored=True)
+    assert part == whole
+    with pytest.raises(ConfigError, match="write i/n"):
+        archsim.sweep("sharing", tmp_path / "s.db", shard="half")
+
+
+def test_python_says_what_the_command_line_says(tmp_path: Path) -> None:
+    trace = archsim.load_trace("reference-adapted").select(tokens=12)
+    result = archsim.simulate(trace, "gaincell-28nm")
+    words = ["simulate", "--tokens", "12", "--explain", "11", "--explain-head", "1:2", "--json"]
+    printed = CliRunner().invoke(application, words)
+    assert printed.exit_code == 0, printed.output
+    document = json.loads(printed.stdout)
+    explained = archsim.explain(result, 11, 1, 2).document()
+    assert json.loads(json.dumps(explained)) == document["explanation"]
+    loop = archsim.in_loop(result)
+    assert loop == document["function"]["in_loop"]
+    assert loop is not None
+    assert loop["tokens"] == 11
+    assert (
+        archsim.in_loop(archsim.simulate(trace.select(layers=slice(0, 1)), "gaincell-28nm")) is None
+    )

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import archsim
+from archsim.api import simulate
 from archsim.calibration import calibrate
 from archsim.chip.head import Head
 from archsim.chip.laws import laws_of
@@ -26,6 +27,7 @@ from archsim.sweeps.axes import axis_from_text
 from archsim.sweeps.definition import quick_sweep
 from archsim.sweeps.design import design
 from archsim.sweeps.point import Job, Preparation, run_job
+from archsim.timing.run import run as run_timing
 from archsim.traces.synthetic import synthesise
 from archsim.traces.trace import Trace, save_trace
 
@@ -264,3 +266,32 @@ def test_a_run_at_the_time_that_is_shown_is_not_told_that_it_lacks_it(period: st
     soon = retention_of(load_hardware(overrides={**given, "retention.token_period": "140 us"}))
     assert soon.warning is not None
     assert "no loss or error shown here" in soon.warning
+
+
+def test_a_whole_tokens_time_is_computed_once_and_not_by_a_run(
+    small_trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``early_end`` it runs the calibration workload, longer than a small simulation takes."""
+    runs = []
+
+    def counted(*arguments: object) -> object:
+        runs.append(arguments)
+        return run_timing(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("archsim.retention.run", counted)
+    early = {"controller.phases": "early_end", "window": 65}  # that no other test has
+    result = simulate(small_trace.select(tokens=2), load_hardware(overrides=early))
+    assert result.latency.layer_ns.mean > 0
+    assert runs == []
+    shown = result.document()["retention"]
+    again = retention_of(load_hardware(overrides=early))
+    assert len(runs) == 1
+    assert again.document()["whole_token"] == shown["whole_token"]
+
+
+def test_what_is_kept_hides_no_read(small_trace: Trace) -> None:
+    """``token_period: auto`` worked out again: the run's unread parameters are the same."""
+    auto = {**AUTO, "window": 66, "digital.rate": "3 TMAC/s"}
+    few = small_trace.select(tokens=2)
+    first, second = (simulate(few, load_hardware(overrides=auto)) for _ in range(2))
+    assert first.simulation.unread == second.simulation.unread

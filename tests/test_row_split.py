@@ -17,7 +17,7 @@ from archsim.errors import ConfigError, InvariantError
 from archsim.hardware.load import Hardware
 from archsim.ledger import Ledger
 from archsim.report.explain import explain
-from archsim.report.tables import function
+from archsim.report.function import function
 from archsim.result import Result, grade
 from archsim.traces.trace import Trace
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from archsim.accuracy.closed_loop import AnalogLoop, Variant, measure
 from archsim.accuracy.material import Material, cut_material
-from archsim.accuracy.model import Subject, load_subject
+from archsim.accuracy.subject import Subject, load_subject
 from archsim.errors import ConfigError
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.models.adapted import adapted_hardware, is_adapted
 from archsim.models.huggingface import read_config
 from archsim.models.texts import as_text
 from archsim.retention import Retention, retention_of
+from archsim.units import MICROSECOND, MILLISECOND
 
 SCHEMA_VERSION = 1
 RISES = (0.01, 0.03, 0.1)
@@ -40,7 +41,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Tolerance:
+class LossTolerance:
     """The decay a token at which the loss has risen by `rise` nats.
 
     It lies between `holds`, the largest decay measured below it, and `exceeds`, the next one
@@ -82,7 +83,7 @@ class Tolerances:
     """Every loss measured, by the decay a token."""
     used: float | None
     """Loss at the hardware's own decay; None where its ages come from the simulated clock."""
-    tolerances: tuple[Tolerance, ...]
+    tolerances: tuple[LossTolerance, ...]
     cells: tuple[CellTime, ...]
 
     @property
@@ -102,7 +103,7 @@ class Tolerances:
         """Whether a window of text is as long as the hardware's: else it never fills."""
         return bool(self.material.windows.shape[1] > self.hardware.config.window)
 
-    def needed_tau(self, tolerance: Tolerance) -> float | None:
+    def needed_tau(self, tolerance: LossTolerance) -> float | None:
         """Seconds that cells must hold at the hardware's own whole token; None where unknown."""
         token = self.retention.token
         if token is None or tolerance.decay is None:
@@ -134,10 +135,10 @@ class Tolerances:
                     "decay_per_token": found.decay,
                     "decay_holds": found.holds,
                     "decay_exceeds": found.exceeds,
-                    "slowest_token_us": _scaled(found.decay, tau * 1e6),
-                    "slowest_token_holds_us": found.holds * tau * 1e6,
-                    "slowest_token_exceeds_us": _scaled(found.exceeds, tau * 1e6),
-                    "tau_needed_ms": _scaled(self.needed_tau(found), 1e3),
+                    "slowest_token_us": _scaled(found.decay, MICROSECOND.of(tau)),
+                    "slowest_token_holds_us": MICROSECOND.of(found.holds * tau),
+                    "slowest_token_exceeds_us": _scaled(found.exceeds, MICROSECOND.of(tau)),
+                    "tau_needed_ms": _scaled(self.needed_tau(found), MILLISECOND.per_si),
                 }
                 for found in self.tolerances
             ],
@@ -145,7 +146,7 @@ class Tolerances:
                 {
                     "name": cell.name,
                     "hardware": cell.source,
-                    "tau_ms": cell.tau * 1e3,
+                    "tau_ms": MILLISECOND.of(cell.tau),
                     "slowest_token_us": [_scaled(seconds, 1e6) for seconds in cell.slowest],
                     "whole_token_decay": cell.whole_decay,
                     "whole_token_loss": cell.whole_loss,
@@ -165,7 +166,7 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 def find_tolerances(
     loss_at: Losses, trained: float, window: int, rises: Sequence[float]
-) -> list[Tolerance]:
+) -> list[LossTolerance]:
     """The first decays above `trained` at which the loss has risen by each of `rises`.
 
     Decays are tried in steps of a factor of 2, from a quarter of 1 / window or from `trained`, then
@@ -184,18 +185,18 @@ def find_tolerances(
     return [_tolerance(rise, grid, each) for each in rises]
 
 
-def _tolerance(rise: Losses, grid: Sequence[float], wanted: float) -> Tolerance:
+def _tolerance(rise: Losses, grid: Sequence[float], wanted: float) -> LossTolerance:
     if rise(grid[0]) >= wanted:  # even the slowest decay tried is too fast
-        return Tolerance(wanted, 0.0, grid[0], None)
+        return LossTolerance(wanted, 0.0, grid[0], None)
     above = next((place for place, decay in enumerate(grid) if rise(decay) >= wanted), None)
     if above is None:
-        return Tolerance(wanted, grid[-1], None, None)
+        return LossTolerance(wanted, grid[-1], None, None)
     low, high = grid[above - 1], grid[above]
     while high / low > CLOSE:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if rise(middle) >= wanted else (middle, high)
     share = (wanted - rise(low)) / (rise(high) - rise(low))
-    return Tolerance(wanted, low, high, low * (high / low) ** share)
+    return LossTolerance(wanted, low, high, low * (high / low) ** share)
 
 
 def measure_tolerances(
@@ -255,7 +256,7 @@ def _shipped() -> list[tuple[str, Hardware]]:
 def _cell_time(
     name: str,
     source: Hardware,
-    tolerances: Sequence[Tolerance],
+    tolerances: Sequence[LossTolerance],
     retention: Retention,
     loss_at: Losses,
 ) -> CellTime:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
 from archsim.accuracy.closed_loop import AnalogLoop, Variant, measure
 from archsim.hardware.load import Hardware
-from archsim.models.adapted import load_adapted, trace_model
+from archsim.models.adapted import load_adapted
 from archsim.notes import adapted_to
 from archsim.retention import with_token_period
 from archsim.traces.trace import Trace
@@ -28,13 +27,13 @@ class InLoop(TypedDict):
     adapted_to_this_hardware: bool
 
 
-def trace_in_loop(name_or_path: str | Path, trace: Trace, hardware: Hardware) -> InLoop | None:
+def trace_in_loop(trace: Trace, hardware: Hardware) -> InLoop | None:
     """What `hardware` costs the model of a trace on the trace's tokens, in closed loop.
 
     None where the question has no answer: no adapted model stands beside the trace, it is not the
     one recorded, layers were cut off, tokens have no id, or ages come from the simulated clock.
     """
-    folder = trace_model(name_or_path)
+    folder = trace.adapted_folder
     cut, recorded = trace.content.cut, trace.content.model
     whole = cut is None or cut.stop_layer - cut.first_layer == trace.layers
     ids = trace.token_ids.astype(np.int64)

@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from archsim.accuracy.closed_loop import check_retention, closed_loop
-from archsim.accuracy.model import CELLS, with_cell
+from archsim.accuracy.variants import CELLS, with_cell
 from archsim.adaptation.corpus import encode_corpus
-from archsim.adaptation.stages import TITLES, TRAINING, Plan, Progress, Run, State, fingerprint
+from archsim.adaptation.stages import (
+    TITLES,
+    TRAINING,
+    AdaptationPlan,
+    Progress,
+    StageRunner,
+    State,
+    fingerprint,
+)
 from archsim.chip.head import Head
 from archsim.errors import ConfigError, MissingExtraError
 from archsim.files import check_writable, write_text
@@ -47,8 +55,9 @@ from archsim.models.tokenizer import load_tokenizer, tokenizer_files
 from archsim.models.training.batches import SHORTEST_WINDOW
 from archsim.retention import with_token_period
 from archsim.traces.checks import check_name
+from archsim.traces.folder import ADAPTATION_FILE, ADAPTED_TRACE
 from archsim.traces.manifest import Environment, FileRecord, printable
-from archsim.traces.trace import ADAPTATION_FILE, ADAPTED_TRACE, save_trace
+from archsim.traces.trace import save_trace
 
 
 def adapt_model(
@@ -56,7 +65,7 @@ def adapt_model(
     hardware: Hardware,
     texts: Words,
     output: Path,
-    plan: Plan,
+    plan: AdaptationPlan,
     *,
     documents: bool = False,
     length: int | None = None,
@@ -104,7 +113,9 @@ def adapt_model(
     )
     state = State(base, {}, history)
     _make(output / "checkpoints")
-    run = Run(hardware, plan, ids, calibration, base, output / "checkpoints", report, history)
+    run = StageRunner(
+        hardware, plan, ids, calibration, base, output / "checkpoints", report, history
+    )
     for name in plan.stages:
         began = time.monotonic()
         before = len(state.stages)
@@ -163,7 +174,7 @@ def _check_output(folder: Path, output: Path, force: bool) -> None:
     check_writable(output / ADAPTATION_FILE)
 
 
-def _check_plan(plan: Plan) -> None:
+def _check_plan(plan: AdaptationPlan) -> None:
     if not plan.reaches_hardware:
         raise ConfigError("no stage puts the model on the hardware: add direct, transfer or linear")
     training = [name for name in plan.stages if name in TRAINING]
@@ -187,7 +198,7 @@ def _check_length(length: int | None, positions: int, shortest: int) -> int:
 
 
 def _check_fit(
-    folder: Path, hardware: Hardware, config: Gpt2Config, plan: Plan, tokens: int
+    folder: Path, hardware: Hardware, config: Gpt2Config, plan: AdaptationPlan, tokens: int
 ) -> None:
     """That model and hardware fit each other in all stages of the plan."""
     check_retention(hardware.config)
@@ -205,7 +216,7 @@ def _write(
     folder: Path,
     hardware: Hardware,
     output: Path,
-    plan: Plan,
+    plan: AdaptationPlan,
     state: State,
     base_sha256: str,
     text_sha256: str,

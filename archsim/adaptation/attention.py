@@ -49,14 +49,14 @@ def _passes(x: Tensor, quantiser: Quantiser) -> Tensor | None:
 
 def check_trainable(config: HardwareConfig, tokens: int, head_dim: int | None = None) -> None:
     """Raises ConfigError for a retention that this model does not have, or too fast for it, and
-    for vectors of `head_dim` that the arrays digitise in parts."""
+    for scores of `head_dim` features (None: as many as there are rows) that are digitised."""
     check_retention(config)
-    if head_dim is not None and config.splits_digitally(head_dim):
+    laws = Head(config, head_dim).laws
+    if laws.readout.conversion is not None or laws.readout.widths is not None:
         raise ConfigError(
-            f"head_dim {head_dim} on {config.array.rows} rows, split digitally: cannot be trained; "
+            f"readout.model {config.readout.model}: digitised scores cannot be trained; "
             "--set readout.model=charge_to_pulse, or direct alone, which needs no training"
         )
-    laws = Head(config, head_dim).laws
     if not isinstance(laws.cell, PolynomialCurrent):
         raise ConfigError(
             f"cell.model {config.cell.model}: cannot be trained, which takes a polynomial; "
@@ -64,7 +64,8 @@ def check_trainable(config: HardwareConfig, tokens: int, head_dim: int | None = 
         )
     if not isinstance(laws.readout.activation, HardSigmoid):
         raise ConfigError(
-            "converter.law: only hard_sigmoid can be trained; direct alone needs no training"
+            f"converter.law {config.converter.law}: cannot be trained, only hard_sigmoid; "
+            "direct alone needs no training"
         )
     powers = len(laws.cell.terms) - 1
     if laws.decay_per_token * powers * tokens > LARGEST_EXPONENT:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from archsim.accuracy.closed_loop import AnalogLoop, Variant, measure
 from archsim.accuracy.material import cut_material
-from archsim.accuracy.model import with_cell
+from archsim.accuracy.variants import with_cell
 from archsim.adaptation.corpus import encode_corpus
 from archsim.adaptation.matching import match_scalers, moments
 from archsim.adaptation.recipe import Statistic

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from archsim.accuracy.model import evaluate_model
+from archsim.accuracy.evaluate import evaluate_model
 from archsim.adaptation.adapt import adapt_model, set_threads
 from archsim.adaptation.recipe import Recipe, Statistic
-from archsim.adaptation.stages import Plan
+from archsim.adaptation.stages import AdaptationPlan
 from archsim.config.loading import parse_assignments
 from archsim.files import renew_marked
 from archsim.hardware.load import Hardware, load_hardware
@@ -35,7 +35,7 @@ class Route:
     """A plan, and how many steps of training it has in all."""
 
     name: str
-    plan: Plan
+    plan: AdaptationPlan
     steps: int
 
 
@@ -46,8 +46,8 @@ def routes(steps: int, seed: int) -> Iterator[Route]:
     third = replace(distilled, steps=steps // 3)
     rest = replace(distilled, steps=steps - steps // 3, distillation=0.5, hidden=2.0)
 
-    def plan(stages: str, statistic: Statistic = "current", **recipes: Recipe) -> Plan:
-        return Plan(tuple(stages.split(",")), recipes, statistic=statistic, seed=seed)
+    def plan(stages: str, statistic: Statistic = "current", **recipes: Recipe) -> AdaptationPlan:
+        return AdaptationPlan(tuple(stages.split(",")), recipes, statistic=statistic, seed=seed)
 
     yield Route("published", plan("linear,match", "voltage", linear=plain), steps)
     yield Route("(a) direct search", plan("basis,direct"), 0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.accuracy.direct_search import search_scalers
-from archsim.accuracy.model import with_cell
+from archsim.accuracy.variants import with_cell
 from archsim.adaptation.matching import Matched, match_scalers, moments
 from archsim.adaptation.preparation import prepare
 from archsim.adaptation.recipe import Recipe, Statistic
@@ -57,7 +57,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class AdaptationPlan:
     """Which stages run, and how; `recipes` for the stages that train.
 
     `dtype` is how weights are stored, and what the next stage starts from; `seed` decides the basis
@@ -72,6 +72,9 @@ class Plan:
     trained: str = "everything"
     trace_tokens: int = 1024
     seed: int = 0
+
+    def __repr__(self) -> str:
+        return f"<AdaptationPlan {','.join(self.stages)}, seed {self.seed}>"
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.stages if name not in STAGES]
@@ -109,13 +112,13 @@ class State:
     curves: dict[str, Any] = field(default_factory=dict)
 
 
-class Run:
+class StageRunner:
     """The stages; each takes the state and leaves its result in it."""
 
     def __init__(
         self,
         hardware: Hardware,
-        plan: Plan,
+        plan: AdaptationPlan,
         ids: Stream,
         calibration: NDArray[np.int64],
         base: Gpt2,

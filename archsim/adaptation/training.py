@@ -50,7 +50,7 @@ class Batch:
         return x.flatten(0, 1) if self.there is None else x[self.there]
 
 
-class Objective(Protocol):
+class TrainingObjective(Protocol):
     """The loss of one batch; `kernel` None is the software model (the control)."""
 
     def __call__(self, model: Gpt2, kernel: AnalogKernel | None, batch: Batch) -> Tensor: ...
@@ -251,7 +251,7 @@ def train(
     name: str,
     model: Gpt2,
     kernel: AnalogKernel | None,
-    objective: Objective,
+    objective: TrainingObjective,
     recipe: Recipe,
     corpus: Stream,
     *,

@@ -16,7 +16,9 @@ class Activity:
 
     Widths are fractions of T_max; `key_current` and `value_current` are sums of |I| x width / T_max
     over cells in uA; `stored_keys` and `stored_values` are sums of written voltages in V. The last
-    three are of dot products split digitally, and else 0.
+    three are of scores that are digitised, and else 0: `longest_partial` is the largest share of
+    full scale of any part, `partial_counts` sums the codes' magnitudes, whether or not a readout
+    makes pulses of parts and counts them.
     """
 
     query_pulses: Array

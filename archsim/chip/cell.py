@@ -6,7 +6,6 @@ Reads are non-destructive; the stored deviation from mid-rail fades with age.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
@@ -91,22 +90,6 @@ class CellLaw(Protocol):
     def current(self, deviation: Array) -> Array:
         """Signed current in uA of cells at a deviation (V) from mid-rail, any shape."""
         ...
-
-
-@dataclass(frozen=True)
-class CurrentTable:
-    """A measured current law: signed currents in uA at rising deviations in V, linear between.
-
-    Beyond its ends the table holds the last current.
-    """
-
-    deviations: Array
-    currents: Array
-
-    def current(self, deviation: Array) -> Array:
-        """Signed current in uA of cells at a deviation (V), any shape."""
-        current: Array = np.interp(deviation, self.deviations, self.currents)
-        return current
 
 
 def current_law(config: HardwareConfig) -> CellLaw:

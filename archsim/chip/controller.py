@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.chip.action import Action, Bucket, Footprint
-from archsim.chip.stage import ENTRY, EXIT, After, Declared, Hold, Resource, Wait
+from archsim.chip.stage import ENTRY, EXIT, WRITE_KEY, After, Declared, Hold, Resource, Wait
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.kinds import Gap, Hertz, Joules, Sharing, SquareMetres, Watts
@@ -165,7 +165,7 @@ class Controller:
             yield Hold("heads in parallel", ENTRY, EXIT)
         if self.layer_buffer is not None:
             # the latched output goes into a buffer that the next layer empties by writing the token
-            emptied = After(ENTRY, "start", lag=self.layer_buffer, next_layer=True)
+            emptied = After(WRITE_KEY, "start", lag=self.layer_buffer, next_layer=True)
             yield Wait(EXIT, emptied)
 
     def footprints(self, heads: int) -> Footprints:

@@ -23,13 +23,11 @@ from archsim.chip.converter import (
 from archsim.chip.laws import Laws, laws_of
 from archsim.chip.pulse_generator import PulseGenerator, generator_sharing, query_levels
 from archsim.chip.readouts.law import readout_of
-from archsim.chip.refresh import Refresh
+from archsim.chip.refresh import refresh_of
 from archsim.chip.retention import fading
 from archsim.chip.stage import WRITE_KEY, WRITE_VALUE, Phase, Resource, Stage, put_together
-from archsim.chip.variants import REFRESH
 from archsim.chip.work import Block
 from archsim.chip.write_path import WritePath, driver_sharing, stored_levels
-from archsim.config.variants import find
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -69,7 +67,7 @@ class Head:
         self._periphery_scale = periphery_scale(config)
 
         # the store: where keys and values are written, and kept
-        self.refresh: Refresh = find(REFRESH.name, config.refresh.model)(config, tiles)
+        self.refresh = refresh_of(config, tiles)
         self.write_path = WritePath(config, cell, tiles)
 
         # its reader, from a query to y
@@ -117,6 +115,11 @@ class Head:
     def refreshes(self) -> bool:
         """Whether anything restores what cells hold."""
         return self.refresh.period_ticks is not None
+
+    @property
+    def standing_power(self) -> float:
+        """W that it draws by time, whatever tokens do: static power, and refresh when full."""
+        return self.controller.static_power + self.refresh.power
 
     @cached_property
     def laws(self) -> Laws:

@@ -63,15 +63,15 @@ def decay_per_token(config: HardwareConfig) -> float:
     return 0.0
 
 
-def decay_rate(config: HardwareConfig) -> float:
-    """Decay of a deviation in 1/s, of ages that come with the times (``simulated``)."""
-    return 1 / config.retention.tau
+def decay_over(config: HardwareConfig, seconds: float) -> float:
+    """Decay of a deviation over a time, of ages that come with the times (``simulated``)."""
+    return seconds / config.retention.tau
 
 
 def fading(config: HardwareConfig) -> float:
-    """What takes a stored deviation away: `decay_rate` or `decay_per_token`, as configured."""
+    """What takes a stored deviation away: that of a second or of a token, as configured."""
     if config.retention.model == "simulated":
-        return decay_rate(config)
+        return decay_over(config, 1.0)
     return decay_per_token(config)
 
 

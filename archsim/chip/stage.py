@@ -71,13 +71,59 @@ Times = Callable[[str], tuple[Ticks, Ticks]]
 
 
 @dataclass(frozen=True)
+class Periodic:
+    """Work of a head that falls due at every multiple of `period` from the start of the run.
+
+    It takes `lasts`, a whole number of clock periods, comes after the ends of the phases `free` of
+    the token before, and excludes all other use of `occupies`. It starts when due, or as soon after
+    that as the head has what it needs; what is overdue is done one after another. A token waits, in
+    the phase of this, for what is not finished: for nothing where it was done while the head had
+    nothing else to do.
+    All in ticks.
+    """
+
+    period: int
+    lasts: int
+    free: tuple[str, ...]
+    occupies: tuple[str, ...]
+
+    def latest(self, now: Ticks, before: Ticks, free: Ticks, clock: int) -> Ticks:
+        """When the last that is due by `now` starts, one at least since the phase `before`.
+
+        `now` and `before` are starts of this phase, of a token and the one before it (0: none); the
+        head had what it needs from `free` on; a `clock` period has so many ticks.
+        """
+        due = now // self.period
+        overdue = due - before // self.period
+        after_others = -(-free // clock) * clock + (overdue - 1) * self.lasts
+        return np.maximum(-(-due * self.period // clock) * clock, after_others)
+
+    def last_starts(self, begin: Ticks, ends: list[Ticks], clock: int) -> Ticks:
+        """When the last before each token started, 0: none yet, from `begin` of their phases.
+
+        All (tokens, layers, heads); `ends` of what a token before must be done with.
+        """
+        before, free = np.zeros_like(begin), np.zeros_like(begin)
+        before[1:] = begin[:-1]
+        for end in ends:
+            free[1:] = np.maximum(free[1:], end[:-1])
+        due = begin // self.period > before // self.period
+        latest = np.where(due, self.latest(begin, before, free, clock), 0)
+        return np.maximum.accumulate(latest, axis=0)
+
+    def wait(self, now: Ticks, before: Ticks, free: Ticks, clock: int) -> Ticks:
+        """How long a token waits that comes at `now`; see `latest`."""
+        left = self.latest(now, before, free, clock) + self.lasts - now
+        return np.where(now // self.period > before // self.period, np.maximum(left, 0), 0)
+
+
+@dataclass(frozen=True)
 class Phase:
     """A phase that a block leads.
 
     It lasts `ticks`; with ``controller.phases: early_end`` as long as the longest of its pulses,
-    where `longest` names the activity that says how long that is, as a share of `ticks`. Or
-    `lasting` gives its duration from the times of the other phases, which are then computed again
-    until nothing changes: of a token from what happened before that token alone. `one_unit`: of a
+    where `longest` names the activity that says how long that is, as a share of `ticks`. Or it is
+    `periodic`, and lasts as long as a token has to wait for that, most often 0. `one_unit`: of a
     resource with several units it takes the one of the token's slot, not all. `laws` give `ticks`.
     """
 
@@ -87,7 +133,7 @@ class Phase:
     laws: tuple[Law, ...]
     longest: str | None = None
     one_unit: bool = False
-    lasting: Callable[[Times], Ticks] | None = None
+    periodic: Periodic | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +173,7 @@ class Stage:
     laws: tuple[Law, ...] = ()
     ticks: int = 0
     longest: str | None = None
+    periodic: Periodic | None = None
 
     @property
     def beside(self) -> bool:
@@ -173,6 +220,7 @@ def put_together(
             phase.laws,
             phase.ticks,
             phase.longest,
+            phase.periodic,
         )
 
     return tuple(built(phase) for phase in phases), resources, phases

@@ -13,7 +13,7 @@ from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
     from archsim.adaptation.recipe import Optimiser, Statistic
-    from archsim.adaptation.stages import Plan
+    from archsim.adaptation.stages import AdaptationPlan
     from archsim.models.texts import Words
 
 DEFAULT_STAGES = "basis,direct,transfer,linear,match,tune"
@@ -195,7 +195,7 @@ def command(
     from archsim.models.adapted import read_adaptation
     from archsim.models.record import read_text
     from archsim.report.retention import retention_table
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
     from archsim.retention import retention_of
 
     hardware = load_hardware(
@@ -273,9 +273,9 @@ def _plan(
     statistic: Statistic,
     dtype: str,
     trained: str,
-) -> Plan:
+) -> AdaptationPlan:
     from archsim.adaptation.recipe import Recipe
-    from archsim.adaptation.stages import Plan
+    from archsim.adaptation.stages import AdaptationPlan
 
     chosen = tuple(part.strip() for part in stages.split(",") if part.strip())
     for name, count in steps.items():
@@ -303,7 +303,7 @@ def _plan(
     recipes["control"] = replace(
         recipes["linear"], steps=max(total, 1), distillation=0.0, hidden=0.0
     )
-    return Plan(chosen, recipes, statistic=statistic, dtype=dtype, trained=trained)
+    return AdaptationPlan(chosen, recipes, statistic=statistic, dtype=dtype, trained=trained)
 
 
 def _set_threads(threads: int) -> None:

@@ -13,7 +13,7 @@ from archsim.cli import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
     from archsim.gpu.file import Cache, Precision
-    from archsim.gpu.plan import Implementation, KernelChoice, Plan, Scope
+    from archsim.gpu.plan import Implementation, KernelChoice, MeasurementPlan, Scope
 
 SCHEMA_VERSION = 1
 SHOWN_REASONS = 3
@@ -165,7 +165,7 @@ def _plan(
     vocabulary: int,
     replays: int,
     seconds: float | None,
-) -> Plan:
+) -> MeasurementPlan:
     """What the options ask for; raises ConfigError for what cannot be measured."""
     from dataclasses import replace
 
@@ -189,7 +189,7 @@ def _plan(
     some_batches = plan.list_of(batches, "--batch") if batches is not None else None
     some_windows = plan.list_of(windows, "--window") if windows is not None else None
     usual = plan.ENERGY_SECONDS if minutes is None else plan.SHORT_ENERGY_SECONDS
-    return plan.Plan(
+    return plan.MeasurementPlan(
         heads=heads,
         head_dim=head_dim,
         kv_heads=kv_heads or 0,
@@ -215,7 +215,7 @@ def _summarise(path: Path, gpu: str, name: str) -> None:
     from archsim.gpu.file import load_gpu, load_measured, with_measured
     from archsim.hardware.load import load_hardware
     from archsim.report.measured import measured_table
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
 
     own = load_gpu(gpu, measured=False).model_copy(update={"measurements": (), "tokens": ()})
     found = with_measured(own, name, [load_measured(path)])
@@ -248,7 +248,7 @@ def fit_command(
     from archsim.gpu.file import load_gpu, load_measured, with_measured
     from archsim.gpu.fit import FITTED_GPU, fit, model_yaml, tried_forms
     from archsim.report.gpu_validation import fit_table
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
 
     name = Path(gpu).stem
     files = [load_measured(Path(path)) for path in dict.fromkeys(measured)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from archsim.cli import CONTEXT_SETTINGS
+from archsim.cli.printing import print_found
 
 
 @click.command("claims", context_settings=CONTEXT_SETTINGS)
@@ -31,7 +31,6 @@ def command(
     from archsim.files import write_text
     from archsim.hardware.load import DEFAULT_HARDWARE, load_hardware
     from archsim.report.claims import claims_markdown, claims_text
-    from archsim.report.tables import show, unread
 
     hardware = load_hardware(
         DEFAULT_HARDWARE if config is None else config, parse_assignments(assignments)
@@ -40,10 +39,4 @@ def command(
     if markdown is not None:
         write_text(Path(markdown), claims_markdown(found))
         click.echo(f"wrote {markdown}", err=True)
-    if as_json:
-        document = {**found.document(), "unread_parameters": hardware.unused_overrides}
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
-    else:
-        show(claims_text(found))
-        if hardware.unused_overrides:
-            show(unread(hardware.unused_overrides))
+    print_found(found.document, lambda: claims_text(found), hardware.unused_overrides, as_json)

@@ -114,7 +114,7 @@ def command(
     from archsim.config.loading import parse_assignments
     from archsim.gpu.file import available_gpus
     from archsim.models.adapted import hardware_for, trace_model
-    from archsim.traces.trace import default_trace_name
+    from archsim.traces.folder import default_trace_name
 
     if list_gpus:
         _list_gpus(as_json)
@@ -206,7 +206,7 @@ def _show(
     from archsim.files import write_text
     from archsim.report.comparison import comparison_text
     from archsim.report.comparison_files import comparison_csv
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
     from archsim.report.whole_model import model_text
 
     if csv_path is not None:

@@ -119,14 +119,14 @@ def command(
     if probes is not None and probes < 0:
         raise click.UsageError("--probes: a number of sequences, 0 for none")
 
-    from archsim.accuracy.model import KNEE, evaluate_model, evaluate_sweep
+    from archsim.accuracy.evaluate import KNEE, evaluate_model, evaluate_sweep
     from archsim.cli.progress import progress_bar
     from archsim.config.loading import parse_assignments
     from archsim.files import check_writable
     from archsim.models.adapted import hardware_for, shipped_adapted
     from archsim.report.accuracy import save_chart, summary, sweep_chart, sweep_summary
     from archsim.report.charts import chart_tools
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
 
     axes: dict[str, Sequence[Any]] = dict(KNEE) if knee else _axes(varied)
     if plot is not None:
@@ -199,7 +199,7 @@ def _show_curves(folder: Path, plot: Path | None) -> None:
     from archsim.models.adapted import load_adapted
     from archsim.report.accuracy import save_chart
     from archsim.report.curves import curves_chart, curves_table
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
 
     adapted = load_adapted(folder)
     show(curves_table(adapted))

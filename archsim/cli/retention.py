@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from archsim.cli import CONTEXT_SETTINGS
+from archsim.cli.printing import print_found
 
 
 @click.command("retention", context_settings=CONTEXT_SETTINGS)
@@ -67,7 +67,6 @@ def command(
     from archsim.config.loading import parse_assignments
     from archsim.models.adapted import hardware_for, shipped_adapted, shipped_text
     from archsim.models.record import read_text
-    from archsim.report.tables import show, unread
     from archsim.report.tolerance import tolerance_text
 
     folder = shipped_adapted() if model is None else model
@@ -84,10 +83,4 @@ def command(
             length=length,
             progress=bar,
         )
-    if as_json:
-        document = {**found.document(), "unread_parameters": hardware.unused_overrides}
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
-    else:
-        show(tolerance_text(found))
-        if hardware.unused_overrides:
-            show(unread(hardware.unused_overrides))
+    print_found(found.document, lambda: tolerance_text(found), hardware.unused_overrides, as_json)

@@ -94,7 +94,8 @@ def command(
 
     from concurrent.futures import ThreadPoolExecutor
 
-    from archsim.traces.trace import default_trace_name, load_trace
+    from archsim.traces.folder import default_trace_name
+    from archsim.traces.trace import load_trace
 
     name = default_trace_name() if trace_name is None else trace_name
     # reading and hashing a trace takes as long as these imports, and a core of its own; the thread
@@ -136,7 +137,7 @@ def command(
             progress=progress,
         )
     explanation = None if explained is None else explain(result, explained, *place)
-    loop = trace_in_loop(name, trace, hardware)
+    loop = trace_in_loop(trace, hardware)
     if folder is not None:
         write_result(result, folder, force, loop)
     if as_json:
@@ -146,7 +147,8 @@ def command(
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
         from archsim.report.explain import explanation_table
-        from archsim.report.tables import show, summary
+        from archsim.report.tables import summary
+        from archsim.report.terminal import show
 
         show(summary(result, loop))
         if explanation is not None:

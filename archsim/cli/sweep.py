@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from archsim.cli import CONTEXT_SETTINGS
-from archsim.cli.progress import Lines, duration
+from archsim.cli.sweep_progress import sweep_progress
 
 if TYPE_CHECKING:
     from archsim.sweeps.definition import Sweep
-    from archsim.sweeps.driver import Report, Tally
     from archsim.sweeps.exploration import Exploration
     from archsim.sweeps.figures import Objective
-    from archsim.sweeps.point import Outcome
 
 RUN = "run"
 METHODS = ["grid", "random", "sobol", "search"]
@@ -110,10 +107,11 @@ def run_command(**given: Any) -> None:
     from archsim.files import check_writable
     from archsim.report.sweep import best_text, sweep_document, sweep_text
     from archsim.report.sweep_files import default_folder, write_sweep
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
     from archsim.sweeps.analysis import best
     from archsim.sweeps.driver import Stop
-    from archsim.sweeps.exploration import DEFAULT_STORE, explore, parse_shard
+    from archsim.sweeps.runner import DEFAULT_STORE, explore
+    from archsim.sweeps.shard import parse_shard
 
     store = Path(given["store"]) if given["store"] is not None else DEFAULT_STORE
     if not str(given["store"] if given["store"] is not None else "x").strip():
@@ -131,7 +129,7 @@ def run_command(**given: Any) -> None:
             raise ConfigError("output folder: an empty name")
         check_writable(Path(given["output"]) / "sweep.json")
     stop = Stop()
-    with stop.on_signals(), _progress(sweep, given["quiet"]) as report:
+    with stop.on_signals(), sweep_progress(sweep, given["quiet"]) as report:
         exploration = explore(
             sweep,
             store,
@@ -216,14 +214,10 @@ def _sweep(given: dict[str, Any], store: Path) -> Sweep:
     from archsim.config.quantity import parse_quantity
     from archsim.errors import ConfigError
     from archsim.sweeps.axes import axis_from_text, known_keys
-    from archsim.sweeps.definition import (
-        check_aggregate,
-        load_sweep,
-        quick_sweep,
-        sweep_from_values,
-    )
+    from archsim.sweeps.definition import check_aggregate, quick_sweep
     from archsim.sweeps.expression import parse_expression
     from archsim.sweeps.store import Store
+    from archsim.sweeps.sweep_file import load_sweep, sweep_from_values
 
     name, vary = given["sweep_file"], given["vary"]
     quick = {
@@ -292,70 +286,12 @@ def _resume_command() -> str:
     return shlex.join(words)
 
 
-@contextmanager
-def _progress(sweep: Sweep, quiet: bool) -> Iterator[Report | None]:
-    """A live line on a terminal; elsewhere a line each tenth or half minute, on standard error."""
-    if quiet:
-        yield None
-        return
-    from archsim.sweeps.axes import WORKLOAD_KEYS
-
-    several = any(axis.key in WORKLOAD_KEYS for axis in sweep.axes)
-    first = next((o for o in sweep.objectives if not (o.against_ideal or several)), None)
-    best: list[float] = []
-    what = "points and losses" if sweep.measures_loss else "points"
-
-    def watch(new: Sequence[Outcome]) -> None:
-        if first is None:  # nothing that compares over all points
-            return
-        values = [first.value(o.results) for o in new if o.results is not None]
-        found = [*best, *(value for value in values if value is not None)]
-        if found:
-            best[:] = [min(found, key=lambda value: first.sign * value)]
-
-    def text(tally: Tally) -> str:
-        left = tally.seconds_left
-        parts = [
-            f"{tally.done:,} of {tally.total:,} {what}",
-            f"{tally.failed:,} failed" if tally.failed else "",
-            f"{tally.rate:.3g}/s" if tally.ran else "",
-            f"{duration(left)} left" if left is not None and tally.done < tally.total else "",
-            f"best {first.name} {best[0]:.4g}" if first is not None and best else "",
-        ]
-        return ", ".join(part for part in parts if part)
-
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        columns = (BarColumn(20), TextColumn("{task.description}"))
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("preparing", total=None)
-
-            def live(tally: Tally, new: Sequence[Outcome]) -> None:
-                watch(new)
-                bar.update(task, total=tally.total, completed=tally.done, description=text(tally))
-
-            yield live
-        return
-    share, written = [-1], Lines()
-
-    def lines(tally: Tally, new: Sequence[Outcome]) -> None:
-        watch(new)
-        tenth = 10 * tally.done // max(tally.total, 1)
-        if written.is_due() or tenth != share[0]:
-            share[0] = tenth
-            click.echo(text(tally), err=True)
-
-    yield lines
-
-
 @command.command("list")
 @click.argument("store", required=False, metavar="[STORE]")
 def list_sweeps(store: str | None) -> None:
     """List the shipped sweeps, or those begun in a store."""
     if store is None:
-        from archsim.sweeps.definition import available_sweeps, load_sweep
+        from archsim.sweeps.sweep_file import available_sweeps, load_sweep
 
         for name in available_sweeps():
             click.echo(name)
@@ -378,7 +314,8 @@ def list_sweeps(store: str | None) -> None:
 def export_command(target: str, store: str | None, name: str | None) -> None:
     """Write the points of a store to FILE, a .parquet or .csv."""
     from archsim.report.sweep_files import export
-    from archsim.sweeps.exploration import DEFAULT_STORE, stored_explorations
+    from archsim.sweeps.exploration import stored_explorations
+    from archsim.sweeps.runner import DEFAULT_STORE
     from archsim.sweeps.store import Store
 
     with Store(DEFAULT_STORE if store is None else store, create=False) as kept:
@@ -407,6 +344,6 @@ def merge_command(target: str, parts: tuple[str, ...]) -> None:
 @command.command("schema")
 def schema() -> None:
     """Print the JSON Schema (2020-12) of a sweep file."""
-    from archsim.sweeps.definition import schema_text
+    from archsim.sweeps.sweep_file import schema_text
 
     click.echo(schema_text(), nl=False)

@@ -73,9 +73,10 @@ def record(
     from archsim.models import record as recorder
     from archsim.models.adapted import is_adapted
     from archsim.traces.checks import check_name
+    from archsim.traces.folder import refuse_existing
     from archsim.traces.manifest import MANIFEST_FILE
     from archsim.traces.summary import summarise
-    from archsim.traces.trace import refuse_existing, save_trace
+    from archsim.traces.trace import save_trace
 
     refuse_existing(output, force)  # before the model runs
     check_name(name or output.resolve().name)
@@ -135,8 +136,9 @@ def synth(
     For size and speed: what a token means to another is not imitated.
     """
     from archsim.traces.checks import check_name
+    from archsim.traces.folder import refuse_existing
     from archsim.traces.synthetic import synthesise
-    from archsim.traces.trace import refuse_existing, save_trace
+    from archsim.traces.trace import save_trace
 
     refuse_existing(output, force)  # before the numbers are drawn
     check_name(name or output.resolve().name)
@@ -180,9 +182,10 @@ def import_(
     [0, 1], k and v around the middle of the rail. All names: docs/traces.md.
     """
     from archsim.models.record import read_token_ids
+    from archsim.traces.folder import refuse_existing
     from archsim.traces.importing import import_trace
     from archsim.traces.summary import summarise
-    from archsim.traces.trace import refuse_existing, save_trace
+    from archsim.traces.trace import save_trace
 
     refuse_existing(output, force)
     trace = import_trace(
@@ -215,8 +218,9 @@ def info(path: str | None, as_json: bool) -> None:
     PATH is a folder or the name of a shipped trace (default: the shipped reference).
     Every check that loading makes is made.
     """
+    from archsim.traces.folder import default_trace_name
     from archsim.traces.summary import summarise
-    from archsim.traces.trace import default_trace_name, load_trace
+    from archsim.traces.trace import load_trace
 
     trace = load_trace(default_trace_name() if path is None else path)
     summary = summarise(trace)
@@ -226,7 +230,8 @@ def info(path: str | None, as_json: bool) -> None:
 
     from rich.console import Group
 
-    from archsim.report.tables import note, show
+    from archsim.report.formats import note
+    from archsim.report.terminal import show
 
     show(
         Group(

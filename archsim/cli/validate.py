@@ -41,8 +41,9 @@ def command(
     from archsim.cli.progress import progress_bar
     from archsim.config.loading import parse_assignments
     from archsim.hardware.load import DEFAULT_HARDWARE, load_hardware
+    from archsim.report.formats import cautions, unread
     from archsim.report.retention import retention_table
-    from archsim.report.tables import cautions, show, unread
+    from archsim.report.terminal import show
     from archsim.report.validation import bounds_table, fits_table, validation_table
     from archsim.validation.bounds import assumed_bounds
 
@@ -83,7 +84,7 @@ def command(
 def _validate_gpu(as_json: bool) -> None:
     from archsim.gpu.validation import validate_gpu
     from archsim.report.gpu_validation import gpu_table, parameter_table
-    from archsim.report.tables import show
+    from archsim.report.terminal import show
 
     validation = validate_gpu()
     if as_json:

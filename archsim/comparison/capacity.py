@@ -12,6 +12,7 @@ from archsim.comparison.accelerator import AcceleratorFigures
 from archsim.errors import ConfigError
 from archsim.gpu.file import Gpu
 from archsim.gpu.roofline import UNFUSED_COPIES, DecodeAttention, Launch
+from archsim.units import SQUARE_MILLIMETRE
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def same_capacity(
     if batch > most:
         return None
     own, energy = accelerator.attention_latency_s, accelerator.energy_per_token_j
-    area = layers * accelerator.area_m2 * 1e6
-    die = None if gpu.die_area is None else gpu.die_area * 1e6
+    area = layers * SQUARE_MILLIMETRE.of(accelerator.area_m2)
+    die = None if gpu.die_area is None else SQUARE_MILLIMETRE.of(gpu.die_area)
     return Capacity(
         layers=layers,
         sequences_per_chip=1,

@@ -27,6 +27,7 @@ from archsim.gpu.file import (
 from archsim.gpu.fit import attention_of, described, launch_of, was_fitted
 from archsim.gpu.protocols import PAPER_STEP, ProtocolDescription, protocols
 from archsim.gpu.roofline import DecodeAttention, Launch, estimate
+from archsim.units import MICROSECOND, MILLIJOULE
 
 RowSource = Literal["measured", "model"]
 
@@ -308,11 +309,11 @@ def _row(
         layers=step.layers,
         precision=step.precision,
         cache=cache,
-        latency_us=latency_s * 1e6,
-        energy_mj=None if energy_j is None else energy_j * 1e3,
-        energy_bound_mj=(gpu.power.thermal_design - idle) * latency_s * 1e3,
-        per_token_latency_us=token_latency * 1e6,
-        per_token_energy_mj=None if token_energy is None else token_energy * 1e3,
+        latency_us=MICROSECOND.of(latency_s),
+        energy_mj=None if energy_j is None else MILLIJOULE.of(energy_j),
+        energy_bound_mj=MILLIJOULE.of((gpu.power.thermal_design - idle) * latency_s),
+        per_token_latency_us=MICROSECOND.of(token_latency),
+        per_token_energy_mj=None if token_energy is None else MILLIJOULE.of(token_energy),
         speedup=token_latency / accelerator.attention_latency_s,
         energy_ratio=None if token_energy is None else token_energy / own,
         claimed_speedup=None if claim is None else claim.speedup,

@@ -19,6 +19,7 @@ from archsim.hardware.calibration_workload import HEADS
 from archsim.hardware.load import Hardware
 from archsim.result import Result
 from archsim.retention import Retention, retention_of
+from archsim.units import NANOSECOND, PICOJOULE, SQUARE_MILLIMETRE
 
 SCHEMA_VERSION = 5
 
@@ -149,16 +150,16 @@ def trace_figures(result: Result) -> AcceleratorFigures:
     simulation = result.simulation
     trace = simulation.trace
     attended = simulation.head.sub_tiles.columns_attended(trace.tokens)
-    per_head = {name: pj * 1e-12 for name, pj in result.energy_per_token_per_head_pj.items()}
+    per_head = {name: PICOJOULE.si(pj) for name, pj in result.energy_per_token_per_head_pj.items()}
     return AcceleratorFigures(
         name=simulation.hardware.name,
         workload="trace",
-        attention_latency_s=result.latency["layer_ns"]["mean"] * 1e-9,
+        attention_latency_s=NANOSECOND.si(result.latency.layer_ns.mean),
         energy_per_token_j=per_head["total"] * trace.heads,
-        static_energy_j=per_head["static"] * trace.heads,
-        static_power_w=simulation.head.controller.static_power * trace.heads,
+        static_energy_j=(per_head["static"] + per_head["refresh"]) * trace.heads,
+        static_power_w=simulation.head.standing_power * trace.heads,
         gaps_s=gaps_s(result),
-        area_m2=result.area_mm2["per_head"] * trace.heads * 1e-6,
+        area_m2=SQUARE_MILLIMETRE.si(result.area_mm2.per_head * trace.heads),
         boundary_bytes=sum(result.interface.values()) / trace.layers,
         layers=trace.layers,
         heads=trace.heads,
@@ -187,12 +188,12 @@ def calibration_figures(
     return AcceleratorFigures(
         name=simulation.hardware.name,
         workload="calibration",
-        attention_latency_s=calibration.attention_ns * 1e-9,
-        energy_per_token_j=calibration.total_pj(layers) * 1e-12 * trace.heads,
-        static_energy_j=calibration.static_pj(layers) * 1e-12 * trace.heads,
-        static_power_w=simulation.head.controller.static_power * trace.heads,
-        gaps_s=calibration.gaps_ns(layers) * 1e-9,
-        area_m2=calibration.area_mm2() * trace.heads * 1e-6,
+        attention_latency_s=NANOSECOND.si(calibration.attention_ns),
+        energy_per_token_j=PICOJOULE.si(calibration.total_pj(layers)) * trace.heads,
+        static_energy_j=PICOJOULE.si(calibration.static_pj(layers)) * trace.heads,
+        static_power_w=simulation.head.standing_power * trace.heads,
+        gaps_s=NANOSECOND.si(calibration.gaps_ns(layers)),
+        area_m2=SQUARE_MILLIMETRE.si(calibration.area_mm2() * trace.heads),
         boundary_bytes=sum(Result(simulation).interface.values()),
         layers=layers,
         heads=trace.heads,

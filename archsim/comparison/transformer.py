@@ -22,6 +22,7 @@ from archsim.gpu.protocols import ProtocolDescription, protocols
 from archsim.gpu.roofline import BYTES_PER_ELEMENT, DecodeAttention
 from archsim.gpu.token import TokenCost, gpu_token, kernels_besides_attention
 from archsim.hardware.digital import DigitalConfig
+from archsim.units import MICROSECOND, MILLIJOULE
 
 __all__ = [
     "GPT2_SMALL",
@@ -333,22 +334,22 @@ def _row(
         layers=shape.layers,
         precision=step.precision,
         cache="warm" if share_in_l2(gpu, passing) >= 0.5 else "cold",
-        latency_us=cost.latency_s * 1e6,
-        energy_mj=cost.energy_j * 1e3 if known else None,
-        energy_bound_mj=cost.bound_j * 1e3,
-        per_token_latency_us=cost.latency_s / step.batch * 1e6,
-        per_token_energy_mj=cost.energy_j / step.batch * 1e3 if known else None,
-        attention_latency_us=cost.attention_s * 1e6,
+        latency_us=MICROSECOND.of(cost.latency_s),
+        energy_mj=MILLIJOULE.of(cost.energy_j) if known else None,
+        energy_bound_mj=MILLIJOULE.of(cost.bound_j),
+        per_token_latency_us=MICROSECOND.of(cost.latency_s / step.batch),
+        per_token_energy_mj=MILLIJOULE.of(cost.energy_j / step.batch) if known else None,
+        attention_latency_us=MICROSECOND.of(cost.attention_s),
         attention_latency_share=cost.attention_latency_share,
         attention_energy_share=cost.attention_energy_share if known else None,
-        accelerator_latency_us=own.latency_s * 1e6,
-        accelerator_energy_mj=own.energy_j * 1e3,
+        accelerator_latency_us=MICROSECOND.of(own.latency_s),
+        accelerator_energy_mj=MILLIJOULE.of(own.energy_j),
         accelerator_attention_latency_share=own.attention_latency_share,
         accelerator_attention_energy_share=own.attention_energy_share,
         link_bytes=moved.link_bytes,
-        link_latency_us=moved.link_s * 1e6,
-        moved_latency_us=moved.latency_s * 1e6,
-        moved_energy_mj=moved.energy_j * 1e3 if known else None,
+        link_latency_us=MICROSECOND.of(moved.link_s),
+        moved_latency_us=MICROSECOND.of(moved.latency_s),
+        moved_energy_mj=MILLIJOULE.of(moved.energy_j) if known else None,
         speedup=cost.latency_s / own.latency_s,
         attention_only_speedup=cost.latency_s / moved.latency_s,
         attention_only_bound=1 / (1 - cost.attention_latency_share),

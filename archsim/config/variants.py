@@ -3,15 +3,16 @@
 A *slot* is a place that one of several variants fills; its key says which (``readout.model``).
 A class takes part by its decorator, with the fields of its own in a `Section` named ``Config``::
 
-    @variant("readout", "sar_adc")
-    class SarAdc:
-        "Successive-approximation converter of each column."
+    @variant("readout", "flash_adc")
+    class FlashAdc:
+        "Flash converter of each column."
 
         class Config(Section):
             bits: Annotated[int, Field(ge=1, le=16)]
 
-It may also give two static methods over a whole config: ``check(config)`` raises ValueError for
-what does not go together, ``times(config)`` yields (key, seconds) that the schedule counts.
+It may also give static methods over a whole config: ``check(config)`` raises ValueError for what
+does not go together, ``times(config)`` yields (key, seconds) that the schedule counts, and
+``notes(config)`` lines on what it takes for granted, which every result is to carry.
 Other distributions name their modules in the entry point group `GROUP`.
 """
 
@@ -19,9 +20,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
-import importlib.util
-import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -79,7 +77,7 @@ class Variant:
     @property
     def description(self) -> str:
         """First line of its docstring."""
-        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+        return (self.cls.__doc__ or "").strip().partition("\n")[0]
 
 
 @dataclass
@@ -230,13 +228,20 @@ def version() -> int:
 
 
 def _explore(slot: Slot) -> None:
-    """Import the modules of a slot's package, once."""
+    """Import the modules of a slot's package, once; their variants come first, in that order."""
     if slot.package is None or slot.name in _registry.explored:
         return
     _registry.explored.add(slot.name)
     package = importlib.import_module(slot.package)
+    places: dict[str, int] = {}
     for module in pkgutil.iter_modules(package.__path__, f"{slot.package}."):
         importlib.import_module(module.name)
+        places[module.name] = len(places)
+    found = _registry.variants[slot.name]  # in whatever order others imported them
+    found |= {
+        each.name: found.pop(each.name)
+        for each in sorted(found.values(), key=lambda v: places.get(v.cls.__module__, len(places)))
+    }
 
 
 def load_plugins() -> None:
@@ -245,6 +250,8 @@ def load_plugins() -> None:
         return
     _registry.plugins_loaded = True
     faults = []
+    import importlib.metadata
+
     for point in importlib.metadata.entry_points(group=GROUP):
         distribution = point.dist.name if point.dist is not None else point.value
         _origin.append(distribution)

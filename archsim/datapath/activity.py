@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 class Saturation:
     """Shares (0 to 1) of values beyond a range, per head (heads,).
 
-    `partial`: of partial sums, where dot products are split digitally.
+    `partial`: of partial sums, where they are digitised.
     """
 
     query: Array
@@ -46,8 +46,8 @@ class AttentionOutput:
     `y` (heads, tokens, head_dim); `ideal` if it was asked for. With details: `scores` S_raw in uA
     and `pulse_widths` P, both (heads, tokens, tokens) and 0 outside the window, and `codes`
     (heads, tokens, sub-tiles, head_dim), the counters' signed codes (the values themselves where
-    ``levels.output`` is null). Where dot products are split digitally, `scores` are what partial
-    sums add up to as they were counted, and `partials` their codes (heads, tokens, arrays, tokens).
+    ``levels.output`` is null). Where a readout digitises bit lines, `scores` are what the codes of
+    their partial sums add up to, and `partials` the codes (heads, tokens, arrays, tokens).
     """
 
     y: Array

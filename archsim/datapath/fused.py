@@ -222,17 +222,49 @@ def _read(
     beyond: Integers,
 ) -> None:
     """What one panel of rows reads of one run, as a `View` has it; A_raw / full scale in `out`."""
+    _charge_keys(first_product, panel, first, stop, keys, query, sums)
+    _make_pulses(
+        panel, first, stop, window, overwritten, key_factors, base, key_fade, sums, score,
+        longest_score, beyond,
+    )  # fmt: skip
+    _charge_values(
+        second_product, panel, first, stop, score, values, value_fades, blocks, rest, out, drawn
+    )
+
+
+def _charge_keys(
+    product: int, panel: int, first: int, stop: int, keys: Real, query: Real, sums: Real
+) -> None:
+    """The first product, power by power, into `sums` (powers, columns, PANEL)."""
     powers, tokens, features = keys.shape
-    rows, columns, highest = query.shape[2], stop - first, powers - 1
-    size = keys.itemsize
+    rows, columns, size = query.shape[2], stop - first, keys.itemsize
     for power in range(powers):
         a = keys.ctypes.data + (power * tokens + first) * features * size
         b = query.ctypes.data + panel * features * rows * size
         c = sums.ctypes.data + power * sums.shape[1] * rows * size
         if size == 4:
-            multiply_single(first_product, columns, features, rows, a, b, c, features)
+            multiply_single(product, columns, features, rows, a, b, c, features)
         else:
-            multiply_double(first_product, columns, features, rows, a, b, c, features)
+            multiply_double(product, columns, features, rows, a, b, c, features)
+
+
+def _make_pulses(
+    panel: int,
+    first: int,
+    stop: int,
+    window: int,
+    overwritten: int,
+    key_factors: Array,
+    base: Array,
+    key_fade: Array,
+    sums: Real,
+    score: Array,
+    longest_score: Array,
+    beyond: Integers,
+) -> None:
+    """Sums over powers, masked and clamped, as pulse widths into `score` (columns, PANEL)."""
+    powers, rows = sums.shape[0], sums.shape[2]
+    columns, highest = stop - first, powers - 1
     low, high = 0, 0
     for j in range(columns):
         if powers == 3:
@@ -264,13 +296,31 @@ def _read(
             longest_score[panel, r] = x if x > longest else longest
     beyond[0] += low
     beyond[1] += high
+
+
+def _charge_values(
+    product: int,
+    panel: int,
+    first: int,
+    stop: int,
+    score: Array,
+    values: Array,
+    value_fades: Array,
+    blocks: Array,
+    rest: Array,
+    out: Array,
+    drawn: Array,
+) -> None:
+    """The second product: A_raw / full scale into `out`, the unsigned current to `drawn`."""
+    powers, features, rows = blocks.shape
+    tokens, columns, highest = values.shape[1], stop - first, powers - 1
     b = score.ctypes.data
     for power in range(powers):
         a = values.ctypes.data + (power * features * tokens + first) * 8
         c = blocks.ctypes.data + power * features * rows * 8
-        multiply_double(second_product, features, columns, rows, a, b, c, tokens)
+        multiply_double(product, features, columns, rows, a, b, c, tokens)
     a = values.ctypes.data + (powers * features * tokens + first) * 8
-    multiply_double(second_product, len(rest), columns, rows, a, b, rest.ctypes.data, tokens)
+    multiply_double(product, len(rest), columns, rows, a, b, rest.ctypes.data, tokens)
     for d in range(features):
         if powers == 3:
             for r in range(rows):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from archsim.config.transformer import TransformerShape
+from archsim.gpu.cuda_attention import attention, torch_type
 from archsim.gpu.file import Part
 from archsim.gpu.roofline import DecodeAttention
 
@@ -27,8 +28,6 @@ class TokenModel:
         self, step: DecodeAttention, shape: TransformerShape, device: str, seed: int = 0
     ) -> None:
         import torch
-
-        from archsim.gpu.cuda import torch_type
 
         generator = torch.Generator(device=device).manual_seed(seed)
 
@@ -59,7 +58,6 @@ class TokenModel:
 
     def run(self, part: Part) -> Any:
         """The logits (B, vocabulary), or of the attention alone its last layer's (B, H, 1, d)."""
-        from archsim.gpu.cuda import attention
 
         if part == "attention":
             for q, k, v in zip(self.q, self.k, self.v, strict=True):
@@ -72,8 +70,6 @@ class TokenModel:
 
     def _layer(self, x: Any, layer: int, part: Part) -> Any:
         from torch.nn import functional
-
-        from archsim.gpu.cuda import attention
 
         shape, (projection, output, first, second) = self.shape, self.layers[layer]
         size = (shape.width,)

@@ -195,7 +195,7 @@ class Link(Section):
     energy_per_byte: Annotated[float, Quantity("J/byte", ge=0, le=1e-3)]
 
 
-class Claim(Section):
+class StatedRatios(Section):
     """What the accelerator's paper says of this GPU: how many times slower, and more energy.
 
     Of a shipped GPU it comes from ``hwconfigs/published.yaml``.
@@ -221,7 +221,7 @@ class Gpu(Section):
     model: KernelModel
     expected_error: ExpectedError
     link: Link
-    claim: Claim | None = None
+    claim: StatedRatios | None = None
     measurements: tuple[Measurement, ...] = Field(default=(), strict=False)
     tokens: tuple[TokenMeasurement, ...] = Field(default=(), strict=False)
 
@@ -279,12 +279,12 @@ def as_gpus(given: GivenGpus) -> list[Gpu]:
     return [gpu if isinstance(gpu, Gpu) else load_gpu(gpu) for gpu in several]
 
 
-def _claim(name: str) -> Claim | None:
+def _claim(name: str) -> StatedRatios | None:
     """What is published of a shipped GPU, from ``hwconfigs/published.yaml``."""
     found = {figure.ratio: figure.value for _, figure in published_of(name)}
     if not found:
         return None
-    return Claim(speedup=found["time"], energy_ratio=found["energy"])
+    return StatedRatios(speedup=found["time"], energy_ratio=found["energy"])
 
 
 def load_measured(path: Path) -> MeasuredFile:

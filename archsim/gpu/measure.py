@@ -18,7 +18,7 @@ from typing import Protocol
 from archsim.config.transformer import TransformerShape
 from archsim.errors import ArchsimError, ConfigError, InvariantError, one_line
 from archsim.gpu.file import Gpu, Part, Precision, available_gpus, load_gpu
-from archsim.gpu.plan import KERNELS, Implementation, Kernel, Plan, Task
+from archsim.gpu.plan import KERNELS, Implementation, Kernel, MeasurementPlan, Task
 from archsim.gpu.roofline import BYTES_PER_ELEMENT, UNFUSED_COPIES, DecodeAttention
 
 MEMORY_SHARE = 0.8
@@ -83,7 +83,7 @@ class Device(Protocol):
 
 
 @dataclass(frozen=True)
-class Point:
+class MeasuredPoint:
     """One measured point: seconds a step, joules a step, and what was noticed.
 
     `kernel` is the one that ran; None for a token.
@@ -117,8 +117,8 @@ class Measured:
 
     device: str
     conditions: Mapping[str, str | int | float]
-    plan: Plan
-    points: tuple[Point, ...]
+    plan: MeasurementPlan
+    points: tuple[MeasuredPoint, ...]
     left_out: tuple[str, ...]
     idle_power_w: float | None = None
     bare_power_w: float | None = None
@@ -151,7 +151,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def measure(
     device: Device,
-    plan: Plan,
+    plan: MeasurementPlan,
     progress: Callable[[int, int], None] | None = None,
     gpu: Gpu | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -176,7 +176,7 @@ def measure(
             left_out.append(f"{skipped} points: no room in {plan.minutes:g} minutes")
     idle = device.idle_power(plan.seconds)
     started = clock()
-    points: list[Point] = []
+    points: list[MeasuredPoint] = []
     interrupted = False
     for done, task in enumerate(wanted):
         if progress is not None:
@@ -220,7 +220,7 @@ def measure(
     )
 
 
-def _half(device: Device, plan: Plan) -> Precision:
+def _half(device: Device, plan: MeasurementPlan) -> Precision:
     """What a whole token computes in: bf16 where asked for and possible, else fp16."""
     able = [name for name in plan.precisions if device.supports(name)]
     for wanted in ("bf16", "fp16"):
@@ -229,7 +229,9 @@ def _half(device: Device, plan: Plan) -> Precision:
     return able[0] if able else plan.precisions[0]
 
 
-def _measure_point(device: Device, plan: Plan, task: Task, idle: float | None) -> Point:
+def _measure_point(
+    device: Device, plan: MeasurementPlan, task: Task, idle: float | None
+) -> MeasuredPoint:
     cold = task.cache == "cold"
     kernel: Kernel | None = None
     if task.shape is not None and task.part is not None:
@@ -245,7 +247,7 @@ def _measure_point(device: Device, plan: Plan, task: Task, idle: float | None) -
         after = device.clock_hz()
     finally:
         work.close()
-    return Point(
+    return MeasuredPoint(
         task,
         kernel,
         percentile(times, 0.5),
@@ -258,7 +260,7 @@ def _measure_point(device: Device, plan: Plan, task: Task, idle: float | None) -
     )
 
 
-def _fastest(device: Device, plan: Plan, task: Task) -> Kernel:
+def _fastest(device: Device, plan: MeasurementPlan, task: Task) -> Kernel:
     """The kernel with the least median time of a few replays, of those that run.
 
     Raises ConfigError if none does.

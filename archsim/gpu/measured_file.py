@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from archsim.config.writing import quantity_text
-from archsim.gpu.measure import Measured, Point
+from archsim.gpu.measure import Measured, MeasuredPoint
 from archsim.gpu.plan import CALLS
 
 METHOD = {
@@ -70,7 +70,7 @@ def measured_yaml(measured: Measured, gpu: str, date: str) -> str:
     return stream.getvalue()
 
 
-def _attention_row(point: Point, note: str) -> dict[str, Any]:
+def _attention_row(point: MeasuredPoint, note: str) -> dict[str, Any]:
     step, task = point.step, point.task
     kind = "latency" if step.batch == 1 else "throughput"
     grouped = {"kv_heads": step.kv_heads} if step.groups != step.heads else {}
@@ -89,7 +89,7 @@ def _attention_row(point: Point, note: str) -> dict[str, Any]:
     }
 
 
-def _token_row(point: Point, note: str) -> dict[str, Any]:
+def _token_row(point: MeasuredPoint, note: str) -> dict[str, Any]:
     step = point.step
     return {
         "part": point.task.part,
@@ -100,7 +100,7 @@ def _token_row(point: Point, note: str) -> dict[str, Any]:
     }
 
 
-def _quantities(point: Point, note: str) -> dict[str, Any]:
+def _quantities(point: MeasuredPoint, note: str) -> dict[str, Any]:
     """What every row says, with units."""
     quantities = (
         ("latency", point.latency_s, "s"),

@@ -73,7 +73,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasurementPlan:
     """Which points to measure and how long. Raises ConfigError for what cannot be measured.
 
     With `minutes` it is not the whole grid, but as many points as fit, the most informative first.

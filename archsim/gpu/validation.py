@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from archsim.gpu.file import (
     Gpu,
-    Group,
     Measurement,
     TokenMeasurement,
     available_gpus,
@@ -25,6 +24,7 @@ from archsim.gpu.fit import (
 )
 from archsim.gpu.roofline import DecodeAttention
 from archsim.gpu.token import attention_alone, gpu_token
+from archsim.units import MICROSECOND, MILLIJOULE
 
 SCHEMA_VERSION = 3
 
@@ -184,54 +184,6 @@ def validate_gpu() -> GpuValidation:
     )
 
 
-def expected_errors(validation: GpuValidation) -> dict[str, tuple[float, float]]:
-    """Mean absolute error of time and energy to expect on each shipped GPU, by its name.
-
-    On the fitted GPU, that of what was held out. On one that a measured library ties to it, that
-    and the error of the ratio. On any other, the mean over the GPUs that were not fitted, or that
-    of its own points where that is larger.
-    """
-    fitted, points = load_gpu(FITTED_GPU).name, validation.predictions
-    held = [p for p in points if (p.gpu, p.role) == (fitted, "held out") and p.part is None]
-    foreign = {
-        name: [p for p in points if p.gpu == name and p.role in {"transfer", "authors"}]
-        for name in dict.fromkeys(p.gpu for p in points if p.gpu != fitted)
-    }
-    own_time, own_energy = _means(held)
-    assert own_energy is not None
-    known = {name: _means(rows) for name, rows in foreign.items() if rows}
-    times = [time for time, _ in known.values()]
-    energies = [energy for _, energy in known.values() if energy is not None]
-    time_mean, energy_mean = sum(times) / len(times), sum(energies) / len(energies)
-    found = {}
-    for name in (load_gpu(each).name for each in available_gpus()):
-        time, energy = known.get(name, (0.0, None))
-        if name == fitted:
-            found[name] = (own_time, own_energy)
-        elif any(p.role == "transfer" for p in foreign.get(name, [])):
-            found[name] = (own_time + time, max(energy_mean, energy or 0.0))
-        else:
-            found[name] = (max(time_mean, time), max(energy_mean, energy or 0.0))
-    return found
-
-
-def errors_by_group(validation: GpuValidation) -> dict[Group, tuple[float, float | None]]:
-    """Mean absolute error of time and energy of the fitted GPU's held-out points, by kind of work.
-
-    Of unfused attention those launched by Python, as rows of ``eager`` and ``paper`` are.
-    """
-    groups: dict[Group, set[str]] = {
-        "fused": {"bf16, warm", "fused, others"},
-        "unfused": {"unfused"},
-        "cold": {"bf16, cold"},
-        "whole_token": {TOKEN},
-    }
-    held = [p for p in validation.predictions if p.role == "held out"]
-    return {
-        name: _means([p for p in held if p.group in members]) for name, members in groups.items()
-    }
-
-
 def _means(points: Sequence[Prediction]) -> tuple[float, float | None]:
     energies = [abs(p.energy_error) for p in points if p.energy_error is not None]
     time = sum(abs(p.error) for p in points) / len(points)
@@ -258,10 +210,10 @@ def _point(gpu: Gpu, point: Measurement, role: Role, group: str) -> Prediction:
         point.batch,
         point.window,
         None,
-        point.step_latency * 1e6,
-        said.latency_s * 1e6,
-        None if energy is None else energy * 1e3,
-        None if energy is None else modelled * 1e3,
+        MICROSECOND.of(point.step_latency),
+        MICROSECOND.of(said.latency_s),
+        None if energy is None else MILLIJOULE.of(energy),
+        None if energy is None else MILLIJOULE.of(modelled),
     )
 
 
@@ -303,10 +255,10 @@ def _token(gpu: Gpu, token: TokenMeasurement) -> Prediction:
         token.batch,
         token.window,
         token.part,
-        token.latency * 1e6,
-        said[0] * 1e6,
-        None if token.energy is None else token.energy * 1e3,
-        None if token.energy is None else said[1] * 1e3,
+        MICROSECOND.of(token.latency),
+        MICROSECOND.of(said[0]),
+        None if token.energy is None else MILLIJOULE.of(token.energy),
+        None if token.energy is None else MILLIJOULE.of(said[1]),
     )
 
 
@@ -319,7 +271,7 @@ def _transfers(fitted: Gpu, gpu: Gpu) -> Iterator[Prediction]:
             if twin.kernel == point.kernel and attention_of(twin) == attention_of(point):
                 ratio = predicted(gpu, point).latency_s / predicted(fitted, twin).latency_s
                 row = _point(gpu, point, "transfer", TRANSFER)
-                yield replace(row, predicted_us=twin.step_latency * ratio * 1e6)
+                yield replace(row, predicted_us=MICROSECOND.of(twin.step_latency * ratio))
 
 
 def _authors(gpu: Gpu) -> Iterator[Prediction]:

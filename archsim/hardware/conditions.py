@@ -49,6 +49,9 @@ def condition_notes(hardware: Hardware) -> Iterator[str]:
     )  # fmt: skip
     if cell.model != "polynomial":
         left.pop("cell.polynomial", None)
+    readout = hardware.config.readout.chosen
+    if "charge_to_pulse" not in (readout.name, getattr(readout.cls, "alone", "")):
+        left.pop("converter.score.energy_per_conversion", None)  # has no such converters
     still = [leaf for leaf in left if _fitted_there(hardware, leaf)]
     still += [f"cell.{name}" for name in _left_behind(hardware, moved, fitted)]
     if not still:

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from archsim.arguments import as_mapping, as_path
 from archsim.config.document import Document, Provenance, read_document
+from archsim.config.file_content import read_files
 from archsim.config.former import make_current
 from archsim.config.loading import apply_overrides, validate_document
-from archsim.config.published import PUBLISHED_FILE
 from archsim.config.quantity import Quantity
 from archsim.config.section import field_of, inactive_leaves, leaf_paths, value_at
 from archsim.config.voltages import SuppliedVoltage, in_volts
@@ -81,10 +81,13 @@ class Hardware:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its voltages leave behind (`archsim.hardware.conditions`); keys renamed since."""
+        """What its voltages leave behind (`archsim.hardware.conditions`); what its variants take
+        for granted; keys renamed since.
+        """
         from archsim.hardware.conditions import condition_notes
 
-        return (*condition_notes(self), *self.document.notes.values())
+        variants = self.config.variant_notes()
+        return (*condition_notes(self), *variants, *self.document.notes.values())
 
     def leaves(self, parameter: str) -> list[str]:
         """Dotted paths of a leaf, or of all leaves of a section."""
@@ -115,7 +118,7 @@ class Hardware:
         if self.config.refresh.model == "none":
             left_out["refresh"] = True
         if self.config.converter.law == "hard_sigmoid":
-            left_out["converter"] = {"law"}
+            left_out["converter"] = {"law", *self.config.converter.inactive()}
         values = self.config.model_dump(exclude=left_out)
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -132,6 +135,8 @@ class Hardware:
 
 def available_hardware() -> list[str]:
     """Names of the shipped configs."""
+    from archsim.config.published import PUBLISHED_FILE
+
     found = data_folder("hwconfigs").glob("*.yaml")
     return sorted(path.stem for path in found if path.name != PUBLISHED_FILE)
 
@@ -165,8 +170,15 @@ def load_hardware(
     Raises ConfigError with file:line for anything that does not fit.
     """
     path = hardware_path(as_path(name_or_path, "hardware", GIVEN))
-    document = read_document(path, each=lambda own: make_current(own, FORMER_KEYS))
+    document = read_document(path, each=_made_whole)
     return _validated(path.stem, document, {} if overrides is None else overrides)
+
+
+def _made_whole(own: Document) -> None:
+    """One file by the keys of now, and with the content of the files that it names."""
+    make_current(own, FORMER_KEYS)
+    folder = Path() if own.path is None else own.path.parent
+    read_files(own, HardwareConfig, folder)
 
 
 def as_hardware(given: Hardware | str | Path) -> Hardware:
@@ -177,6 +189,7 @@ def as_hardware(given: Hardware | str | Path) -> Hardware:
 def _validated(name: str, document: Document, overrides: Mapping[str, Any]) -> Hardware:
     overrides = as_mapping(overrides, "overrides", "{'controller.clock': '2 GHz'}")
     apply_overrides(document, overrides, HardwareConfig, FORMER_KEYS)
+    read_files(document, HardwareConfig, Path())
     config = validate_document(document, HardwareConfig)
     known = set(leaf_paths(HardwareConfig))
     for key, found in document.provenance.items():

@@ -58,13 +58,6 @@ class HardwareConfig(Section):
             outside.add("digital")  # outside what is simulated
         return frozenset(outside)
 
-    def splits_digitally(self, head_dim: int) -> bool:
-        """Whether dot products of `head_dim` features are put together from digital partial sums.
-
-        An array that holds them all has nothing to split, whatever `readout.model` says.
-        """
-        return self.readout.model == "digital_sum" and head_dim > self.array.rows
-
     def _times(self) -> Iterator[tuple[str, float]]:
         """Times that the schedule counts, with the keys they are written under."""
         yield "write_path.pulse", self.write_path.pulse
@@ -72,7 +65,7 @@ class HardwareConfig(Section):
             yield "pulse_generator.t_max", t_max
         yield "converter.t_max", self.converter.t_max
         yield "accumulator.time", self.accumulator.time
-        for chosen in self._chosen():
+        for chosen in self.chosen():
             if (times := getattr(chosen, "times", None)) is not None:
                 yield from times(self)
         yield "controller.layer_gap", self.controller.layer_gap
@@ -102,12 +95,18 @@ class HardwareConfig(Section):
                 f"pulse_generator.t_max: {fault}; change controller.clock "
                 "or levels.query, or set pulse_generator.t_max to auto"
             )
-        for chosen in self._chosen():
+        for chosen in self.chosen():
             if (check := getattr(chosen, "check", None)) is not None:
                 check(self)
         return self
 
-    def _chosen(self) -> Iterator[type]:
+    def variant_notes(self) -> Iterator[str]:
+        """What the chosen variants assume that no figure shows: one line each."""
+        for chosen in self.chosen():
+            if (notes := getattr(chosen, "notes", None)) is not None:
+                yield from notes(self)
+
+    def chosen(self) -> Iterator[type]:
         """The classes of the variants that this hardware is built of."""
         for section in values_of(self).values():
             if isinstance(section, VariantSection):

@@ -5,6 +5,7 @@ What is printed loads again to the same values, bit for bit, and so to the same 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from archsim.config.file_content import FileContent
 from archsim.config.section import Section, field_of, leaves, value_at, values_of
 from archsim.config.voltages import supply_share
 from archsim.config.writing import field_unit, quantity_text
@@ -57,8 +59,11 @@ def config_document(hardware: Hardware) -> dict[str, Any]:
 
 
 def leaf_text(hardware: Hardware, dotted: str) -> str:
-    """The value of a leaf with its unit, as `show_config` prints it."""
-    return _value_text(value_at(hardware.config, dotted), field_of(type(hardware.config), dotted))
+    """The value of a leaf with its unit, as `show_config` prints it; of a file's content a hash."""
+    value, info = value_at(hardware.config, dotted), field_of(type(hardware.config), dotted)
+    if isinstance(value, str) and any(isinstance(each, FileContent) for each in info.metadata):
+        return f"content {hashlib.sha256(value.encode()).hexdigest()[:12]}"
+    return _value_text(value, info)
 
 
 def _section(hardware: Hardware, section: Section, prefix: str, depth: int) -> Iterator[str]:

@@ -74,7 +74,7 @@ class Kernel:
     """A function that runs as machine code, without the interpreter's lock.
 
     It takes contiguous arrays, ints and floats, and returns an int or nothing. It allocates no
-    memory and raises nothing; functions of its own module that it calls are compiled with it.
+    memory and raises nothing; functions of archsim that it calls are compiled with it.
     `interpreted` is the function as it is written.
     """
 
@@ -123,7 +123,8 @@ def _load(function: FunctionType, kinds: tuple[Kind, ...]) -> Callable[..., int]
     except (ImportError, OSError) as error:
         raise _not_compiled(error) from None
     name = f"{Path(function.__code__.co_filename).stem}-{function.__name__}"
-    sources = [Path(path).read_bytes() for path in (function.__code__.co_filename, *_SOURCES)]
+    files = dict.fromkeys(each.__code__.co_filename for each in _with_all_callees(function))
+    sources = [Path(path).read_bytes() for path in (*files, *_SOURCES)]
     source = hashlib.sha256(b"".join(sources) + repr(_constants(function)).encode())
     version_ = source.hexdigest()[:16]
     key = hashlib.sha256(repr((version_, machine.version, name, kinds)).encode()).hexdigest()[:32]
@@ -140,6 +141,23 @@ def _load(function: FunctionType, kinds: tuple[Kind, ...]) -> Callable[..., int]
         _keep(function, file, code)
     arguments = [c_type for kind in kinds for c_type in _c_types(kind)]
     return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(machine.address(code, symbol))
+
+
+def _ours(function: FunctionType) -> bool:
+    return function.__module__.split(".")[0] == __name__.split(".")[0]
+
+
+def _with_all_callees(function: FunctionType) -> list[FunctionType]:
+    """The function and all those of archsim that it calls, at any depth."""
+    found, waiting = [function], [function]
+    while waiting:
+        caller = waiting.pop()
+        for name in caller.__code__.co_names:
+            callee = caller.__globals__.get(name)
+            if isinstance(callee, FunctionType) and _ours(callee) and callee not in found:
+                found.append(callee)
+                waiting.append(callee)
+    return found
 
 
 def _constants(function: FunctionType) -> list[tuple[str, str]]:
@@ -303,7 +321,7 @@ def _entry(function: FunctionType, kinds: tuple[Kind, ...]) -> tuple[list[Any], 
 
 
 def _with_callees(function: FunctionType) -> Any:
-    """The function for numba, and with it those of its module that it calls."""
+    """The function for numba, and with it those of archsim that it calls."""
     import numba
 
     scope = dict(function.__globals__)
@@ -311,7 +329,7 @@ def _with_callees(function: FunctionType) -> Any:
         callee = scope.get(name)
         if isinstance(callee, FunctionType) and callee in blas.FOR_NUMBA:
             scope[name] = blas.FOR_NUMBA[callee]()
-        elif isinstance(callee, FunctionType) and callee.__module__ == function.__module__:
+        elif isinstance(callee, FunctionType) and _ours(callee):
             scope[name] = _with_callees(callee)
     copy = FunctionType(function.__code__, scope, function.__name__)
     return numba.njit(error_model="numpy")(copy)

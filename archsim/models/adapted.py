@@ -38,14 +38,16 @@ from archsim.models.huggingface import (
     load_gpt2,
 )
 from archsim.traces.checks import checked_scalers
+from archsim.traces.folder import ADAPTATION_FILE, model_of, trace_folder
 from archsim.traces.manifest import Environment, FileRecord, Record, Scalar, Sha256, Text
 from archsim.traces.scalers import SCALED, Scaler
 from archsim.traces.tensor_file import Limits, open_tensors
 from archsim.traces.text_file import read_bytes
-from archsim.traces.trace import ADAPTATION_FILE, model_of, trace_folder
 
 SCALERS_FILE = "scalers.safetensors"
 CURVES_FILE, HARDWARE_FILE = "curves.json", "hardware.yaml"
+STAGES_FOLDER = "stages"
+"""A folder without it is whole: an installed package leaves the stages of training out."""
 STAGES_FOLDER = "stages"
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 20
@@ -110,8 +112,13 @@ class AdaptedModel:
         """The cells that its scalers were made for."""
         return VoltageRange.of(hardware_for(self.folder).config.cell)
 
+    @property
+    def has_stages(self) -> bool:
+        """Whether the weights and scalers of its stages are at hand."""
+        return (self.folder / STAGES_FOLDER).is_dir()
+
     def stage(self, name: str) -> Stage | None:
-        """The stage called `name`, or None if this adaptation had none.
+        """The stage called `name`, or None if this adaptation had none, or has it no longer.
 
         Raises CorruptInputError if its files are damaged.
         """
@@ -119,6 +126,8 @@ class AdaptedModel:
             if record.name == name:
                 if name == "software" and self.manifest.base_beside:
                     return Stage(record, self._base(), None)
+                if _of_stages(record.weights, record.scalers) and not self.has_stages:
+                    return None
                 return self._load(record)
         return None
 
@@ -161,6 +170,11 @@ class AdaptedModel:
         return Stage(record, model, scalers)
 
 
+def _of_stages(*names: str | None) -> bool:
+    """Whether any of some files lies in the folder of the stages."""
+    return any(name is not None and name.startswith(f"{STAGES_FOLDER}/") for name in names)
+
+
 def model_folder(given: str | Path) -> Path:
     """The folder of a model: a shipped one's name (``reference-model``), else a path.
 
@@ -181,11 +195,15 @@ def is_adapted(folder: str | Path) -> bool:
 def load_adapted(folder: str | Path, dtype: DTypeLike = np.float32) -> AdaptedModel:
     """A result folder, every file compared with the manifest's hash.
 
-    Raises ConfigError if it is none, CorruptInputError if a file is damaged or was changed.
+    The folder of the stages may be missing as a whole. Raises ConfigError if it is no result,
+    CorruptInputError if a file is damaged or was changed.
     """
     folder = Path(folder)
     manifest = read_adaptation(folder)
+    with_stages = (folder / STAGES_FOLDER).is_dir()
     for name, record in manifest.files.items():
+        if _of_stages(name) and not with_stages:
+            continue
         path = folder / name
         if not path.is_file():
             raise CorruptInputError(f"{path}: listed in {ADAPTATION_FILE}, but not there")

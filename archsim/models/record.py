@@ -67,33 +67,16 @@ def record(
     model = load_gpt2(model_folder, np.float64)
     text_sha256 = tokenizer_sha256 = None
     if text is not None:
-        try:
-            text_sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
-        except UnicodeEncodeError:
-            raise ConfigError("text: not valid Unicode (a lone surrogate)") from None
-        tokenizer = load_tokenizer(model_folder)
-        tokenizer_sha256 = tokenizer.sha256
-        token_ids = tokenizer.encode(text)
+        token_ids, text_sha256, tokenizer_sha256 = _encoded(text, model_folder)
     assert token_ids is not None
     ids = _window(token_ids, skip_tokens, length, model.config.n_positions)
     captured = capture(model, ids, attention, progress)
     arrays = {part: _stored(x, dtype, part) for part, x in captured.items()}
-    config = model.config
     stored_ids = np.asarray(ids, np.int32)
     content = Content(
-        shapes=Shapes(
-            layers=config.n_layer,
-            heads=config.n_head,
-            kv_heads=config.n_head,
-            tokens=len(ids),
-            head_dim=config.head_dim,
-        ),
+        shapes=_shapes(model, len(ids)),
         dtype=dtype,
-        model=ModelRecord(
-            name=printable(Path(model_folder).resolve().name),
-            config=asdict(config),
-            weights_sha256=checkpoint_sha256(model_folder),
-        ),
+        model=_model_record(model, Path(model_folder)),
         tokenizer_sha256=tokenizer_sha256,
         text_sha256=text_sha256,
         token_ids_sha256=hashlib.sha256(stored_ids.astype("<i4").tobytes()).hexdigest(),
@@ -111,6 +94,35 @@ def record(
         content=content,
         environment=Environment.here(command),
         voltages=voltages,
+    )
+
+
+def _encoded(text: str, model_folder: str | Path) -> tuple[list[int], str, str]:
+    """Token ids of a text, and the SHA-256 of the text and of the tokenizer."""
+    try:
+        text_sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
+    except UnicodeEncodeError:
+        raise ConfigError("text: not valid Unicode (a lone surrogate)") from None
+    tokenizer = load_tokenizer(model_folder)
+    return tokenizer.encode(text), text_sha256, tokenizer.sha256
+
+
+def _shapes(model: Gpt2, tokens: int) -> Shapes:
+    config = model.config
+    return Shapes(
+        layers=config.n_layer,
+        heads=config.n_head,
+        kv_heads=config.n_head,
+        tokens=tokens,
+        head_dim=config.head_dim,
+    )
+
+
+def _model_record(model: Gpt2, folder: Path) -> ModelRecord:
+    return ModelRecord(
+        name=printable(folder.resolve().name),
+        config=asdict(model.config),
+        weights_sha256=checkpoint_sha256(folder),
     )
 
 

@@ -66,7 +66,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         from tokenizers import pre_tokenizers
     except ImportError:
         raise MissingExtraError(
-            "reading text needs the package tokenizers: pip install tokenizers, or give token ids"
+            "reading text needs the package tokenizers: pip install 'archsim[text]', or give "
+            "token ids"
         ) from None
     folder = Path(folder)
     files = [path for path in tokenizer_files(folder) if path.name in _OWN_FILES]

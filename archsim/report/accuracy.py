@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsim.accuracy.closed_loop import Row
-from archsim.accuracy.model import ByText, Evaluation
+from archsim.accuracy.evaluation import ByText, Evaluation
 from archsim.models.texts import MEANING
 from archsim.report.charts import chart_tools
+from archsim.report.formats import cautions, note, unread
 from archsim.report.retention import retention_table
-from archsim.report.tables import cautions, note, unread
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -6,8 +6,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from archsim.report.comparison import indented
-from archsim.report.tables import note, number, percent
-from archsim.validation.claims import TOLERANCE, VERDICTS, Cell, Claim, Claims, Verdict
+from archsim.report.formats import note, number, percent
+from archsim.validation.claims import Claim, Claims
+from archsim.validation.verdicts import TOLERANCE, VERDICTS, Finding, Verdict
 
 LABEL_WIDTH, CELL_WIDTH, SHARE_WIDTH = 19, 8, 6
 COLUMNS = (
@@ -76,7 +77,7 @@ def claims_text(found: Claims) -> Group:
     return Group(*parts)
 
 
-def _model_words(here: Cell | None) -> str:
+def _model_words(here: Finding | None) -> str:
     """How far the model is off under the authors' protocol."""
     if here is None or here.signed_error is None:
         return ""
@@ -140,11 +141,11 @@ def _line(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cells(claim: Claim) -> tuple[Cell | None, ...]:
+def _cells(claim: Claim) -> tuple[Finding | None, ...]:
     return claim.here, claim.authors, claim.latency, claim.throughput, claim.token
 
 
-def _error(cell: Cell) -> str:
+def _error(cell: Finding) -> str:
     """How far the model is off the measured point, or may be where nobody measured it."""
     assert cell.error is not None
     if cell.signed_error is None:
@@ -163,7 +164,7 @@ def _stated(claim: Claim) -> str:
     return f"{claim.stated:,g}{gap}{claim.unit}"
 
 
-def _cell(claim: Claim, cell: Cell | None, wide: bool = False) -> str:
+def _cell(claim: Claim, cell: Finding | None, wide: bool = False) -> str:
     """A figure to the width of its column; `wide` has its unit and error as well."""
     if cell is None:
         return "-"

@@ -16,8 +16,9 @@ from archsim.comparison.request import Request
 from archsim.comparison.transformer import ModelRow
 from archsim.gpu.plan import KERNELS
 from archsim.gpu.protocols import BATCHES, ProtocolDescription, protocols
+from archsim.report.formats import cautions, note, number, unread
 from archsim.report.retention import retention_table
-from archsim.report.tables import cautions, note, number, unread
+from archsim.units import MICROJOULE, MICROSECOND, MILLIJOULE, NANOJOULE, NANOSECOND
 
 NAME_WIDTH = 12
 
@@ -69,8 +70,8 @@ def _section(
         *(Text(head, style="bold") for head in HEADS),
         Text(
             f"{'accelerator':<{NAME_WIDTH}} {'archsim':<8} {1:>5} {'':<4} "
-            f"{short(own.attention_latency_s * 1e6, 7):>7} "
-            f"{short(own.energy_per_token_j * 1e6, 7):>7}",
+            f"{short(MICROSECOND.of(own.attention_latency_s), 7):>7} "
+            f"{short(MICROJOULE.of(own.energy_per_token_j), 7):>7}",
             style="bold",
         ),
     ]
@@ -112,9 +113,10 @@ def _kinds(rows: Sequence[ComparisonRow]) -> str:
 
 def _line(row: ComparisonRow) -> Text:
     if row.per_token_energy_mj is None:
-        energy = f"<{short(row.energy_bound_mj / row.batch * 1e3, 6)}"  # thermal design x time
+        bound = MILLIJOULE.to(MICROJOULE, row.energy_bound_mj / row.batch)
+        energy = f"<{short(bound, 6)}"  # thermal design x time
     else:
-        energy = short(row.per_token_energy_mj * 1e3, 7)
+        energy = short(MILLIJOULE.to(MICROJOULE, row.per_token_energy_mj), 7)
     saved = "-" if row.energy_ratio is None else times(row.energy_ratio, 8)
     kernel = f"{row.kernel or '-'}{'*' if row.measured_file else ''}"
     return Text(
@@ -226,12 +228,12 @@ def accelerator_lines(figures: Iterable[AcceleratorFigures]) -> list[RenderableT
     parts: list[RenderableType] = []
     for found in figures:
         leaked = found.static_energy_j
-        static = f" ({number(leaked * 1e9)} of them static)" if leaked else ""
+        static = f" ({number(NANOJOULE.of(leaked))} of them static)" if leaked else ""
         parts.append(
             indented(
                 f"accelerator {found.name}, workload {found.workload}: "
-                f"{found.attention_latency_s * 1e9:.4g} ns and "
-                f"{found.energy_per_token_j * 1e9:.4g} nJ{static} per token and layer, "
+                f"{NANOSECOND.of(found.attention_latency_s):.4g} ns and "
+                f"{NANOJOULE.of(found.energy_per_token_j):.4g} nJ{static} per token and layer, "
                 f"{found.heads} heads x {found.head_dim}, window {found.window:,}: "
                 f"{found.protocol_note}"
             )

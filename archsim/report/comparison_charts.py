@@ -25,7 +25,7 @@ from archsim.gpu.roofline import DecodeAttention, estimate
 from archsim.report.charts import INK, SERIES, chart_tools, with_titles
 from archsim.report.comparison import energy_text, speed_text, times
 from archsim.report.comparison_page import comparison_page
-from archsim.report.tables import number
+from archsim.report.formats import number
 
 WINDOWS = (128, 256, 512, 1024, 2048, 4096, 8192)
 INTENSITIES = (0.1, 1e4)
@@ -47,7 +47,7 @@ FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
 WIDTH, HEIGHT, PNG_SCALE = 275, 230, 2
 """Of a panel, so that a chart with its axis fits a screen of 400 pixels."""
 
-Point = dict[str, Any]
+ChartPoint = dict[str, Any]
 
 
 def write_charts(comparison: GpuComparison, gpus: Sequence[Gpu], folder: Path) -> list[Path]:
@@ -88,7 +88,9 @@ def write_charts(comparison: GpuComparison, gpus: Sequence[Gpu], folder: Path) -
     return [folder / name for name in pictures]
 
 
-def roofline_points(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Request) -> list[Point]:
+def roofline_points(
+    own: AcceleratorFigures, gpus: Sequence[Gpu], request: Request
+) -> list[ChartPoint]:
     """Roofs and operating points: intensity in FLOP a byte, rate in TFLOP/s.
 
     A GPU has a roof for its memory and one for its L2, up to its peak in the precision of the
@@ -102,7 +104,7 @@ def roofline_points(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Reque
     able = [gpu for gpu in gpus if gpu.peak.has(precision)]
     roofs = [(gpu.name, MEMORY_ROOF, gpu.memory.bandwidth, gpu.peak.at(precision)) for gpu in able]
     roofs += [(gpu.name, L2_ROOF, gpu.memory.l2_bandwidth, gpu.peak.at(precision)) for gpu in able]
-    points: list[Point] = [
+    points: list[ChartPoint] = [
         {"name": name, "kind": kind, "intensity": x, "rate": min(x * bandwidth, peak) * 1e-12}
         for name, kind, bandwidth, peak in roofs
         for x in (INTENSITIES[0], peak / bandwidth, INTENSITIES[1])
@@ -119,7 +121,7 @@ def roofline_points(own: AcceleratorFigures, gpus: Sequence[Gpu], request: Reque
     return points
 
 
-def _operating(name: str, kind: str, intensity: float, rate: float) -> Point:
+def _operating(name: str, kind: str, intensity: float, rate: float) -> ChartPoint:
     text = f"{name}, {kind}: {number(rate * 1e-12, 3)} TFLOP/s at {number(intensity, 3)} FLOP/byte"
     return {"name": name, "kind": kind, "intensity": intensity, "rate": rate * 1e-12, "text": text}
 
@@ -130,13 +132,13 @@ def ratio_points(
     gpus: Sequence[Gpu],
     request: Request,
     ratio: str,
-) -> list[Point]:
+) -> list[ChartPoint]:
     """`ratio` of modelled rows over window at batch 1, and over batch at the window of `own`.
 
     Beside them measured points, where one was measured for that very window and batch; what the
     paper states, at its batch; and the edge of L2: where half of K and V is still there.
     """
-    points: list[Point] = []
+    points: list[ChartPoint] = []
     across = "window, batch 1"
     panel = f"batch, window {own.window:,}"
     for figures in by_window:
@@ -155,7 +157,7 @@ def ratio_points(
     return points
 
 
-def _ratio(panel: str, x: str, row: ComparisonRow, ratio: str) -> Point:
+def _ratio(panel: str, x: str, row: ComparisonRow, ratio: str) -> ChartPoint:
     value = getattr(row, ratio)
     told = energy_text(value) if ratio == "energy_ratio" else speed_text(value)
     kernel = f", {row.kernel}" if row.kernel else ""
@@ -170,7 +172,7 @@ def _ratio(panel: str, x: str, row: ComparisonRow, ratio: str) -> Point:
     }
 
 
-def _stated(panel: str, gpus: Sequence[Gpu], ratio: str) -> list[Point]:
+def _stated(panel: str, gpus: Sequence[Gpu], ratio: str) -> list[ChartPoint]:
     """The paper's ratios at the authors' batch, window and precision."""
     found = []
     for gpu in gpus:
@@ -183,12 +185,12 @@ def _stated(panel: str, gpus: Sequence[Gpu], ratio: str) -> list[Point]:
 
 
 def _edges(
-    points: Sequence[Point],
+    points: Sequence[ChartPoint],
     across: str,
     panel: str,
     own: AcceleratorFigures,
     gpus: Sequence[Gpu],
-) -> list[Point]:
+) -> list[ChartPoint]:
     """Where each modelled line crosses the edge of its GPU's L2, if it does."""
     found = []
     for gpu in gpus:
@@ -312,7 +314,7 @@ def _dashes(gpus: Sequence[Gpu]) -> Any:
     return alt.StrokeDash("name:N", legend=None).scale(domain=names, range=patterns)
 
 
-def _panel(panel: str, points: Sequence[Point], ratio: str, colour: Any, dashes: Any) -> Any:
+def _panel(panel: str, points: Sequence[ChartPoint], ratio: str, colour: Any, dashes: Any) -> Any:
     import altair as alt
 
     ticks = sorted({point["x"] for point in points if point["source"] == MODEL})
@@ -358,7 +360,7 @@ def _panel(panel: str, points: Sequence[Point], ratio: str, colour: Any, dashes:
     return alt.layer(rule, lines, marks, label, *edges).properties(width=WIDTH, height=HEIGHT)
 
 
-def _crowd(edge: Point, others: Sequence[Point]) -> int:
+def _crowd(edge: ChartPoint, others: Sequence[ChartPoint]) -> int:
     """How many of `others` are so near that its label must lie above theirs."""
     return sum(max(edge["x"], other["x"]) < 1.3 * min(edge["x"], other["x"]) for other in others)
 
@@ -379,9 +381,9 @@ def _finished(chart: Any, title: Sequence[str]) -> Any:
     )
 
 
-def _specification(chart: Any) -> Point:
+def _specification(chart: Any) -> ChartPoint:
     """The chart in Vega-Lite, its legends one below the other, of which Altair knows nothing."""
-    found: Point = chart.to_dict()
+    found: ChartPoint = chart.to_dict()
     found["config"]["legend"]["layout"] = {
         "bottom": {"direction": "vertical", "anchor": "start", "margin": 6}
     }

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from archsim.comparison.accelerator import AcceleratorFigures
 from archsim.comparison.compare import ComparisonRow
 from archsim.comparison.hardware import GpuComparison
-from archsim.report.charts import INK, PAPER, SERIES
+from archsim.report.charts import INK, SERIES
 from archsim.report.comparison import energy_text, error_text, speed_text
+from archsim.report.page import page, table
+from archsim.units import MICROSECOND, MILLIJOULE, NANOJOULE, NANOSECOND
 
 HEAD = ("GPU", "protocol", "source", "kernel", "heads", "window", "batch", "precision", "cache",
         "us a token", "mJ a token", "the accelerator is, per token",
@@ -21,52 +23,30 @@ def comparison_page(comparison: GpuComparison, sections: Sequence[tuple[str, str
 
     A chart is no wider than a phone, and stands beside others where there is room.
     """
-    table = "\n".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
-        for cells in _lines(comparison)
-    )
     figures = "\n".join(
         f"<figure><h2>{html.escape(title)}</h2>\n{vector}</figure>" for title, vector in sections
     )
     own = comparison.full_window
-    name = html.escape(own.name)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{name} beside GPUs</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 1.5rem auto;
-  padding: 0 1rem; color: {INK[0]}; background: {PAPER[0]}; }}
-.charts {{ display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }}
-figure {{ margin: 0; width: 22.5rem; max-width: 100%; }}
-h2 {{ font-size: 1rem; }}
-svg {{ max-width: 100%; height: auto; }}
-.table {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: 13px; white-space: nowrap; }}
-th, td {{ text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #8886; }}
-@media (prefers-color-scheme: dark) {{
-body {{ color: {INK[1]}; background: {PAPER[1]}; }}
-{_dark()}
-}}
-</style></head><body>
-<h1>{name} beside GPUs</h1>
-<p>Attention of one layer only: no projections, no MLP, no host. The accelerator:
-{own.attention_latency_s * 1e9:.4g} ns (a latency), {own.energy_per_token_j * 1e9:.4g} nJ a token,
+    latency_ns = NANOSECOND.of(own.attention_latency_s)
+    energy_nj = NANOJOULE.of(own.energy_per_token_j)
+    body = f"""<p>Attention of one layer only: no projections, no MLP, no host. The accelerator:
+{latency_ns:.4g} ns (a latency), {energy_nj:.4g} nJ a token,
 {own.heads} heads x {own.head_dim}, window {own.window:,}. Point at a mark to read what it is. What
 each protocol measures, and what is wrong with the paper's, is in docs/baseline.md.</p>
 <div class="charts">
 {figures}
 </div>
 <h2>All rows</h2>
-<div class="table"><table><tr>{"".join(f"<th>{h}</th>" for h in HEAD)}</tr>
-{table}
-</table></div>
-<p>{html.escape(ERRORS)}</p>
-</body></html>
-"""
+{table(HEAD, ((cells, "") for cells in _lines(comparison)))}
+<p>{html.escape(ERRORS)}</p>"""
+    return page(f"{own.name} beside GPUs", body, "76rem", _STYLE, dark=_dark())
 
+
+_STYLE = """.charts { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
+figure { width: 22.5rem; max-width: 100%; }
+h2 { font-size: 1rem; }
+svg { max-width: 100%; height: auto; }
+table { white-space: nowrap; }"""
 
 ERRORS = (
     "Error of the model, time/energy: its own where that very point was measured (f: it was fitted "
@@ -91,8 +71,8 @@ def _lines(comparison: GpuComparison) -> Iterator[Sequence[str]]:
 def _own_line(own: AcceleratorFigures, protocol: str) -> Sequence[str]:
     return (
         own.name, protocol, "archsim", "-", f"{own.heads}x{own.head_dim}", f"{own.window:,}",
-        "1", "-", "-", f"{own.attention_latency_s * 1e6:.4g}",
-        f"{own.energy_per_token_j * 1e3:.4g}", "1 (latency)", "-",
+        "1", "-", "-", f"{MICROSECOND.of(own.attention_latency_s):.4g}",
+        f"{MILLIJOULE.of(own.energy_per_token_j):.4g}", "1 (latency)", "-",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from archsim.chip.stage import Stage
 from archsim.errors import ConfigError
 from archsim.report.files import visit_energy_pj
-from archsim.report.tables import number
+from archsim.report.formats import number
 from archsim.result import Result
 from archsim.timing.declaration import Declaration
 from archsim.traces.trace import Trace
@@ -59,6 +59,12 @@ class Explanation:
     phases: tuple[Phase, ...]
     overhead_pj: dict[str, float]
 
+    def __repr__(self) -> str:
+        return (
+            f"<Explanation of token {self.token} in layer {self.layer}, head {self.head}: "
+            f"{len(self.phases)} phases, {self.attention_ns:g} ns, {self.energy_pj:.4g} pJ>"
+        )
+
     @property
     def energy_pj(self) -> float:
         return sum(phase.energy_pj for phase in self.phases) + sum(self.overhead_pj.values())
@@ -95,12 +101,13 @@ def explain(result: Result, token: int, layer: int = 0, head: int = 0) -> Explan
         widths = pulses.get(stage.name)
         seen = None if widths is None else widths[widths > 0]
         empty = seen is None or not len(seen)
+        lasts = schedule.end[stage.name][place] > schedule.start[stage.name][place]
         phases.append(
             Phase(
                 stage.name,
                 float(schedule.start[stage.name][place]) / per_ns,
                 float(schedule.end[stage.name][place]) / per_ns,
-                _held(simulation.declaration, stage),
+                _held(simulation.declaration, stage) if lasts or not stage.periodic else (),
                 None if seen is None else len(seen),
                 None if seen is None or empty else (float(seen.min()), float(seen.max())),
                 sum(pj for action, pj in energies.items() if action.stage == stage.name),
@@ -172,7 +179,7 @@ def _with_longest(counted: Array, longest: float) -> Array:
 def _held(declaration: Declaration, stage: Stage) -> tuple[str, ...]:
     """What the token holds while `stage` runs, taken by it or by an earlier stage."""
     position = declaration.stages.index(stage)
-    held = []
+    held = [] if stage.periodic is None else [*stage.periodic.occupies]
     for taker in declaration.stages[: position + 1]:
         for name in taker.takes:
             giver, point = declaration.giver(name, taker)

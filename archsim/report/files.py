@@ -18,25 +18,24 @@ from archsim.accuracy.trace_loop import InLoop
 from archsim.chip.action import Action, rests_on
 from archsim.datapath.attention import Precision
 from archsim.errors import ConfigError
+from archsim.figures import columns
 from archsim.files import atomic_path
 from archsim.hardware.load import Hardware
 from archsim.hardware.show import OPENING, show_config
-from archsim.result import PER_PICO, Result, grade
+from archsim.result import Result, grade
 from archsim.timing.analysis import attention_latency, layer_latency, queueing
 from archsim.traces.trace import Trace
+from archsim.units import PICOJOULE, SQUARE_MICROMETRE, SQUARE_MILLIMETRE
 
 Array = NDArray[np.float64]
 
 
-TOKEN_COLUMNS = (
-    "layer", "token", "ready_ns", "start_ns", "last_start_ns", "end_ns", "layer_ns",
-    "attention_ns", "queue_ns", "energy_pj",
-)  # fmt: skip
-ENERGY_COLUMNS = (
-    "component", "action", "bucket", "events", "operations", "energy_pj", "grade", "rests_on",
-)  # fmt: skip
-AREA_COLUMNS = ("component", "instances", "each_um2", "head_mm2", "grade", "rests_on")
-UTILISATION_COLUMNS = ("resource", "capacity", "heads", "units", "utilisation")
+STANDS_ON = ("grade", "rests_on")
+TOKEN_COLUMNS = ("layer", "token", *columns("tokens.csv"))
+ENERGY_COLUMNS = ("component", "action", "bucket", *columns("energy.csv"), *STANDS_ON)
+AREA_COLUMNS = ("component", *columns("area.csv"), *STANDS_ON)
+UTILISATION_COLUMNS = ("resource", *columns("utilisation.csv"))
+"""Heads of the CSV files: what a row is of, then its figures (`archsim.figures`)."""
 
 _OPENINGS = {
     "tokens.csv": ",".join(TOKEN_COLUMNS),
@@ -132,7 +131,7 @@ def visit_energy_pj(result: Result) -> dict[Action, Array]:
     energies = {}
     for posting in result.simulation.ledger:
         rows, *rest = posting.energy.shape
-        each = posting.energy * (PER_PICO * rows / tokens)
+        each = posting.energy * (PICOJOULE.per_si * rows / tokens)
         energies[posting.action] = np.broadcast_to(each, (tokens, *rest))
     return energies
 
@@ -150,7 +149,7 @@ def _tokens(result: Result) -> Iterable[Sequence[object]]:
     schedule = result.simulation.schedule
     per_ns = result.simulation.declaration.clock.per_ns
     energy = sum(visit_energy_pj(result).values(), np.zeros(())).sum(axis=2)
-    columns = [
+    values = [
         schedule.ready / per_ns,
         schedule.entered.min(axis=2) / per_ns,
         schedule.entered.max(axis=2) / per_ns,
@@ -160,7 +159,7 @@ def _tokens(result: Result) -> Iterable[Sequence[object]]:
         queueing(schedule) / per_ns,
         energy,
     ]
-    table = np.stack(columns, axis=-1)  # (tokens, layers, columns)
+    table = np.stack(values, axis=-1)  # (tokens, layers, columns)
     for layer in range(table.shape[1]):
         for token, row in enumerate(table[:, layer].tolist()):
             yield (layer, token, *row)
@@ -176,7 +175,7 @@ def _energy(result: Result) -> Iterable[Sequence[object]]:
             action.bucket,
             posting.energy.size,
             posting.operations,
-            posting.total * PER_PICO,
+            PICOJOULE.of(posting.total),
             grade(hardware, action.laws),
             " ".join(rests_on(hardware.config, action.laws)),
         )
@@ -188,8 +187,8 @@ def _area(result: Result) -> Iterable[Sequence[object]]:
         yield (
             block.component,
             block.instances,
-            block.area_each * 1e12,
-            block.area * 1e6,
+            SQUARE_MICROMETRE.of(block.area_each),
+            SQUARE_MILLIMETRE.of(block.area),
             grade(hardware, block.laws),
             " ".join(rests_on(hardware.config, block.laws)),
         )

@@ -8,7 +8,7 @@ from rich.text import Text
 from archsim.gpu.file import Gpu
 from archsim.gpu.fit import Fit, Form
 from archsim.gpu.validation import GpuValidation, Prediction, Role, Summary
-from archsim.report.tables import note, number
+from archsim.report.formats import note, number
 
 POINT_HEAD = (
     f"{'kernel':<12} {'':<4} {'batch':>5} {'window':>6} {'us':>7} {'model':>7} {'error':>7} "

@@ -11,7 +11,8 @@ from archsim.comparison.accelerator import AcceleratorFigures
 from archsim.comparison.compare import ComparisonRow
 from archsim.comparison.transformer import ModelRow
 from archsim.report.comparison import UNFUSED_BY_GRAPH, unfused_by_graph
-from archsim.report.tables import note, number
+from archsim.report.formats import note, number
+from archsim.units import NANOJOULE, NANOSECOND
 
 HEAD = (
     f"{'protocol':<11} {'kernel':<9} {'prec.':<5} {'batch':>5} {'us/token':>9} {'mJ/token':>9} "
@@ -33,7 +34,8 @@ def measured_table(
         Text(""),
         Text(
             f"{own.name}, {own.heads} heads x {own.head_dim}, window {own.window:,}: "
-            f"{own.attention_latency_s * 1e9:.4g} ns, {own.energy_per_token_j * 1e9:.4g} nJ",
+            f"{NANOSECOND.of(own.attention_latency_s):.4g} ns, "
+            f"{NANOJOULE.of(own.energy_per_token_j):.4g} nJ",
             style="bold",
         ),
     ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archsim.report.tables import note, number, percent
+from archsim.report.formats import note, number, percent
 from archsim.retention import Fading, Retention
+from archsim.units import MICROSECOND, NANOSECOND
 
 
 def retention_table(
@@ -19,6 +22,9 @@ def retention_table(
     warning at most, see `Retention.warning`.
     """
     tau = retention.tau
+    cells = f"tau {duration(tau)}"
+    if math.isfinite(retention.refreshed):
+        cells += f", refreshed every {duration(retention.refreshed)} (oldest keeps counts that)"
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column(f"Retention, window {retention.window:,}", min_width=28)
     for heading in ("us/token", "token/tau", "window/tau", "oldest keeps"):
@@ -35,9 +41,9 @@ def retention_table(
         batch = retention.token.batch
         step = "a whole token" if batch == 1 else f"a step of {batch:,}"
         table.add_row(f"{step} (assumed)", *_cells(retention.whole, tau))
-        parts.append(note(f"tau {duration(tau)}. {_sentence(retention.token.words)}."))
+        parts.append(note(f"{cells}. {_sentence(retention.token.words)}."))
     else:
-        parts.append(note(f"tau {duration(tau)}. A whole token's time: {retention.unknown}."))
+        parts.append(note(f"{cells}. A whole token's time: {retention.unknown}."))
     if retention.warning is not None:
         parts.append(warning(retention.warning))
     return Group(*parts)
@@ -53,11 +59,11 @@ def duration(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size * (1 - 1e-12):
             return f"{number(seconds / size)} {unit}"
-    return f"{number(seconds * 1e9)} ns"
+    return f"{number(NANOSECOND.of(seconds))} ns"
 
 
 def _cells(fading: Fading, tau: float) -> tuple[str, str, str, str]:
-    period = fading.decay_per_token * tau * 1e6
+    period = MICROSECOND.of(fading.decay_per_token * tau)
     return (
         number(period),
         f"{fading.decay_per_token:.3g}",

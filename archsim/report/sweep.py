@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.hardware.load import load_hardware
+from archsim.report.formats import cautions, note, number, percent
 from archsim.report.retention import retention_table
 from archsim.report.sweep_front import (
     axis_labels,
@@ -23,7 +23,6 @@ from archsim.report.sweep_front import (
     fronts,
     value_text,
 )
-from archsim.report.tables import cautions, note, number, percent
 from archsim.retention import Retention, retention_of
 from archsim.sweeps.analysis import (
     Best,
@@ -37,17 +36,18 @@ from archsim.sweeps.analysis import (
 )
 from archsim.sweeps.axes import RUN_KEYS
 from archsim.sweeps.contest import Contest, contests, judging
-from archsim.sweeps.definition import Sweep, loss_model
-from archsim.sweeps.exploration import Exploration, Point
+from archsim.sweeps.definition import Sweep
+from archsim.sweeps.exploration import DesignPoint, Exploration
 from archsim.sweeps.expression import Value
 from archsim.sweeps.figures import NOTES, figure_names, unit_of_figure
+from archsim.sweeps.loss import loss_model
 from archsim.sweeps.point import same_design
 
 SCHEMA_VERSION = 2
 SHOWN_REASONS = 5
 
 
-def is_paper(exploration: Exploration, point: Point) -> bool:
+def is_paper(exploration: Exploration, point: DesignPoint) -> bool:
     """Whether a point is the published design, however its parameters were written."""
     return any(same_design(point.key, paper.key) for paper in exploration.papers)
 
@@ -145,10 +145,6 @@ def _mean(end: tuple[str, float]) -> str:
     return f"{number(mean)}, {'null' if level == 'None' else level}"
 
 
-ADAPTED = re.compile(r"(?:^|; )(Model \S+ was adapted to other hardware \(.*?\)): (.*)$")
-DIFFERENCE = re.compile(r"([a-z_]+(?:\.[a-z_]+)*) [^;]*? there, [^;]*? here")
-
-
 def _cautions(exploration: Exploration) -> list[RenderableType]:
     """What points' hardware was not fitted for, the most frequent first.
 
@@ -158,12 +154,12 @@ def _cautions(exploration: Exploration) -> list[RenderableType]:
     differing: dict[str, dict[str, None]] = {}
     for point in exploration.points:
         text = str(point.figure(NOTES) or "")
-        adapted = ADAPTED.search(text)
-        if adapted is not None:
-            found[adapted[1]] += 1
-            keys = differing.setdefault(adapted[1], {})
-            keys |= dict.fromkeys(DIFFERENCE.findall(adapted[2]))
-            text = text[: adapted.start()]
+        adapted = point.adapted
+        if adapted is not None and not adapted.here:
+            found[adapted.whom] += 1
+            keys = differing.setdefault(adapted.whom, {})
+            keys |= dict.fromkeys(each.parameter for each in adapted.shown)
+            text = text.removesuffix(adapted.note()).removesuffix("; ")
         if text:
             found[text] += 1
     whole = len(exploration.points)
@@ -253,7 +249,7 @@ def best_text(
 
 
 def _best_point(
-    exploration: Exploration, goal: str, where: Sequence[str], point: Point
+    exploration: Exploration, goal: str, where: Sequence[str], point: DesignPoint
 ) -> Iterable[RenderableType]:
     sweep, ranks = exploration.sweep, judging(exploration).objectives
     table = Table.grid(padding=(0, 2))
@@ -348,7 +344,7 @@ def _front(exploration: Exploration, contest: Contest) -> dict[str, Any]:
     }
 
 
-def _point(point: Point) -> dict[str, Any]:
+def _point(point: DesignPoint) -> dict[str, Any]:
     document: dict[str, Any] = {
         "parameters": point.parameters,
         "status": point.status,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from archsim.report.charts import chart_tools, with_titles
+from archsim.report.formats import number
 from archsim.report.sweep_front import (
     axis_labels,
     contest_title,
@@ -18,8 +19,7 @@ from archsim.report.sweep_front import (
     design_text,
     objective_unit,
 )
-from archsim.report.sweep_page import page
-from archsim.report.tables import number
+from archsim.report.sweep_page import sweep_page
 from archsim.sweeps.axes import WORKLOAD_KEYS, si_value
 from archsim.sweeps.contest import Contest, contests
 from archsim.sweeps.exploration import Exploration
@@ -61,7 +61,7 @@ def charts(exploration: Exploration) -> dict[str, bytes]:
             files[f"{file}.png"] = vl_convert.svg_to_png(picture, scale=PNG_SCALE)
             sections.append((f"{title}, {on}" if on else title, picture))
     if any(contest.candidates for contest in found):
-        files["sweep.html"] = page(exploration, found, sections, COLOURS[KINDS[2]]).encode()
+        files["sweep.html"] = sweep_page(exploration, found, sections, COLOURS[KINDS[2]]).encode()
     return files
 
 

@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archsim.report.tables import note, number, percent
-from archsim.report.tables import unread as unread_line
+from archsim.report.formats import note, number, percent
+from archsim.report.formats import unread as unread_line
 from archsim.sweeps.analysis import hypervolume, unread
 from archsim.sweeps.axes import workload_of
 from archsim.sweeps.contest import Candidate, Contest, contests, equals, judging

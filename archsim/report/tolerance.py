@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archsim.accuracy.tolerance import CellTime, Tolerance, Tolerances
+from archsim.accuracy.tolerance import CellTime, LossTolerance, Tolerances
+from archsim.report.formats import note, number
 from archsim.report.retention import duration, retention_table
-from archsim.report.tables import note, number
 
 
 def tolerance_text(found: Tolerances) -> Group:
@@ -69,7 +69,7 @@ def _tolerances(found: Tolerances) -> Table:
     return table
 
 
-def _tolerance(found: Tolerances, each: Tolerance) -> list[str]:
+def _tolerance(found: Tolerances, each: LossTolerance) -> list[str]:
     needed = found.needed_tau(each)
     return [
         f"+{each.rise:g}",

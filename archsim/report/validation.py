@@ -8,7 +8,8 @@ from rich.text import Text
 
 from archsim.hardware.calibration_workload import HEADS
 from archsim.hardware.load import DEFAULT_HARDWARE
-from archsim.report.tables import note, number
+from archsim.report.formats import note, number
+from archsim.units import NANOJOULE, PICOJOULE
 from archsim.validation.bounds import Bounds
 from archsim.validation.figures import Figure
 from archsim.validation.published import Validation
@@ -126,7 +127,8 @@ def bounds_table(bounds: Bounds) -> Group:
     table.padding = (0, 1, 0, 0)
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
     table.columns[0].width = 34
-    columns = (("attention_ns", 1.0, 3), ("energy_pj", 1e-3, 3), ("area_mm2", 1.0, 2))
+    to_nj = PICOJOULE.to(NANOJOULE, 1.0)
+    columns = (("attention_ns", 1.0, 3), ("energy_pj", to_nj, 3), ("area_mm2", 1.0, 2))
 
     def span(pair: tuple[float, float], scale: float, digits: int) -> str:
         return "-".join(number(value * scale, digits) for value in pair)

@@ -21,8 +21,9 @@ from archsim.report.comparison import (
     short,
     times,
 )
+from archsim.report.formats import cautions, note, number, percent, unread
 from archsim.report.retention import retention_table
-from archsim.report.tables import cautions, note, number, percent, unread
+from archsim.units import PICOJOULE
 
 HEADS = (
     f"{'':{NAME_WIDTH}} {'':<8} {'':>5} {'':<4} {'us a':>7} {'atten-':>7} {'mJ a':>7} {'':>6} "
@@ -136,11 +137,11 @@ def _rows(row: ModelRow) -> list[RenderableType]:
 def _engine(digital: DigitalConfig) -> str:
     text = (
         f"{number(digital.rate * 1e-12, 3)} TMAC/s, "
-        f"{number(digital.energy_per_mac * 1e12, 3)} pJ a MAC, weights {digital.weights}"
+        f"{number(PICOJOULE.of(digital.energy_per_mac), 3)} pJ a MAC, weights {digital.weights}"
     )
     if digital.weights == "streamed":
         text += (
             f" ({digital.weight_bits} bit, {number(digital.weight_bandwidth * 1e-9, 4)} GB/s, "
-            f"{number(digital.energy_per_weight_byte * 1e12, 3)} pJ a byte)"
+            f"{number(PICOJOULE.of(digital.energy_per_weight_byte), 3)} pJ a byte)"
         )
     return text

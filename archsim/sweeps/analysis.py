@@ -13,9 +13,9 @@ from archsim.sweeps.axes import Axis, si_value
 from archsim.sweeps.contest import Contest, contests, judging, non_dominated, values_of
 from archsim.sweeps.definition import Sweep
 from archsim.sweeps.design import Parameters, Space, sobol_rows
-from archsim.sweeps.exploration import Exploration, Point
+from archsim.sweeps.exploration import DesignPoint, Exploration
 from archsim.sweeps.expression import Expression, Value, parse_expression
-from archsim.sweeps.figures import NAMED, UNREAD, Objective, figure_names, objective
+from archsim.sweeps.figures import NAMED, UNREAD, Objective, better_end, figure_names, objective
 
 Array = NDArray[np.float64]
 
@@ -217,7 +217,7 @@ def goal_objective(sweep: Sweep, goal: str) -> Objective:
     own = {o.name: o for o in sweep.objectives}
     if name in own and not separator:
         return own[name]
-    default = dict(NAMED.values()).get(name) if name not in NAMED else None
+    default = better_end(name) if name not in NAMED else None
     return objective(name, direction if separator else default)
 
 
@@ -276,7 +276,7 @@ def best(exploration: Exploration, goal: str, where: Sequence[str] = ()) -> list
     return winners
 
 
-def _meets(point: Point, condition: Expression) -> bool:
+def _meets(point: DesignPoint, condition: Expression) -> bool:
     names = {
         **(point.results or {}),
         **{key: si_value(key, v) for key, v in point.parameters.items()},

@@ -16,7 +16,7 @@ from typing import Any
 
 from archsim.errors import ConfigError, MissingExtraError, one_line
 from archsim.sweeps.point import Job, Outcome, run_job
-from archsim.sweeps.pool import TRIES, Run, without_interrupt, worker_environment
+from archsim.sweeps.pool import TRIES, RunJob, without_interrupt, worker_environment
 
 CONNECT_S = 15.0
 AHEAD = 2
@@ -34,7 +34,7 @@ FOREVER_S = 1e7
 """Longer than any sweep."""
 
 
-def run_batch(run: Run, topic: str, jobs: Sequence[Job]) -> list[Outcome]:
+def run_batch(run: RunJob, topic: str, jobs: Sequence[Job]) -> list[Outcome]:
     """Run points one after another in a worker of the cluster, its libraries on one thread.
 
     Under `topic`, unless that is empty, the driver hears which point is begun where.
@@ -70,7 +70,7 @@ class Cluster:
         address: str,
         workers: int,
         time_limit: float | None = None,
-        run: Run = run_job,
+        run: RunJob = run_job,
     ) -> None:
         """Connect; no point may take longer than `time_limit` seconds.
 

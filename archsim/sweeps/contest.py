@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from archsim.sweeps.axes import workload_of
 from archsim.sweeps.design import Parameters
-from archsim.sweeps.exploration import Exploration, Point
+from archsim.sweeps.exploration import DesignPoint, Exploration
 from archsim.sweeps.figures import REFERENCE, Objective
 from archsim.sweeps.judging import Judged, drowned, judged_by
 from archsim.sweeps.point import same_design
@@ -120,7 +120,7 @@ def _sqnr_of(exploration: Exploration) -> Iterator[float]:
             yield value
 
 
-def values_of(point: Point, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
+def values_of(point: DesignPoint, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
     """A point's value in every objective; None if it lacks one."""
     if point.status != "ok" or point.results is None:
         return None
@@ -159,7 +159,7 @@ def contests(
     return found
 
 
-def _one_meaning(points: Sequence[Point], goals: Sequence[Objective]) -> bool:
+def _one_meaning(points: Sequence[DesignPoint], goals: Sequence[Objective]) -> bool:
     """Whether points on one workload have objectives that compare with the same thing."""
     if not any(o.against_ideal for o in goals):
         return True
@@ -171,7 +171,7 @@ def _text(parameters: Parameters) -> str:
 
 
 def _paper(
-    exploration: Exploration, paper: Point | None, goals: Sequence[Objective]
+    exploration: Exploration, paper: DesignPoint | None, goals: Sequence[Objective]
 ) -> Candidate | None:
     values = None if paper is None else values_of(paper, goals)
     if paper is None or values is None:
@@ -184,7 +184,7 @@ def _aggregated(
     exploration: Exploration,
     goals: tuple[Objective, ...],
     workloads: Sequence[str],
-    papers: dict[str, Point],
+    papers: dict[str, DesignPoint],
 ) -> Contest:
     designs: dict[str, dict[str, int]] = {}
     for index, point in enumerate(exploration.points):
@@ -218,7 +218,7 @@ def _aggregated(
     return Contest({}, goals, tuple(candidates), paper, missing, ranks)
 
 
-def _on(exploration: Exploration, workload: str) -> list[Point]:
+def _on(exploration: Exploration, workload: str) -> list[DesignPoint]:
     """Points with results on a workload."""
     return [
         point
@@ -228,7 +228,7 @@ def _on(exploration: Exploration, workload: str) -> list[Point]:
 
 
 def _together(
-    points: Sequence[Point], goals: Sequence[Objective], how: Any, count: int
+    points: Sequence[DesignPoint], goals: Sequence[Objective], how: Any, count: int
 ) -> tuple[float, ...] | None:
     """Mean or worst value over all workloads in each objective; None if one lacks a result."""
     rows = [values_of(point, goals) for point in points]

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -67,6 +67,9 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = 0
+
+    def __repr__(self) -> str:
+        return f"<Stop asked {self.asked} times>"
 
     @contextmanager
     def on_signals(self) -> Iterator[Stop]:
@@ -144,78 +147,123 @@ def run_jobs(
     run again. `counted`: keys that the tally is of and that are reported; all of them if None.
     Returns the outcomes by key; fewer than asked for only if `stop` was set.
     """
-    stop = stop or Stop()
-    unique = {job.key: job for job in jobs}
-    known = store.known(unique)
-    answers = {k: o for k, o in known.items() if not retry or o.status in LASTING}
-    told = set(unique) if counted is None else set(unique).intersection(counted)
-    tally = Tally(len(told))
-    for outcome in answers.values():
-        if outcome.key in told:
-            tally.count(outcome, ran=False)
+    drive = _Drive(jobs, store, report, stop or Stop(), retry, workers, counted)
+    waiting = drive.answer_known()
+    if waiting:
+        place = executor(waiting)
+        try:
+            drive.run(place)
+        except BaseException:
+            place.close()
+            raise
+        if not keep_open or drive.stop.asked:
+            place.close()
+    return drive.answers
 
-    def tell(new: Sequence[Outcome]) -> None:
-        if report is not None:
-            report(tally, new)
 
-    def keep(outcomes: Sequence[Outcome], ran: bool) -> None:
-        fresh = [outcome for outcome in outcomes if outcome.key not in answers]
-        for outcome in fresh:
-            answers[outcome.key] = outcome
-            if outcome.key in told:
-                tally.count(outcome, ran)
-        if new := [outcome for outcome in fresh if outcome.key in told]:
-            tell(new)
+class _Drive:
+    """Jobs on their way to an answer; another driver may work on the same store."""
 
-    tell([outcome for outcome in answers.values() if outcome.key in told])
-    refused = [j for j in unique.values() if j.key not in answers and j.hardware is None]
-    for first in range(0, len(refused), 1000):
-        outcomes = [
-            Outcome(j.key, "invalid", None, j.reason) for j in refused[first : first + 1000]
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        store: Store,
+        report: Report | None,
+        stop: Stop,
+        retry: bool,
+        workers: int,
+        counted: Collection[str] | None,
+    ) -> None:
+        self.store, self.report, self.stop = store, report, stop
+        self.retry, self.workers = retry, workers
+        self.jobs = {job.key: job for job in jobs}
+        self.counted = {*self.jobs} if counted is None else {*self.jobs}.intersection(counted)
+        self.tally = Tally(len(self.counted))
+        self.answers: dict[str, Outcome] = {}
+        self.queue = Queue([])
+        self.elsewhere: dict[str, Job] = {}
+        """Points that another driver has claimed."""
+        self.looked = 0.0
+        self.seconds: dict[str, float] = {}
+        """How long a point of a group takes, a running mean."""
+
+    def answer_known(self) -> int:
+        """Answer what needs no run, from the store or because it was refused; how many wait."""
+        self._tell(self._add(self._lasting(self.store.known(self.jobs)), ran=False))
+        refused = [
+            Outcome(job.key, "invalid", None, job.reason)
+            for job in self.jobs.values()
+            if job.key not in self.answers and job.hardware is None
         ]
-        store.save(outcomes)
-        keep(outcomes, ran=False)
-    queue = Queue([job for job in unique.values() if job.key not in answers])
-    if not len(queue):
-        return answers
-    place = executor(len(queue))
-    elsewhere: dict[str, Job] = {}
-    seconds: dict[str, float] = {}
-    drained, looked = False, 0.0
-    try:
+        for first in range(0, len(refused), 1000):
+            outcomes = refused[first : first + 1000]
+            self.store.save(outcomes)
+            self._keep(outcomes, ran=False)
+        for job in self.jobs.values():
+            if job.key not in self.answers:
+                self.queue.add(job)
+        return len(self.queue)
+
+    def run(self, place: Executor) -> None:
+        """Hand out what waits until all is answered, or until what runs is done after a stop."""
+        drained = False
         while True:
-            if stop.asked and not drained:
+            if self.stop.asked and not drained:
                 place.drain()
                 drained = True
-            while not drained and place.wants and len(queue):
-                share = -(-len(queue) // (2 * workers))
-                each = seconds.get(place.last_group, BATCH_S)
-                size = max(1, min(int(BATCH_S / max(each, 1e-3)), LARGEST_BATCH, share))
-                batch = queue.take(place.last_group, size)
-                got = store.claim([job.key for job in batch])
-                elsewhere.update({job.key: job for job in batch if job.key not in got})
-                mine = [job for job in batch if job.key in got]
-                if mine:
-                    place.submit(mine)
-            if elsewhere and time.monotonic() - looked > RECHECK_S:
-                looked = time.monotonic()
-                found = store.known(elsewhere)
-                keep([o for o in found.values() if not retry or o.status in LASTING], ran=False)
-                for key in [key for key in elsewhere if key in answers]:
-                    del elsewhere[key]
-                if not len(queue) and not place.running:  # its driver may have died
-                    for key in store.claim(list(elsewhere)):
-                        queue.add(elsewhere.pop(key))
-            if not place.running and (drained or (not len(queue) and not elsewhere)):
-                if not keep_open or drained:
-                    place.close()
-                return answers
+            while not drained and place.wants and len(self.queue):
+                self._submit(place)
+            if self.elsewhere and time.monotonic() - self.looked > RECHECK_S:
+                self._look_elsewhere(place)
+            waiting = len(self.queue) or self.elsewhere
+            if not place.running and (drained or not waiting):
+                return
             outcomes = place.poll(0.2)
-            store.save(outcomes)
-            keep(outcomes, ran=True)
+            self.store.save(outcomes)
+            self._keep(outcomes, ran=True)
             for outcome in outcomes:
-                group = unique[outcome.key].group
-                seconds[group] = 0.5 * (seconds.get(group, outcome.wall_s) + outcome.wall_s)
-    except BaseException:
-        place.close()
-        raise
+                group = self.jobs[outcome.key].group
+                before = self.seconds.get(group, outcome.wall_s)
+                self.seconds[group] = 0.5 * (before + outcome.wall_s)
+
+    def _submit(self, place: Executor) -> None:
+        """One batch of about `BATCH_S`, of what no other driver has claimed."""
+        share = -(-len(self.queue) // (2 * self.workers))
+        each = self.seconds.get(place.last_group, BATCH_S)
+        size = max(1, min(int(BATCH_S / max(each, 1e-3)), LARGEST_BATCH, share))
+        batch = self.queue.take(place.last_group, size)
+        got = self.store.claim([job.key for job in batch])
+        self.elsewhere.update({job.key: job for job in batch if job.key not in got})
+        mine = [job for job in batch if job.key in got]
+        if mine:
+            place.submit(mine)
+
+    def _look_elsewhere(self, place: Executor) -> None:
+        """Take answers of other drivers; claim what they left where nothing else is to do."""
+        self.looked = time.monotonic()
+        self._keep(self._lasting(self.store.known(self.elsewhere)), ran=False)
+        for key in [key for key in self.elsewhere if key in self.answers]:
+            del self.elsewhere[key]
+        if not len(self.queue) and not place.running:  # its driver may have died
+            for key in self.store.claim(list(self.elsewhere)):
+                self.queue.add(self.elsewhere.pop(key))
+
+    def _lasting(self, known: Mapping[str, Outcome]) -> list[Outcome]:
+        return [o for o in known.values() if not self.retry or o.status in LASTING]
+
+    def _add(self, outcomes: Sequence[Outcome], ran: bool) -> list[Outcome]:
+        """Take answers that are new; returns those of them that are counted."""
+        fresh = [outcome for outcome in outcomes if outcome.key not in self.answers]
+        self.answers.update({outcome.key: outcome for outcome in fresh})
+        counted = [outcome for outcome in fresh if outcome.key in self.counted]
+        for outcome in counted:
+            self.tally.count(outcome, ran)
+        return counted
+
+    def _keep(self, outcomes: Sequence[Outcome], ran: bool) -> None:
+        if new := self._add(outcomes, ran):
+            self._tell(new)
+
+    def _tell(self, new: Sequence[Outcome]) -> None:
+        if self.report is not None:
+            self.report(self.tally, new)

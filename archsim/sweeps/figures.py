@@ -8,7 +8,9 @@ from typing import Literal
 
 from archsim.config.section import suggestion
 from archsim.errors import ConfigError, one_line
+from archsim.figures import Better, Combined, named
 from archsim.hardware.load import Hardware
+from archsim.notes import AdaptedTo
 from archsim.result import Result
 from archsim.simulation import simulate_trace
 from archsim.sweeps.expression import Expression, UndefinedError, Value, parse_expression
@@ -17,45 +19,8 @@ from archsim.traces.trace import Trace
 Figures = dict[str, Value]
 Direction = Literal["minimise", "maximise"]
 
-PATHS = {
-    "layer_ns": "latency.layer_ns.mean",
-    "layer_max_ns": "latency.layer_ns.max",
-    "attention_ns": "latency.attention_ns.mean",
-    "attention_max_ns": "latency.attention_ns.max",
-    "token_ns": "latency.token_ns.mean",
-    "queue_ns": "latency.queue_ns.mean",
-    "total_ns": "latency.total_ns",
-    "interval_ns": "throughput.initiation_interval_ns",
-    "tokens_per_s": "throughput.tokens_per_s",
-    "tops": "throughput.tops",
-    "tops_per_w": "throughput.tops_per_w",
-    "average_power_mw": "throughput.average_power_mw",
-    "peak_power_mw": "throughput.peak_power_mw",
-    "energy_pj": "energy_per_token_per_head_pj.total",
-    "energy_qk_pj": "energy_per_token_per_head_pj.qk",
-    "energy_sv_pj": "energy_per_token_per_head_pj.sv",
-    "energy_digital_pj": "energy_per_token_per_head_pj.digital",
-    "energy_dac_pj": "energy_per_token_per_head_pj.dac",
-    "energy_static_pj": "energy_per_token_per_head_pj.static",
-    "energy_refresh_pj": "energy_per_token_per_head_pj.refresh",
-    "run_energy_pj": "energy_pj.total",
-    "area_mm2": "area_mm2.per_head",
-    "chip_area_mm2": "area_mm2.chip",
-    "bottleneck": "held_longest.resource",
-    "bottleneck_utilisation": "held_longest.utilisation",
-    "sqnr_db": "function.sqnr_db",
-    "max_abs_error": "function.max_abs_error",
-    "saturation_query": "function.saturation.query",
-    "saturation_key": "function.saturation.key",
-    "saturation_value": "function.saturation.value",
-    "saturation_score_low": "function.saturation.score_low",
-    "saturation_score_high": "function.saturation.score_high",
-    "saturation_output": "function.saturation.output",
-    "latency_assumed": "foundation.latency.assumed",
-    "energy_assumed": "foundation.energy.assumed",
-    "area_assumed": "foundation.area.assumed",
-}
-"""Name of a figure and where a `Result` has it; so has ``archsim simulate --json``.
+PATHS = {name: each.path for name, each in named().items() if each.path}
+"""Name of a figure and where ``archsim simulate --json`` has it (`archsim.figures`).
 
 ``layer_ns`` is a layer's latency, waiting included; ``attention_ns`` what a head takes from its
 write on. ``energy_pj`` is of one token in one head, ``area_mm2`` of one head; ``*_assumed`` are
@@ -65,12 +30,8 @@ shares.
 LOSS = "loss"
 """Nats a token of a model whose attention runs on the point's hardware (`archsim.sweeps.loss`)."""
 
-COMPUTED = {
-    "edp_pj_ns": ("energy_pj", "layer_ns"),
-    "tokens_per_s_per_mm2": ("tokens_per_s", "chip_area_mm2"),
-    "tops_per_mm2": ("tops", "chip_area_mm2"),
-}
-"""Figures made of two others: the product for ``edp_pj_ns``, else the quotient."""
+COMPUTED = {name: each for name, each in named().items() if isinstance(each, Combined)}
+"""Figures made of two others."""
 
 REFERENCE, UNREAD = "sqnr_reference", "unread_parameters"
 """What the error of a point is an error against; keys of its config that its run did not read."""
@@ -83,17 +44,10 @@ AGAINST_IDEAL = frozenset({"sqnr_db", "max_abs_error"})
 
 TEXTS = {"bottleneck", REFERENCE, UNREAD, NOTES}
 
-_UNITS = {
-    "tokens_per_s_per_mm2": "tokens/s/mm^2", "tokens_per_s": "tokens/s",
-    "tops_per_mm2": "TOPS/mm^2", "tops_per_w": "TOPS/W", "tops": "TOPS",
-    "_pj_ns": "pJ ns", "_ns": "ns", "_pj": "pJ",
-    "_mw": "mW", "_mm2": "mm^2", "_db": "dB", "_loss": "nats",
-}  # fmt: skip
-
 
 def unit_of_figure(name: str) -> str:
     """The unit of a figure as text; nothing for shares and expressions."""
-    return next((unit for ending, unit in _UNITS.items() if f"_{name}".endswith(ending)), "")
+    return named()[name].unit.text if name in named() else ""
 
 
 def figure_names() -> list[str]:
@@ -103,35 +57,44 @@ def figure_names() -> list[str]:
 
 def simulated_figures(
     trace: Trace, hardware: Hardware, *, order: str = "generate", prompt: int | None = None
-) -> Figures:
-    """Run a point and keep its figures: what a stored result depends on begins here.
+) -> tuple[Figures, AdaptedTo | None]:
+    """Run a point and keep its figures, and for what hardware the trace's model was adapted.
 
-    Raises ConfigError, InvariantError as `simulate_trace` does.
+    What a stored result depends on begins here. Raises ConfigError, InvariantError as
+    `simulate_trace` does.
     """
-    return figures(Result(simulate_trace(trace, hardware, order=order, prompt=prompt)))
+    simulation = simulate_trace(trace, hardware, order=order, prompt=prompt)
+    return figures(Result(simulation)), simulation.adapted
 
 
 def figures(result: Result) -> Figures:
     """The figures of a simulation; None where one does not exist (SQNR of an exact result)."""
-    found: Figures = {}
-    for name, path in PATHS.items():
-        section, *inner = path.split(".")
-        value = getattr(result, section)
-        for key in inner:
-            value = value.get(key)
-            if value is None:
-                break
-        found[name] = value
-    for name, (first, second) in COMPUTED.items():
-        a, b = found[first], found[second]
-        assert isinstance(a, int | float)
-        assert isinstance(b, int | float)
-        found[name] = a * b if name == "edp_pj_ns" else (a / b if b else None)
+    found: Figures = {name: _value(result, path) for name, path in PATHS.items()}
+    for name, each in COMPUTED.items():
+        first, second = (found[part] for part in each.of)
+        assert isinstance(first, int | float)
+        assert isinstance(second, int | float)
+        if each.how == "product":
+            found[name] = first * second
+        else:
+            found[name] = first / second if second else None
     run = result.simulation
     found[REFERENCE] = run.head.laws.ideal.on(run.trace.tokens).text
     found[UNREAD] = ", ".join(run.unread)
     found[NOTES] = "; ".join(result.simulation.notes) or None
     return found
+
+
+def _value(result: Result, path: str) -> Value:
+    section, *inner = path.split(".")
+    # of the bottleneck no sweep keeps the stalls, which take longest to count
+    value = getattr(result, "held_longest" if section == "bottleneck" else section)
+    for key in inner:
+        value = value.get(key)
+        if value is None:
+            return None
+    kept: Value = value
+    return kept
 
 
 @dataclass(frozen=True)
@@ -165,19 +128,19 @@ class Objective:
         return 1.0 if self.direction == "minimise" else -1.0
 
 
-NAMED: dict[str, tuple[str, Direction]] = {
-    "latency": ("layer_ns", "minimise"),
-    "energy": ("energy_pj", "minimise"),
-    "area": ("area_mm2", "minimise"),
-    "edp": ("edp_pj_ns", "minimise"),
-    "throughput": ("tokens_per_s", "maximise"),
-    "throughput_per_area": ("tokens_per_s_per_mm2", "maximise"),
-    "efficiency": ("tops_per_w", "maximise"),
-    "power": ("average_power_mw", "minimise"),
-    "sqnr": ("sqnr_db", "maximise"),
-    "loss": (LOSS, "minimise"),
+NAMED = {
+    "latency": "layer_ns",
+    "energy": "energy_pj",
+    "area": "area_mm2",
+    "edp": "edp_pj_ns",
+    "throughput": "tokens_per_s",
+    "throughput_per_area": "tokens_per_s_per_mm2",
+    "efficiency": "tops_per_w",
+    "power": "average_power_mw",
+    "sqnr": "sqnr_db",
+    "loss": LOSS,
 }
-"""Objectives by the words people use."""
+"""Objectives by the words people use; which end is better is the figure's."""
 
 DEFAULT_OBJECTIVES = ("latency", "energy", "area", "sqnr")
 LOSS_OBJECTIVES = (*DEFAULT_OBJECTIVES[:-1], "loss")
@@ -187,6 +150,13 @@ _DIRECTIONS: dict[str, Direction] = {
     "minimise": "minimise", "minimize": "minimise", "min": "minimise",
     "maximise": "maximise", "maximize": "maximise", "max": "maximise",
 }  # fmt: skip
+
+
+def better_end(name: str) -> Direction | None:
+    """Which end of a figure that an objective names is better; None of any other figure."""
+    better = named()[name].better if name in NAMED.values() else "neither"
+    ends: dict[Better, Direction | None] = {"lower": "minimise", "higher": "maximise"}
+    return ends.get(better)
 
 
 def _direction(name: str, text: object) -> Direction:
@@ -213,8 +183,9 @@ def objective(name: str, given: object = None) -> Objective:
         found.value({figure: 1.0 + i / len(numbers) for i, figure in enumerate(numbers)})
         return found
     if name in NAMED:
-        figure, default = NAMED[name]
-        direction = default if given is None else _direction(name, given)
+        figure = NAMED[name]
+        direction = better_end(figure) if given is None else _direction(name, given)
+        assert direction is not None
         return Objective(name, direction, parse_expression(figure, numbers))
     if name not in numbers:
         hint = suggestion(name, [*NAMED, *numbers]) or f"; use {', '.join(NAMED)}"

@@ -22,11 +22,8 @@ from archsim.retention import with_token_period
 
 if TYPE_CHECKING:
     from archsim.accuracy.material import Material
-    from archsim.accuracy.model import Subject
+    from archsim.accuracy.subject import Subject
     from archsim.sweeps.definition import Sweep
-
-DEFAULT_WINDOWS = 4
-"""Windows of text where a sweep does not say: some seconds a point with the shipped model."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,6 @@ def loop_of(sweep: Sweep) -> Loop:
     """
     from archsim.models.adapted import shipped_text
     from archsim.models.huggingface import read_config
-    from archsim.sweeps.definition import loss_model
 
     model = loss_model(sweep)
     text = str(shipped_text()) if sweep.text is None else sweep.text
@@ -68,6 +64,22 @@ def loop_of(sweep: Sweep) -> Loop:
     return Loop(model, text, sweep.windows, *hashes, read_config(Path(model)).head_dim)
 
 
+def loss_model(sweep: Sweep) -> str:
+    """The folder of the model whose loss a sweep measures.
+
+    The one it names; else the one that its traces are of, if that is one that was adapted; else the
+    shipped one. Raises ConfigError if there is no such trace.
+    """
+    from archsim.models.adapted import shipped_adapted, trace_model
+
+    if sweep.model is not None:
+        return sweep.model
+    listed = {axis.key: axis.values or () for axis in sweep.axes}
+    folders = {trace_model(str(name)) for name in listed.get("trace", (sweep.trace,))}
+    only = folders.pop() if len(folders) == 1 else None
+    return str(shipped_adapted() if only is None else only)
+
+
 def measure_loss(loop: Loop, hardware: Hardware) -> float:
     """Closed-loop loss in nats a token.
 
@@ -75,7 +87,7 @@ def measure_loss(loop: Loop, hardware: Hardware) -> float:
     was changed since `loop` was made.
     """
     from archsim.accuracy.closed_loop import check_retention, measure
-    from archsim.accuracy.model import configured
+    from archsim.accuracy.variants import configured
 
     check_retention(hardware.config)
     if _hashes(loop.model, loop.text) != (loop.model_sha256, loop.text_sha256):
@@ -94,7 +106,7 @@ def _model_sha256(model: str) -> str:
     from archsim.models.adapted import is_adapted
     from archsim.models.huggingface import checkpoint_sha256
     from archsim.models.tokenizer import tokenizer_files
-    from archsim.traces.trace import ADAPTATION_FILE
+    from archsim.traces.folder import ADAPTATION_FILE
 
     folder = Path(model)
     if is_adapted(folder):  # it has the hash of every other file, compared when they are read
@@ -121,7 +133,7 @@ def _material(model: str, text: str, windows: int) -> Material:
 
 @functools.lru_cache(maxsize=2)
 def _of_model(model: str, text: str, windows: int) -> Subject:
-    from archsim.accuracy.model import load_subject
+    from archsim.accuracy.subject import load_subject
 
     return load_subject(Path(model), _material(model, text, windows).calibration, None)
 

@@ -17,6 +17,7 @@ from archsim.config.section import leaves
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError, one_line
 from archsim.function import function_key
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, hardware_path, load_hardware
+from archsim.notes import AdaptedTo
 from archsim.retention import with_token_period
 from archsim.simulation import known_tokens
 from archsim.sweeps.axes import WORKLOAD_KEYS, workload_of
@@ -110,13 +111,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a point."""
+    """What became of a point; `adapted`: for which hardware the model of its trace was made."""
 
     key: str
     status: Status
     results: Figures | None = None
     reason: str = ""
     wall_s: float = 0.0
+    adapted: AdaptedTo | None = None
 
     def with_loss(self, loss: Outcome) -> Outcome:
         """A point's own outcome and that of its loss as one; without either it has no results."""
@@ -251,8 +253,14 @@ def run_job(job: Job) -> Outcome:
     """Run one point in this process. Never raises: an error is the outcome."""
     began = time.perf_counter()
 
-    def outcome(status: Status, results: Figures | None = None, reason: str = "") -> Outcome:
-        return Outcome(job.key, status, results, reason, time.perf_counter() - began)
+    def outcome(
+        status: Status,
+        results: Figures | None = None,
+        reason: str = "",
+        adapted: AdaptedTo | None = None,
+    ) -> Outcome:
+        took = time.perf_counter() - began
+        return Outcome(job.key, status, results, reason, took, adapted)
 
     if job.hardware is None:
         return outcome("invalid", reason=job.reason)
@@ -269,8 +277,8 @@ def run_job(job: Job) -> Outcome:
         now = hardware.sha256, sources_sha256(hardware), trace.sha256
         if now != (job.hardware, job.sources, job.trace):
             raise CorruptInputError("hardware or trace file changed while the sweep ran")
-        found = simulated_figures(trace, hardware, order=work.order, prompt=work.prompt)
-        return outcome("ok", found)
+        found, adapted = simulated_figures(trace, hardware, order=work.order, prompt=work.prompt)
+        return outcome("ok", found, adapted=adapted)
     except ConfigError as error:
         return outcome("invalid", reason=one_line(error))
     except ArchsimError as error:

@@ -22,7 +22,7 @@ from archsim.machine.compiled import SWITCH, available
 from archsim.machine.parallel import CORES
 from archsim.sweeps.point import Job, Outcome, run_job
 
-Run = Callable[[Job], Outcome]
+RunJob = Callable[[Job], Outcome]
 
 WORKER_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
@@ -104,7 +104,7 @@ def without_interrupt() -> Iterator[None]:
         block(signal.SIG_SETMASK, before)
 
 
-def work(pipe: connection.Connection, run: Run) -> None:
+def work(pipe: connection.Connection, run: RunJob) -> None:
     """A worker: points in, outcomes out, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -143,7 +143,7 @@ class Pool:
         self,
         workers: int,
         time_limit: float | None = None,
-        run: Run = run_job,
+        run: RunJob = run_job,
         points: int = 0,
     ) -> None:
         """Start `workers`; about `points` are to be run, each at most `time_limit` seconds."""

@@ -16,6 +16,7 @@ from archsim.sweeps.axes import WORKLOAD_KEYS, Axis
 from archsim.sweeps.definition import Sweep
 from archsim.sweeps.design import Parameters, Space, at
 from archsim.sweeps.driver import Stop
+from archsim.sweeps.exploration import Exploration, explored, note
 from archsim.sweeps.figures import Objective
 from archsim.sweeps.judging import judged
 from archsim.sweeps.point import Job, Outcome, Preparation
@@ -23,7 +24,6 @@ from archsim.sweeps.point import Job, Outcome, Preparation
 if TYPE_CHECKING:
     import optuna
 
-    from archsim.sweeps.exploration import Exploration
     from archsim.sweeps.store import Store
 
 ASKED_PER_POINT = 20
@@ -47,8 +47,6 @@ def search(
     Raises MissingExtraError without Optuna, ConfigError if no point meets the constraints or as
     `searched` does.
     """
-    from archsim.sweeps.exploration import _exploration, note
-
     goals = searched(sweep, preparation)
     study = _study(sweep, goals)
     space = Space(sweep)
@@ -74,7 +72,7 @@ def search(
     if not jobs and not stop.asked:
         raise space.nothing_left(asked)
     members = note(store, number, papers, list(jobs.values()))
-    return _exploration(sweep, members, store)
+    return explored(sweep, members, store)
 
 
 def searched(sweep: Sweep, preparation: Preparation) -> tuple[Objective, ...]:

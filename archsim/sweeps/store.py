@@ -14,11 +14,12 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from archsim.errors import ConfigError, CorruptInputError, one_line
+from archsim.notes import AdaptedTo, Difference
 from archsim.sweeps.design import Parameters
 from archsim.sweeps.point import LASTING, Outcome, Status, model_version
 
@@ -216,7 +217,7 @@ class Store:
         lasting = ",".join(f"'{status}'" for status in LASTING)
         with self._faults(), self._transaction():
             for o in outcomes:
-                results = None if o.results is None else _json(o.results)
+                results = None if o.results is None else _results(o)
                 self._base.execute(
                     "INSERT INTO points VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
                     "status = excluded.status, results = excluded.results, "
@@ -347,6 +348,24 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=False, separators=(",", ":"), allow_nan=False)
 
 
+ADAPTED = "adapted_to"
+"""Key among the figures of a row for what its model was adapted to, where that is known."""
+
+
+def _results(outcome: Outcome) -> str:
+    """Figures of a point as its row has them."""
+    kept: dict[str, Any] = dict(outcome.results or {})
+    if outcome.adapted is not None:
+        kept[ADAPTED] = asdict(outcome.adapted)
+    return _json(kept)
+
+
 def _outcome(row: tuple[Any, ...]) -> Outcome:
-    key, status, results, reason, wall_s = row
-    return Outcome(key, status, None if results is None else json.loads(results), reason, wall_s)
+    key, status, text, reason, wall_s = row
+    results = None if text is None else json.loads(text)
+    kept = None if results is None else results.pop(ADAPTED, None)
+    adapted = None
+    if kept is not None:
+        differences = tuple(Difference(**each) for each in kept["differences"])
+        adapted = AdaptedTo(**{**kept, "differences": differences})
+    return Outcome(key, status, results, reason, wall_s, adapted)

@@ -59,6 +59,9 @@ def occupation(
             start, given = _use(declaration, schedule, resource.name, stage)
             given = np.minimum(given, start + _service(declaration, resource.name, stage))
             needed += np.maximum(np.minimum(given, until) - np.maximum(start, since), 0).sum(axis=0)
+        for name in declaration.excluding(resource.name):  # what tokens waited for
+            start, given = schedule.times(name)
+            needed += np.maximum(np.minimum(given, until) - np.maximum(start, since), 0).sum(axis=0)
         if resource.heads == 1:
             needed = np.maximum(needed, _turns(declaration, resource.name, first, last))
         loads = _by_instance(needed, resource)
@@ -145,6 +148,11 @@ def utilisation(declaration: Declaration, schedule: Schedule) -> dict[str, float
                 busy[:, :, units] += np.moveaxis(np.add.reduceat(held[order], first, axis=0), 0, 2)
             else:
                 busy += held.sum(axis=0)[:, :, None]
+        for name, every in declaration.excluding(resource.name).items():
+            done = (
+                schedule.start[name][-1] // every.period
+            )  # till the last token, waited for or not
+            busy += (done * every.lasts)[:, :, None]
         share = _by_instance(busy, resource) / (resource.capacity * max(makespan, 1))
         if share.max(initial=0.0) > 1 + 1e-12:
             raise InvariantError(f"{resource.name}: busier than the run is long")
@@ -169,6 +177,7 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
     for stage in declaration.stages:
         start = schedule.start[stage.name]
         data = np.zeros_like(start)
+        held = np.zeros_like(start)  # by tokens before it, in other words than by a resource
         if stage.name == declaration.first:
             data = np.maximum(data, schedule.ready[:, :, None])
         room = np.zeros_like(start)
@@ -181,7 +190,15 @@ def stalls(declaration: Declaration, schedule: Schedule) -> dict[str, int]:
                     slowest = shifted[:, 1:].max(axis=2, keepdims=True)
                     room[first:, :-1] = np.maximum(room[first:, :-1], slowest)
                 else:
-                    data[first:] = np.maximum(data[first:], shifted)
+                    into = held if stage.periodic is not None and after.lag else data
+                    into[first:] = np.maximum(into[first:], shifted)
+        if stage.periodic is not None:
+            due = declaration.durations[stage.name] > 0
+            for name in stage.periodic.free:
+                free = np.where(due[1:], schedule.end[name][:-1], 0)
+                held[1:] = np.maximum(held[1:], free)
+            charge(ENTRY, np.maximum(held - data, 0))
+            data = np.maximum(data, held)
         charge(BUFFER, np.maximum(room - data, 0))
         data = np.maximum(data, room)
         latest, blamed = data.copy(), np.full(start.shape, -1)
@@ -244,8 +261,16 @@ def layer_latency(schedule: Schedule) -> Ticks:
 
 
 def slowest_ns(declaration: Declaration, schedule: Schedule, first: int) -> float:
-    """The longest `layer_latency` of the tokens from `first` on, in ns."""
-    return float(layer_latency(schedule)[first:].max() * declaration.clock.ns)
+    """The longest `layer_latency` of the tokens from `first` on, in ns.
+
+    Of those that waited for nothing periodic, unless all did: one of them stands for many.
+    """
+    latency = layer_latency(schedule)[first:]
+    for name in declaration.periodic:
+        waited = (schedule.end[name] > schedule.start[name])[first:].any(axis=(1, 2))
+        if not waited.all():
+            latency = latency[~waited]
+    return float(latency.max() * declaration.clock.ns)
 
 
 def attention_latency(schedule: Schedule) -> Ticks:

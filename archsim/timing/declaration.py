@@ -17,7 +17,8 @@ stage                   starts after                                holds
 ``accumulate``          ``count``; a place in the layer buffer      adder tree
 ======================  ==========================================  ===========================
 
-Digital readouts put phases of their own between ``read_key`` and ``read_value``.
+Digital readouts put phases of their own between ``read_key`` and ``read_value``; periodic refresh
+puts one before ``write_key`` (`archsim.chip.stage.Periodic`).
 
 All times are whole ticks (`archsim.config.clock`). Array order is program order: the write of token
 t + 1 waits for the read of token t.
@@ -25,7 +26,8 @@ t + 1 waits for the read of token t.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -33,8 +35,11 @@ from numpy.typing import NDArray
 
 from archsim.chip.activity import Activity
 from archsim.chip.head import Head
-from archsim.chip.stage import Phase, Point, Resource, Stage, Ticks
+from archsim.chip.stage import Periodic, Phase, Point, Resource, Stage, Ticks
 from archsim.config.clock import Clock
+
+Progress = Callable[[int], None]
+"""Called by an engine with each token whose last layer is done."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Declaration:
     stages: tuple[Stage, ...]
     resources: tuple[Resource, ...]
     durations: dict[str, Ticks]
+    """Of periodic stages 0, until a schedule says how long they are: see `as_run`."""
+
     clock: Clock
     layer_gap: int
     token_gap: int
@@ -79,8 +86,27 @@ class Declaration:
         """No run lasts longer, in ticks: every phase in full, one after another."""
         tokens, layers, heads = self.shape
         phases = sum(int(times.max()) + self.period for times in self.durations.values())
+        for every in self.periodic.values():  # what falls due while a head is busy is made up for
+            busy = heads * phases + self.period
+            phases += every.lasts * (every.period + busy) // (every.period - every.lasts)
         gaps = self.layer_gap + self.token_gap + 2 * self.period
         return tokens * layers * (heads * phases + gaps)
+
+    @cached_property
+    def periodic(self) -> dict[str, Periodic]:
+        """Stages whose durations follow from when they start."""
+        return {s.name: s.periodic for s in self.stages if s.periodic is not None}
+
+    def excluding(self, resource: str) -> dict[str, Periodic]:
+        """Periodic stages that exclude all other use of a resource."""
+        return {name: every for name, every in self.periodic.items() if resource in every.occupies}
+
+    def as_run(self, schedule: Schedule) -> Declaration:
+        """The same with the durations that periodic stages have in a schedule."""
+        if not self.periodic:
+            return self
+        took = {name: schedule.end[name] - schedule.start[name] for name in self.periodic}
+        return replace(self, durations={**self.durations, **took})
 
     def stage(self, name: str) -> Stage:
         return next(s for s in self.stages if s.name == name)
@@ -164,13 +190,8 @@ class Schedule:
         return max(int(times.max()) for times in self.end.values())
 
 
-def declare(
-    head: Head, activities: list[Activity], prompt: int, found: Schedule | None = None
-) -> Declaration:
-    """The declaration of a hardware and a trace's activity (one per layer).
-
-    `found`: the schedule so far, for phases that depend on times (`archsim.chip.stage.Phase`).
-    """
+def declare(head: Head, activities: list[Activity], prompt: int) -> Declaration:
+    """The declaration of a hardware and a trace's activity (one per layer)."""
     controller = head.controller
 
     def by_layer(name: str) -> NDArray[np.float64]:  # (tokens, layers, heads)
@@ -180,8 +201,8 @@ def declare(
     stages, resources, phases = head.structure(shape[2])
 
     def lasting(phase: Phase) -> Ticks:
-        if phase.lasting is not None:
-            return np.zeros(shape, np.int64) if found is None else phase.lasting(found.times)
+        if phase.periodic is not None:
+            return np.zeros(shape, np.int64)
         if phase.longest is not None:
             return controller.phase(by_layer(phase.longest), phase.ticks)
         return np.full(shape, phase.ticks, np.int64)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from archsim.errors import ConfigError
-from archsim.timing.declaration import Declaration, Schedule
-from archsim.timing.engines.contested import Progress, run_simpy
-from archsim.timing.engines.events import run_simpy_full
+from archsim.timing.declaration import Declaration, Progress, Schedule
 from archsim.timing.engines.recurrence import obstacle, run_fast, search_pays, searches
 
 Engine = Literal["auto", "simpy", "fast"]
@@ -35,9 +33,11 @@ def run(
     if detail == "full":
         if engine == "fast":
             raise ConfigError("detail full is one of events: use engine simpy")
+        from archsim.timing.engines.events import run_simpy_full
+
         return run_simpy_full(declaration, progress), "every phase asked for"
     if engine == "simpy":
-        return run_simpy(declaration, progress), "asked for"
+        return _simulated(declaration, progress), "asked for"
     if engine == "fast":
         return run_fast(declaration), "asked for"
     reason = obstacle(declaration)
@@ -45,4 +45,10 @@ def run(
         reason = "who is served first is found as quickly by events: short, or without [fast]"
     if reason is None:
         return run_fast(declaration), "every time follows from times before it"
-    return run_simpy(declaration, progress), reason
+    return _simulated(declaration, progress), reason
+
+
+def _simulated(declaration: Declaration, progress: Progress | None) -> Schedule:
+    from archsim.timing.engines.contested import run_simpy
+
+    return run_simpy(declaration, progress)

@@ -15,7 +15,6 @@ q is the model's projection without the factor 1/sqrt(head_dim).
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,10 +28,9 @@ from pydantic import ValidationError
 
 from archsim.arguments import as_path, as_whole, kind
 from archsim.arrays import real_array
-from archsim.config.section import suggestion
 from archsim.config.voltages import VoltageRange
 from archsim.errors import ConfigError, CorruptInputError, one_line
-from archsim.files import atomic_path, data_folder, sha256_of_file, write_text
+from archsim.files import atomic_path, sha256_of_file, write_text
 from archsim.traces.checks import (
     check_finite,
     check_name,
@@ -48,10 +46,10 @@ from archsim.traces.data import (
     read_voltages,
     serialise,
 )
+from archsim.traces.folder import GIVEN, model_of, refuse_existing, trace_folder
 from archsim.traces.manifest import (
     DATA_FILE,
     MANIFEST_FILE,
-    NAME_PATTERN,
     Content,
     Cut,
     Dtype,
@@ -71,12 +69,6 @@ from archsim.traces.scalers import (
     rescaled,
 )
 from archsim.traces.tensor_file import open_tensors
-
-GIVEN = "a Trace, the name of a shipped one, or the path of a folder"
-
-ADAPTATION_FILE = "adaptation.json"
-ADAPTED_TRACE = "trace"
-"""Folder of the trace inside a result of ``archsim adapt``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,11 +293,6 @@ def _scalers(
     return checked_scalers({**defaults, **(given or {})}, shape, where)
 
 
-def default_trace_name() -> str:
-    """The trace that commands use when none is named."""
-    return "reference-adapted"
-
-
 def load_trace(name_or_path: str | Path, verify: bool = True) -> Trace:
     """Load a trace: the name of a shipped one, else the path of a folder or of a file in it.
 
@@ -358,12 +345,6 @@ def as_trace(given: Trace | str | Path) -> Trace:
     return given if isinstance(given, Trace) else load_trace(given)
 
 
-def model_of(folder: Path) -> Path | None:
-    """The result of ``archsim adapt`` that a trace folder belongs to; None for any other."""
-    model = folder.resolve().parent
-    return model if (model / ADAPTATION_FILE).is_file() else None
-
-
 def save_trace(trace: Trace, folder: str | Path, force: bool = False) -> Manifest:
     """Write a trace into `folder`, the data first and the manifest last, and return the manifest.
 
@@ -380,41 +361,6 @@ def save_trace(trace: Trace, folder: str | Path, force: bool = False) -> Manifes
         temporary.write_bytes(data)
     write_text(folder / MANIFEST_FILE, manifest.to_json())
     return manifest
-
-
-def refuse_existing(folder: Path, force: bool = False) -> None:
-    """Raise ConfigError if `folder` holds a trace already and `force` is not given."""
-    for name in (MANIFEST_FILE, DATA_FILE):
-        if not force and (folder / name).exists():
-            raise ConfigError(f"{folder / name}: exists already; use --force to replace it")
-
-
-def trace_folder(name_or_path: str | Path) -> Path:
-    """The folder of a trace, found as `load_trace` says. Raises ConfigError if there is none."""
-    if not str(name_or_path).strip():
-        raise ConfigError("trace: an empty name; give a shipped name or a folder")
-    path = Path(name_or_path)
-    bare = isinstance(name_or_path, str) and re.fullmatch(NAME_PATTERN, name_or_path)
-    if bare:
-        shipped = data_folder("traces")
-        for folder in (shipped / path, shipped / path / ADAPTED_TRACE):
-            if (folder / MANIFEST_FILE).is_file():
-                return folder
-    if path.name in (MANIFEST_FILE, DATA_FILE) and path.is_file():
-        return path.parent
-    for folder in (path, path / ADAPTED_TRACE):
-        if (folder / MANIFEST_FILE).is_file():
-            return folder
-    if path.is_dir():
-        raise ConfigError(f"{path}: no {MANIFEST_FILE} in this folder; record a trace into it")
-    if not bare:
-        raise ConfigError(f"{one_line(path, 200)}: no such trace folder")
-    known = sorted(
-        {entry.parent.name for entry in shipped.glob(f"*/{MANIFEST_FILE}")}
-        | {entry.parent.parent.name for entry in shipped.glob(f"*/{ADAPTED_TRACE}/{MANIFEST_FILE}")}
-    )
-    listed = f" (shipped: {', '.join(known)})" if known else ""
-    raise ConfigError(f"no trace named {name_or_path!r}{suggestion(path.name, known)}{listed}")
 
 
 def _manifest(trace: Trace, record: FileRecord) -> Manifest:

@@ -12,6 +12,7 @@ from archsim.chip.action import Action, Law, rests_on
 from archsim.chip.controller import STATIC, clock_period
 from archsim.chip.head import WAITING, WORK
 from archsim.hardware.load import Hardware
+from archsim.units import PICOJOULE
 
 FEWEST_HEADS = 2
 """Of each run for bounds, if no heads share a block: fewer than the table's own run has, so its
@@ -95,7 +96,7 @@ def _units(run: Calibration) -> dict[Action, float]:
     """How much of each action a token costs a head, static power by its seconds."""
     config = run.simulation.hardware.config
     found = {
-        posting.action: run.energy_pj(posting.action) * 1e-12 / cost
+        posting.action: PICOJOULE.si(run.energy_pj(posting.action)) / cost
         for posting in run.simulation.ledger
         if posting.action is not STATIC and (cost := posting.action.cost(config))
     }

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import exp
-from typing import Any, Literal
+from typing import Any
 
 from archsim.accuracy.closed_loop import AnalogLoop, Variant, measure
 from archsim.calibration import Calibration, calibrate
@@ -26,58 +25,37 @@ from archsim.gpu.protocols import PAPER_FLAWS, PAPER_STEP
 from archsim.hardware.load import Hardware, load_hardware
 from archsim.result import Result
 from archsim.validation.figures import leaf
+from archsim.validation.verdicts import (
+    TOLERANCE,
+    VERDICTS,
+    Choices,
+    Finding,
+    Origin,
+    Verdict,
+    accuracy_verdict,
+    agrees,
+    own_verdict,
+    ratio_verdict,
+)
 
 SCHEMA_VERSION = 2
 
-TOLERANCE = 0.10
-"""A figure that is worse than stated by no more than this share is as stated."""
-
-Verdict = Literal["holds", "holds as stated only", "does not hold", "cannot be told"]
-
-VERDICTS: dict[Verdict, str] = {
-    "holds": "as stated or better, under the authors' protocol and under both fair ones",
-    "holds as stated only": "as stated under the authors' protocol, but below it under a fair one",
-    "does not hold": "worse than stated even under the authors' protocol",
-    "cannot be told": "nobody measured it, it is of another window, the model's error leaves it "
-    "open, or parameters were chosen or fitted so that this very figure holds",
-}
-
 PAPER_SHAPE = (PAPER_STEP.heads, PAPER_STEP.head_dim, PAPER_STEP.window)
-
-Origin = Literal["simulated", "measured", "modelled", "published", "assumed"]
-
 
 _ORIGIN: dict[str, Origin] = {"measured": "measured", "model": "modelled"}
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One computed figure in the unit of its claim.
-
-    `error` is how far a modelled one may be off, as a share; `signed_error` how far it is where
-    that very point was measured, and `error_fitted` whether the model was fitted to the point.
-    `detail` says how the figure came about.
-    """
-
-    value: float
-    origin: Origin
-    detail: str = ""
-    error: float | None = None
-    signed_error: float | None = None
-    error_fitted: bool | None = None
-
-
-@dataclass(frozen=True)
 class Claim:
-    """One sentence of the paper. Cells are None where there is nothing to say.
+    """One sentence of the paper. Findings are None where there is nothing to say.
 
-    `stated` is None for a statement in words; its cells are then the loss, in nats a token, beyond
-    that of the same model in software. `here`: simulated, or of a ratio the modelled GPU over the
-    simulated accelerator under the authors' protocol. `authors`: measured under that protocol.
-    `latency`, `throughput`: fair, batch 1 and the authors' batch, fused kernels. `token`: a whole
-    token of GPT-2 small: of a ratio what the GPU gains if its attention moves here; of a time or
-    energy the accelerator's, everything in it shared out over the layers (and heads). `assumed`:
-    share of the accelerator's figure that rests on assumed parameters.
+    `stated` is None for a statement in words; its findings are then the loss, in nats a token,
+    beyond that of the same model in software. `here`: simulated, or of a ratio the modelled GPU
+    over the simulated accelerator under the authors' protocol. `authors`: measured under that
+    protocol. `latency`, `throughput`: fair, batch 1 and the authors' batch, fused kernels.
+    `token`: a whole token of GPT-2 small: of a ratio what the GPU gains if its attention moves
+    here; of a time or energy the accelerator's, everything in it shared out over the layers
+    (and heads). `assumed`: share of the accelerator's figure that rests on assumed parameters.
     """
 
     name: str
@@ -85,11 +63,11 @@ class Claim:
     stated: float | None
     unit: str
     what: str
-    here: Cell | None
-    authors: Cell | None
-    latency: Cell | None
-    throughput: Cell | None
-    token: Cell | None
+    here: Finding | None
+    authors: Finding | None
+    latency: Finding | None
+    throughput: Finding | None
+    token: Finding | None
     assumed: float | None
     flaw: str
     verdict: Verdict
@@ -102,6 +80,10 @@ class Claims:
 
     hardware: Hardware
     claims: tuple[Claim, ...]
+
+    def __repr__(self) -> str:
+        held = sum(claim.verdict == "holds" for claim in self.claims)
+        return f"<Claims for {self.hardware.name}: {held} of {len(self.claims)} hold>"
 
     def document(self) -> dict[str, Any]:
         """What ``archsim claims --json`` prints."""
@@ -121,7 +103,7 @@ def judge_claims(hardware: Hardware) -> Claims:
     """
     calibration = calibrate(hardware)
     figures = calibration_figures(calibration)
-    foundation = Result(calibration.simulation).foundation
+    foundation = Result(calibration.simulation).foundation.document()
     token = _own_token(figures, hardware)
     claims = _own(calibration, figures, foundation, token)
     for name, figure in all_published().figures.items():
@@ -152,8 +134,8 @@ def _own(
     hardware = calibration.simulation.hardware
     design = _published_design(hardware)
     layers, visits = GPT2_SMALL.layers, GPT2_SMALL.layers * GPT2_SMALL.heads
-    latency = Cell(calibration.attention_ns, "simulated", "one layer, ready to latched")
-    rows: list[tuple[str, str, str, float, Cell | None, float | None]] = [
+    latency = Finding(calibration.attention_ns, "simulated", "one layer, ready to latched")
+    rows: list[tuple[str, str, str, float, Finding | None, float | None]] = [
         ("attention_latency", "attention latency", "latency", calibration.attention_ns, latency,
          None if time is None else time * 1e9 / layers),
         ("energy_head_stated", "energy of a head", "energy", calibration.total_pj() * 1e-3, None,
@@ -163,28 +145,19 @@ def _own(
     found = []
     for name, label, total, value, fair, whole in rows:
         figure = published(name)
-        here = Cell(value, "simulated", "calibration workload, full window")
+        here = Finding(value, "simulated", "calibration workload, full window")
         fitted = _choices(name, hardware, design)
         verdict, reason = own_verdict(figure.value, here, fitted, figures.window)
         found.append(
             Claim(
                 name, label, figure.value, figure.unit, figure.what, here, None, fair, None,
                 None if whole is None
-                else Cell(whole, "assumed", "everything in a token, shared out; engine assumed"),
+                else Finding(whole, "assumed", "everything in a token, shared out; engine assumed"),
                 foundation[total]["assumed"],
                 _fitted_flaw(figure.value, here, fitted), verdict, reason,
             )
         )  # fmt: skip
     return found
-
-
-@dataclass(frozen=True)
-class Choices:
-    """Parameters behind a figure: `chosen` or fitted so that the published design meets it, and
-    those of them that a hardware of the user's has at values of its `own`."""
-
-    chosen: tuple[str, ...] = ()
-    own: tuple[str, ...] = ()
 
 
 def _published_design(hardware: Hardware) -> Hardware:
@@ -200,37 +173,11 @@ def _choices(name: str, hardware: Hardware, design: Hardware) -> Choices:
     return Choices(tuple(key for key in known if key not in own), own)
 
 
-def _agrees(stated: float, value: float) -> bool:
-    """As stated, on both sides: much better than stated is no agreement."""
-    return abs(value - stated) <= stated * TOLERANCE
-
-
-def _fitted_flaw(stated: float, here: Cell, choices: Choices) -> str:
+def _fitted_flaw(stated: float, here: Finding, choices: Choices) -> str:
     """What is wrong with an agreement; nothing where there is none to explain."""
-    if not choices.chosen or not _agrees(stated, here.value):
+    if not choices.chosen or not agrees(stated, here.value):
         return ""
     return f"chosen or fitted so that it holds: {', '.join(choices.chosen)}"
-
-
-def own_verdict(stated: float, here: Cell, choices: Choices, window: int) -> tuple[Verdict, str]:
-    """The verdict on a figure of the accelerator itself at its `window`; less is better. And why.
-
-    More work in a longer window excuses a worse figure, less work in a shorter one a better one.
-    """
-    told = f"{here.value:.4g} here, {stated:.4g} stated"
-    worse = here.value > stated * (1 + TOLERANCE)
-    of = round(published("window").value)
-    if window != of and worse == (window > of):
-        return "cannot be told", f"{told}: at window {window:,}, stated at {of:,}"
-    if worse:
-        return "does not hold", told
-    if not _agrees(stated, here.value):
-        return "holds", f"better than stated: {told}"
-    if choices.chosen:
-        return "cannot be told", "it agrees because parameters were chosen or fitted for it"
-    if choices.own:
-        return "cannot be told", f"it agrees by values of this hardware: {', '.join(choices.own)}"
-    return "holds", "nothing was fitted to it"
 
 
 def _ratio(
@@ -246,7 +193,7 @@ def _ratio(
     request = Request(("paper", "latency", "throughput"), batch=PAPER_STEP.batch)
     rows = compare(figures, [gpu], request).rows
 
-    def first(protocol: str, sources: Sequence[str]) -> Cell | None:
+    def first(protocol: str, sources: Sequence[str]) -> Finding | None:
         for source in sources:
             for row in rows:
                 if (row.protocol, row.source) == (protocol, source):
@@ -286,7 +233,7 @@ def _by_authors(gpu: Gpu) -> bool:
     return any(point.protocol == "paper" for point in gpu.measurements)
 
 
-def _ratio_cell(row: ComparisonRow, energy: bool, by_authors: bool) -> Cell | None:
+def _ratio_cell(row: ComparisonRow, energy: bool, by_authors: bool) -> Finding | None:
     value = row.energy_ratio if energy else row.speedup
     if value is None:
         return None
@@ -297,7 +244,7 @@ def _ratio_cell(row: ComparisonRow, energy: bool, by_authors: bool) -> Cell | No
         how += ", above idle power"
     if row.source == "measured":
         how += ", by the authors" if by_authors else f", {row.date}" if row.date else ""
-        return Cell(value, "measured", how)
+        return Finding(value, "measured", how)
     errors = (
         (row.energy_error, row.expected_energy_error)
         if energy
@@ -305,29 +252,13 @@ def _ratio_cell(row: ComparisonRow, energy: bool, by_authors: bool) -> Cell | No
     )
     known, expected = errors
     if known is None:
-        return Cell(value, "modelled", how, expected)
-    return Cell(value, "modelled", how, abs(known), known, row.error_fitted)
+        return Finding(value, "modelled", how, expected)
+    return Finding(value, "modelled", how, abs(known), known, row.error_fitted)
 
 
-def ratio_verdict(
-    stated: float, authors: Cell | None, latency: Cell | None, throughput: Cell | None
-) -> tuple[Verdict, str]:
-    """The verdict on a ratio, more is better, by the rules of `VERDICTS`; and why."""
-    least = stated * (1 - TOLERANCE)
-    if authors is None:
-        return "cannot be told", "no measurement under the authors' protocol"
-    if authors.value < least:
-        return "does not hold", f"{authors.value:,.0f}x under the authors' protocol"
-    fair = {"latency": latency, "throughput": throughput}
-    for name, cell in fair.items():
-        if cell is not None and cell.value * (1 + (cell.error or 0.0)) < least:
-            return "holds as stated only", f"fair {name} {cell.value:,.0f}x"
-    if all(c is not None and c.value * (1 - (c.error or 0.0)) >= least for c in fair.values()):
-        return "holds", "under every protocol"
-    return "cannot be told", "the model's error leaves it open, or a fair figure is missing"
-
-
-def _moved(gpu: Gpu, figures: AcceleratorFigures, hardware: Hardware, energy: bool) -> Cell | None:
+def _moved(
+    gpu: Gpu, figures: AcceleratorFigures, hardware: Hardware, energy: bool
+) -> Finding | None:
     """What a token of GPT-2 small gains on `gpu`, batch 1, if its attention moves here."""
     try:
         found = compare_models(figures, hardware.config.digital, [gpu], Request(("latency",)))
@@ -341,7 +272,7 @@ def _moved(gpu: Gpu, figures: AcceleratorFigures, hardware: Hardware, energy: bo
                 f"token {_ORIGIN[row.source]}, {share}, link assumed; at most "
                 f"{row.attention_only_bound:.2f}x in time"
             )
-            return Cell(gain, "assumed", how)
+            return Finding(gain, "assumed", how)
     return None
 
 
@@ -357,7 +288,7 @@ def _accuracy(hardware: Hardware, token: tuple[float, float] | None) -> Claim:
     """What attention here costs the shipped adapted model, and at a whole token's age."""
     figure = published("accuracy")
     stated = published("loss_adapted").value - published("loss_gpt2").value
-    authors = Cell(
+    authors = Finding(
         stated,
         "published",
         f"{published('loss_adapted').value} against {published('loss_gpt2').value} nats on "
@@ -371,27 +302,15 @@ def _accuracy(hardware: Hardware, token: tuple[float, float] | None) -> Claim:
     )  # fmt: skip
 
 
-def accuracy_verdict(authors: Cell, here: Cell | None, whole: Cell | None) -> tuple[Verdict, str]:
-    """The verdict on losses beyond software's: comparable is a perplexity within `TOLERANCE`."""
-
-    def comparable(cell: Cell) -> bool:
-        return exp(cell.value) <= 1 + TOLERANCE
-
-    if here is None or whole is None:
-        return "cannot be told", "the model cannot be run on this hardware"
-    if not comparable(authors) or not comparable(here):
-        return "does not hold", f"{here.value:+.3g} nats a token here"
-    if not comparable(whole):
-        return "holds as stated only", f"{whole.value:+.3g} nats if cells age by a whole token"
-    return "holds", "even if cells age by a whole token"
-
-
-def _losses(hardware: Hardware, token_s: float | None) -> tuple[Cell | None, Cell | None, str]:
+def _losses(
+    hardware: Hardware, token_s: float | None
+) -> tuple[Finding | None, Finding | None, str]:
     """Extra loss of the shipped model as configured and at a token's true age; and the flaw."""
     import numpy as np
 
     from archsim.models.adapted import adapted_hardware, load_adapted, shipped_adapted
-    from archsim.traces.trace import default_trace_name, load_trace
+    from archsim.traces.folder import default_trace_name
+    from archsim.traces.trace import load_trace
 
     retention = hardware.config.retention
     aged = hardware
@@ -414,7 +333,7 @@ def _losses(hardware: Hardware, token_s: float | None) -> tuple[Cell | None, Cel
     details = (model, f"the same, {'cells hold for ever' if retention.model == 'off' else ageing}")
     origins: tuple[Origin, ...] = ("simulated", "assumed")  # how long a token takes is assumed
     here, whole = (
-        Cell(
+        Finding(
             row.loss - software.loss,
             origin,
             f"{detail}: {row.loss:.3f} against {software.loss:.3f} nats",

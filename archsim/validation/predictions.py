@@ -13,7 +13,12 @@ import numpy as np
 
 from archsim.calibration import Calibration
 from archsim.chip.cell import current_law, swing
-from archsim.chip.converter import output_full_scale, output_levels, score_full_scale
+from archsim.chip.converter import (
+    activation_law,
+    output_full_scale,
+    output_levels,
+    score_full_scale,
+)
 from archsim.chip.head import Head
 from archsim.config.published import published
 from archsim.errors import CorruptInputError
@@ -27,6 +32,7 @@ REFERENCE_VARIABLE = "ARCHSIM_REFERENCE_DATA"
 """Names the folder of the authors' data files, which are not shipped."""
 
 GOLDEN = "64x64_single_arrays_final_output_pulse_notquant.npz"
+GOLDEN_FEATURES = 64
 
 ADAPTED = "reference-adapted"
 CURVES, KNEE = "curves.json", "knee.json"
@@ -63,11 +69,12 @@ def top_digital_power(calibration: Calibration) -> float:
 def golden_codes(hardware: Hardware) -> Computed:
     """How many output codes of the authors' ten problems the blocks of `hardware` give.
 
-    Through the blocks' own laws (cell current, both full scales, output quantiser), with the older
+    Through the blocks' own laws (cell current, readout, output conversion), with the older
     decay of these vectors in between. Raises CorruptInputError for a file that is no such data.
     """
+    head = Head(with_token_period(hardware).config, GOLDEN_FEATURES)
     laws = (current_law, swing, score_full_scale, output_full_scale, output_levels)
-    read = reads(hardware, laws)
+    read = reads(hardware, (*laws, activation_law, *head.readout.work))
     path = Path(os.environ.get(REFERENCE_VARIABLE, "")) / GOLDEN
     if not os.environ.get(REFERENCE_VARIABLE) or not path.is_file():
         missing = f"data not present: {GOLDEN} in the folder that {REFERENCE_VARIABLE} names"
@@ -79,7 +86,6 @@ def golden_codes(hardware: Hardware) -> Computed:
             golden = {name: file[name].astype(np.float64) for name in ("Q", "K", "V", "output")}
     except (OSError, ValueError, KeyError):
         raise CorruptInputError(f"{path}: not the authors' golden vectors") from None
-    head = Head(with_token_period(hardware).config, golden["Q"].shape[-1])
     cell, law = head.cell, head.laws
     quantiser = law.output.quantiser
     token = np.arange(golden["Q"].shape[1])
@@ -87,8 +93,9 @@ def golden_codes(hardware: Hardware) -> Computed:
         token[:, None] >= token
     )
     keys, values = (cell.current(golden[name] - cell.mid_rail) for name in ("K", "V"))
-    scores = fade * (golden["Q"] @ keys.swapaxes(1, 2))
-    pulses = law.readout.pulses(scores / law.readout.saturation)
+    parts = (slice(*part) for part in law.readout.parts)
+    charges = [fade * (golden["Q"][..., part] @ keys[..., part].swapaxes(1, 2)) for part in parts]
+    pulses = law.readout.pulses(law.readout.scores(charges))
     found = (fade * pulses) @ values / law.output.full_scale
     same = quantiser.codes(found) == quantiser.codes(golden["output"])
     differ = int(same.size - np.count_nonzero(same))

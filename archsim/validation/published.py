@@ -24,22 +24,19 @@ from archsim.comparison.compare import ComparisonRow, compare
 from archsim.comparison.hardware import calibration_figures
 from archsim.comparison.request import Request
 from archsim.config.published import published_of
+from archsim.figures import figure as figure_of
 from archsim.gpu.file import available_gpus, load_gpu
 from archsim.hardware.calibration_workload import HEADS
 from archsim.hardware.load import DEFAULT_HARDWARE, Hardware, load_hardware
 from archsim.retention import Retention, retention_of, with_token_period
+from archsim.units import MICROAMPERE_SECOND, NANOJOULE, PICOCOULOMB, PICOJOULE, SQUARE_MILLIMETRE
 from archsim.validation import predictions
 from archsim.validation.figures import Computed, Figure, Tolerance, figure, reads
 
 SCHEMA_VERSION = 2
 
 DENSE_HARDWARE = "gaincell-osfet"
-BUCKET_LABELS = {
-    "qk": "energy phi(Q.K)",
-    "sv": "energy phi(S).V",
-    "digital": "energy digital",
-    "dac": "energy DACs",
-}
+ENERGY = "energy_per_token_per_head_pj."
 
 EXACT = Tolerance(0.0, "whole numbers, and phases of whole nanoseconds")
 ROUNDED = Tolerance(0.01, "published and fitted numbers are rounded to three or four digits")
@@ -171,17 +168,22 @@ def _headline(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
     per, spent = "per token and head", calibration.buckets_pj()
     for bucket, name in PUBLISHED_BUCKETS.items():
         value = here(spent[bucket], _energy(calibration, bucket), per)
-        yield name, BUCKET_LABELS[bucket], value, ROUNDED
+        yield (
+            name,
+            "energy DACs" if bucket == "dac" else figure_of(ENERGY + bucket).label,
+            value,
+            ROUNDED,
+        )
     every, total = _energy(calibration, *BUCKETS), calibration.total_pj()
     yield "energy_head", "energy total", here(total, every, per), ROUNDED
-    layer = here(total * HEADS * 1e-3, every, "per token and layer")
+    layer = here(PICOJOULE.to(NANOJOULE, total * HEADS), every, "per token and layer")
     yield "energy_layer", "energy, 12 heads", layer, ROUNDED
     area = here(calibration.area_mm2(), _area(calibration), "with digital")
     yield "head_area", "head area", area, AREA
     cells = calibration.simulation.head.cells
     count = here(cells.instances, (geometry,), "from window and array size")
     yield "head_cells", "cells of a head", count, EXACT
-    area = here(cells.area * 1e6, (geometry, cell_area), "cells x area of one")
+    area = here(SQUARE_MILLIMETRE.of(cells.area), (geometry, cell_area), "cells x area of one")
     yield "head_cell_area", "cell area of a head", area, ROUNDED
 
 
@@ -200,8 +202,12 @@ def _cell(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
         ("cell_current_high", "cell current at the supply", cell.supply),
     ):
         yield name, label, Computed(hardware, _current(head, volts), law, note=table), FITTED_LAW
-    score = head.laws.readout.saturation * head.pulse_generator.t_max * 1e6
-    output = head.laws.output.full_scale * head.output_converters.t_max * 1e6
+    score = MICROAMPERE_SECOND.to(
+        PICOCOULOMB, head.laws.readout.saturation * head.pulse_generator.t_max
+    )
+    output = MICROAMPERE_SECOND.to(
+        PICOCOULOMB, head.laws.output.full_scale * head.output_converters.t_max
+    )
     scale = "saturation current x T_max"
     read = reads(hardware, (score_full_scale, longest_query))
     full = Computed(hardware, score, read, note=scale)
@@ -281,7 +287,7 @@ def _predicted(hardware: Hardware, calibration: Calibration) -> Iterator[Row]:
 def _of_other_designs(reference: Hardware) -> Iterator[Row]:
     """Figures that are not of the hardware that is validated, but of one that is shipped."""
     dense = load_hardware(DENSE_HARDWARE)
-    crossbars = Head(dense.config).cells.area * 1e6
+    crossbars = SQUARE_MILLIMETRE.of(Head(dense.config).cells.area)
     of_cells = Computed(dense, crossbars, reads(dense, (geometry, cell_area)),
                         note="the cell's area is derived from it")  # fmt: skip
     yield "crossbars_dense", "dense crossbars of a head", of_cells, ROUNDED

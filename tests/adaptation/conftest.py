@@ -10,7 +10,7 @@ import pytest
 
 from archsim.adaptation.adapt import adapt_model
 from archsim.adaptation.recipe import Recipe
-from archsim.adaptation.stages import Plan
+from archsim.adaptation.stages import AdaptationPlan
 from archsim.hardware.load import Hardware, load_hardware
 from tests.traces.tiny_gpt2 import write_tiny_gpt2
 
@@ -46,9 +46,11 @@ def recipe(steps: int, **changes: Any) -> Recipe:
     return Recipe(steps, windows=2, tokens=64, warm_up=2, **settings)
 
 
-def plan(stages: str = "basis,direct,transfer,linear,match,tune,control", **changes: Any) -> Plan:
+def plan(
+    stages: str = "basis,direct,transfer,linear,match,tune,control", **changes: Any
+) -> AdaptationPlan:
     recipes = {"transfer": recipe(4), "linear": recipe(6), "tune": recipe(3), "control": recipe(9)}
-    return Plan(tuple(stages.split(",")), recipes, calibration_windows=2, **changes)
+    return AdaptationPlan(tuple(stages.split(",")), recipes, calibration_windows=2, **changes)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import archsim
 from archsim.accuracy.closed_loop import closed_loop
 from archsim.adaptation import adapt, training
 from archsim.adaptation.adapt import adapt_model
-from archsim.adaptation.stages import Plan
+from archsim.adaptation.stages import AdaptationPlan
 from archsim.cli import application
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError
 from archsim.hardware.load import Hardware
@@ -94,7 +94,9 @@ def test_training_lowers_the_loss(tiny_folder: Path, text: str, tmp_path: Path) 
     from archsim.hardware.load import load_hardware
 
     hardware = load_hardware(overrides=OVERRIDES)
-    long = Plan(("direct", "tune"), {"tune": recipe(40, rate=3e-3)}, calibration_windows=2)
+    long = AdaptationPlan(
+        ("direct", "tune"), {"tune": recipe(40, rate=3e-3)}, calibration_windows=2
+    )
     output = adapt_model(tiny_folder, hardware, [text], tmp_path / "out", long)
     curve = [loss for _, loss in json.loads((output / "curves.json").read_text())["tune"]]
     assert np.mean(curve[-5:]) < 0.9 * np.mean(curve[:3])
@@ -334,7 +336,7 @@ def test_rates_of_the_stages(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plans: list[Plan] = []
+    plans: list[AdaptationPlan] = []
 
     def keep(*arguments: Any, **options: Any) -> Path:
         plans.append(arguments[4])

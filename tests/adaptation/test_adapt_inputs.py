@@ -38,7 +38,7 @@ def no_stage(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a long step began")
 
     for name in stages.STAGES:
-        monkeypatch.setattr(stages.Run, name, begun)
+        monkeypatch.setattr(stages.StageRunner, name, begun)
 
 
 @pytest.mark.usefixtures("no_stage")

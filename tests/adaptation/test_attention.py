@@ -111,14 +111,15 @@ def test_surrogate_gradient_has_the_linear_cells_slope() -> None:
     found = inputs[2].grad
     true, again = smooth("true")
     true(*again).sum().backward()
-    cell = Head(true.config).cell
+    head = Head(true.config)
+    cell = head.cell
     y = again[2].detach().numpy() - cell.mid_rail
-    c = cell.coefficients
+    c = cell.law.coefficients
     slope = c[1] + 2 * c[2] * y + 3 * c[3] * y**2
     assert found is not None
     assert again[2].grad is not None
     # powers decay a little differently, hence the tolerance
-    expected = again[2].grad.numpy() * cell.linear_slope / slope
+    expected = again[2].grad.numpy() * head.linear_slope / slope
     np.testing.assert_allclose(found.numpy(), expected, rtol=5e-3)
 
 
@@ -153,7 +154,7 @@ def test_gradients_pass_clamps_only_where_they_should(window: int) -> None:
         keys, values = (
             sum(
                 float(c) * (straight_through(x, write, half(write)) - head.cell.mid_rail) ** p
-                for p, c in enumerate(head.cell.coefficients)
+                for p, c in enumerate(head.cell.law.coefficients)
             )
             for x in (k, v)
         )
@@ -164,7 +165,7 @@ def test_gradients_pass_clamps_only_where_they_should(window: int) -> None:
         output = head.laws.output
         total = torch.zeros_like(q)
         for number in range(head.sub_tiles.count):
-            current = (widths * (tile == number)) @ values / output.saturation
+            current = (widths * (tile == number)) @ values / output.full_scale
             total = total + straight_through(current, output.quantiser, half(output.quantiser))
         return total
 

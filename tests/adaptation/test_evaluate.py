@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 import archsim
 from archsim.accuracy import probes
 from archsim.accuracy.closed_loop import Variant, measure
-from archsim.accuracy.model import evaluate_sweep
+from archsim.accuracy.evaluate import evaluate_sweep
 from archsim.cli import application
 from archsim.errors import ConfigError
 from archsim.hardware.load import Hardware, load_hardware

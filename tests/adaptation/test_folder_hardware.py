@@ -16,7 +16,8 @@ from archsim.errors import ConfigError
 from archsim.hardware.load import Hardware, load_hardware
 from archsim.models.adapted import hardware_for, load_adapted
 from archsim.sweeps.axes import axis_from_text
-from archsim.sweeps.definition import load_sweep, quick_sweep
+from archsim.sweeps.definition import quick_sweep
+from archsim.sweeps.sweep_file import load_sweep
 from archsim.traces.trace import load_trace
 from tests.adaptation.conftest import OVERRIDES, plan
 

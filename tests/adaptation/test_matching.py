@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from archsim.accuracy.direct_search import search_scalers
-from archsim.accuracy.model import with_cell
+from archsim.accuracy.variants import with_cell
 from archsim.adaptation.matching import match_scalers, moments, rate, start_scalers
 from archsim.adaptation.recipe import Statistic
 from archsim.chip.head import Head

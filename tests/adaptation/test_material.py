@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import archsim
-from archsim.accuracy import model as accuracy
+from archsim.accuracy import subject as accuracy
 from archsim.accuracy.closed_loop import Variant, measure
+from archsim.accuracy.evaluate import evaluate_model, evaluate_sweep
 from archsim.accuracy.material import cut_material
-from archsim.accuracy.model import evaluate_model, evaluate_sweep
 from archsim.accuracy.uncertainty import estimate
 from archsim.cli import application
 from archsim.errors import ConfigError

@@ -8,16 +8,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from archsim.accuracy.model import evaluate_model
+from archsim.accuracy.evaluate import evaluate_model
 from archsim.errors import ConfigError
 from archsim.hardware.load import load_hardware
 from archsim.report.sweep import sweep_document, sweep_text
 from archsim.sweeps.analysis import best
 from archsim.sweeps.axes import axis_from_text
-from archsim.sweeps.definition import Sweep, load_sweep, quick_sweep, sweep_from_values
-from archsim.sweeps.exploration import Exploration, explore, parse_shard
+from archsim.sweeps.definition import Sweep, quick_sweep
+from archsim.sweeps.exploration import Exploration
 from archsim.sweeps.figures import objectives
+from archsim.sweeps.runner import explore
+from archsim.sweeps.shard import parse_shard
 from archsim.sweeps.store import Store
+from archsim.sweeps.sweep_file import load_sweep, sweep_from_values
 from archsim.traces.synthetic import synthesise
 from archsim.traces.trace import save_trace
 from tests.adaptation.conftest import OVERRIDES

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from archsim.accuracy.model import evaluate_model
+from archsim.accuracy.evaluate import evaluate_model
 from archsim.accuracy.tolerance import CLOSE, Tolerances, find_tolerances, measure_tolerances
 from archsim.cli import application
 from archsim.errors import ConfigError

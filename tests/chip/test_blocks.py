@@ -103,9 +103,9 @@ def test_keys_and_values_are_read_for_pulses_of_their_own_length() -> None:
 
 
 def test_without_levels_a_count_is_a_clock_edge() -> None:
-    counters = head(levels__output=None).counters
-    assert counters.counts(np.array([-0.5])).tolist() == [8.0]  # 7.5 to even
-    assert head().counters.counts(np.array([-7.0])).tolist() == [7.0]
+    ideal = head(levels__output=None).counters.conversion
+    assert ideal.counts(np.array([-0.5])).tolist() == [8.0]  # 7.5 to even
+    assert head().counters.conversion.counts(np.array([-7.0])).tolist() == [7.0]
 
 
 def test_levels_of_null_neither_step_nor_clamp() -> None:

@@ -15,7 +15,8 @@ from traces.tiny_gpt2 import TEXT, write_tiny_gpt2
 
 from archsim.cli.trace import command
 from archsim.errors import ConfigError
-from archsim.traces.trace import default_trace_name, load_trace
+from archsim.traces.folder import default_trace_name
+from archsim.traces.trace import load_trace
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_info_without_a_path_takes_the_default_trace(
 ) -> None:
     default = inputs / default_trace_name()
     record(inputs, "--length", "3", "-o", str(default))
-    monkeypatch.setattr("archsim.traces.trace.data_folder", lambda name: inputs)
+    monkeypatch.setattr("archsim.traces.folder.data_folder", lambda name: inputs)
     result = CliRunner().invoke(command, ["info"])
     assert result.exit_code == 0
     assert load_trace(default).sha256 in result.stdout
@@ -172,7 +173,7 @@ def test_missing_tokenizers_package_is_exit_3(
     more = ("--text", inputs / "text.txt", "--length", "3", "-o", inputs / "out")
     result = run("record", "--model", inputs / "tiny", *more)
     assert result.returncode == 3
-    assert "pip install tokenizers" in result.stderr
+    assert "pip install 'archsim[text]'" in result.stderr
     assert not (inputs / "out").exists()
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from archsim.cli import application
-from archsim.report import tables, terminal
+from archsim.report import terminal
 from archsim.traces.synthetic import synthesise
 
 COMMANDS = [
@@ -38,8 +38,9 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What a command prints, before it knows how wide."""
     found: list[Any] = []
-    monkeypatch.setattr(tables, "show", found.append)
-    run = CliRunner().invoke(application, words, catch_exceptions=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(terminal, "show", found.append)
+        run = CliRunner().invoke(application, words, catch_exceptions=False)
     assert run.exit_code == 0, run.output
     assert found
     return found

@@ -12,7 +12,7 @@ from archsim.files import data_folder
 from archsim.gpu.file import load_gpu
 from archsim.hardware.load import load_hardware
 from archsim.models.record import read_token_ids
-from archsim.sweeps.definition import load_sweep
+from archsim.sweeps.sweep_file import load_sweep
 from archsim.traces.trace import Trace, load_trace, save_trace
 
 

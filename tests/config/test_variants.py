@@ -19,7 +19,7 @@ from pydantic import Field
 import archsim
 from archsim.cli import application
 from archsim.config import variants
-from archsim.config.kinds import Joules, Levels, Phase
+from archsim.config.kinds import Duration, Joules, Levels
 from archsim.config.section import (
     Section,
     field_of,
@@ -41,41 +41,41 @@ from archsim.hardware.sections import HardwareConfig
 from archsim.hardware.show import show_config
 from archsim.sweeps.axes import axis_from_text, known_keys, si_value, unit_of
 
-ADC = {"readout.model": "sar_adc", "readout.bits": 6}
+ADC = {"readout.model": "flash_adc", "readout.depth": 6}
 
 
 class Reference(Section):
     """A section in a variant's own."""
 
-    settling: Phase = 1e-9
+    settling: Duration = 1e-9
 
 
 def register() -> type[Any]:
     """A readout from outside, with a required field, defaults, and a section."""
 
-    @variant("readout", "sar_adc")
-    class SarAdc:
-        """Successive-approximation converter of each column.
+    @variant("readout", "flash_adc")
+    class FlashAdc:
+        """Flash converter of each column.
 
         More of it.
         """
 
         class Config(Section):
-            bits: Annotated[int, Field(ge=1, le=16, description="of a code")]
-            conversion_time: Phase = Field(default=2e-8, description="of one code")
+            depth: Annotated[int, Field(ge=1, le=16, description="of a code")]
+            conversion_time: Duration = Field(default=2e-8, description="of one code")
             conversion_energy: Joules = 1e-12
             reference: Reference = Field(default_factory=Reference)
 
         @staticmethod
         def check(config: HardwareConfig) -> None:
-            if value_at(config.readout, "bits") == 13:
-                raise ValueError("readout.bits: 13 brings bad luck")
+            if value_at(config.readout, "depth") == 13:
+                raise ValueError("readout.depth: 13 brings bad luck")
 
         @staticmethod
         def times(config: HardwareConfig) -> Iterator[tuple[str, float]]:
             yield "readout.conversion_time", value_at(config.readout, "conversion_time")
 
-    return SarAdc
+    return FlashAdc
 
 
 @pytest.fixture(autouse=True)
@@ -92,21 +92,21 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_variant_registered_late_is_chosen_and_filled_with_its_defaults(tmp_path: Path) -> None:
     adc = register()
-    path = written(tmp_path, "readout:\n  model: sar_adc\n  bits: 6\n  conversion_time: 30 ns\n")
+    path = written(tmp_path, "readout:\n  model: flash_adc\n  depth: 6\n  conversion_time: 30 ns\n")
     readout: Any = load_hardware(path).config.readout
-    assert (readout.model, readout.bits, readout.conversion_time) == ("sar_adc", 6, 30e-9)
+    assert (readout.model, readout.depth, readout.conversion_time) == ("flash_adc", 6, 30e-9)
     assert (readout.conversion_energy, readout.reference.settling) == (1e-12, 1e-9)
-    assert find("readout", "sar_adc") is adc
-    assert names("readout")[-1] == "sar_adc"
+    assert find("readout", "flash_adc") is adc
+    assert names("readout")[-1] == "flash_adc"
     assert archsim.variant is variant
 
 
 def test_what_is_temporary_is_forgotten() -> None:
     with variants.temporary():
         register()
-        assert "readout.bits" in known_keys()
-    assert "sar_adc" not in names("readout")
-    assert "readout.bits" not in [*known_keys(), *leaf_paths(HardwareConfig)]
+        assert "readout.depth" in known_keys()
+    assert "flash_adc" not in names("readout")
+    assert "readout.depth" not in [*known_keys(), *leaf_paths(HardwareConfig)]
 
 
 def test_only_the_chosen_has_defaults_and_values_of_others_stand_inactive() -> None:
@@ -129,18 +129,18 @@ def test_only_the_chosen_has_defaults_and_values_of_others_stand_inactive() -> N
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("readout:\n  model: sar_adc\n", 3, "readout.model sar_adc needs readout.bits"),
-        ("readout: {model: sar_adc, bits: 4,\n  bitz: 3}\n", 3,
-         r"unknown key 'readout.bitz' \(readout.model sar_adc\); did you mean 'readout.bits'"),
-        ("readout:\n  model: sar_acd\n", 3, "no readout 'sar_acd'; did you mean 'sar_adc'"),
+        ("readout:\n  model: flash_adc\n", 3, "readout.model flash_adc needs readout.depth"),
+        ("readout: {model: flash_adc, depth: 4,\n  dept: 3}\n", 3,
+         r"unknown key 'readout.dept' \(readout.model flash_adc\); did you mean 'readout.depth'"),
+        ("readout:\n  model: flash_acd\n", 3, "no readout 'flash_acd'; did you mean 'flash_adc'"),
         ("readout:\n  model: 3\n", 3, "readout.model: Input should be a valid string"),
-        ("window: 64\nreadout:\n  model: sar_adc\n  bits: 17\n", 5, "readout.bits: Input"),
+        ("window: 64\nreadout:\n  model: flash_adc\n  depth: 17\n", 5, "readout.depth: Input"),
         ("readout:\n  conversion_time: 3 V\n", 3, "readout.conversion_time: '3 V' has the wrong"),
         ("readout:\n  reference:\n    settling: 1\n", 4, "readout.reference.settling: give a n"),
         ("readout:\n  reference: {settle: 1 ns}\n", 3, "unknown key 'readout.reference.settle'"),
-        ("readout:\n  model: sar_adc\n  bits: 13\n", 4, "readout.bits: 13 brings bad luck"),
-        ("readout: {model: sar_adc, bits: 3}\ncell:\n  model: table\n", 4, "no cell 'table'; know"),
-        ("readout:\n  bits: {value: 9, low: 10, high: 12}\n", 3, "not between low and high"),
+        ("readout:\n  model: flash_adc\n  depth: 13\n", 4, "readout.depth: 13 brings bad luck"),
+        ("readout: {model: flash_adc, depth: 3}\ncell:\n  model: table\n", 4, "no cell 'table'; k"),
+        ("readout:\n  depth: {value: 9, low: 10, high: 12}\n", 3, "not between low and high"),
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_with_its_place(
@@ -157,9 +157,12 @@ def test_a_fault_is_one_line_with_its_place(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"readout.model": "sar_adc"}, "^--set readout.model: readout.model sar_adc needs rea"),
+        ({"readout.model": "flash_adc"}, "^--set readout.model: readout.model flash_adc needs rea"),
         ({"readout.model": "adc"}, "^--set readout.model: no readout 'adc'"),
-        ({"readout.bitz": 3}, "^unknown key 'readout.bitz'; did you mean 'readout.bits'"),
+        (
+            {"readout.dept": 3},
+            "^unknown key 'readout.dept'; did you mean 'readout.depth'",
+        ),
         ({**ADC, "readout.conversion_time": "1.3 ps"}, "conversion_time: 1.3 ps: times are"),
     ],
 )
@@ -171,7 +174,7 @@ def test_faults_of_overrides(overrides: dict[str, Any], message: str) -> None:
 
 def test_what_is_shown_loads_to_the_same_hash(tmp_path: Path) -> None:
     register()
-    for overrides in (ADC, {"readout.bits": 9}, {"cell.model": "linear"}):
+    for overrides in (ADC, {"readout.depth": 9}, {"cell.model": "linear"}):
         hardware = load_hardware(overrides=overrides)
         path = tmp_path / "shown.yaml"
         path.write_text(show_config(hardware), encoding="utf-8")
@@ -179,7 +182,7 @@ def test_what_is_shown_loads_to_the_same_hash(tmp_path: Path) -> None:
         assert again.sha256 == hardware.sha256
         assert again.config == hardware.config
     chosen = load_hardware(overrides=ADC)
-    assert chosen.sha256 != chosen.changed({"readout.bits": 7}).sha256
+    assert chosen.sha256 != chosen.changed({"readout.depth": 7}).sha256
     assert "  conversion_time: {value: 20 ns, source: assumed}" in show_config(chosen)
     assert "conversion_time" not in show_config(load_hardware())
 
@@ -189,31 +192,33 @@ def test_reads_are_recorded_like_those_of_any_field() -> None:
     config = load_hardware(overrides=ADC).config
     readout: Any = config.readout
     with reads_recorded() as reads:
-        _ = readout.bits, readout.reference.settling
-    assert is_read(config, "readout.bits", reads)
+        _ = readout.depth, readout.reference.settling
+    assert is_read(config, "readout.depth", reads)
     assert is_read(config, "readout.reference.settling", reads)
     assert not is_read(config, "readout.conversion_time", reads)
     unread = unread_leaves(config, reads)
     assert "readout.conversion_time" in unread
-    assert not {"readout.bits", "readout.add_time"} & {*unread}
-    assert parameters_read(config, lambda: config.readout.bits) == ("readout.bits",)
+    assert not {"readout.depth", "readout.add_time"} & {*unread}
+    assert parameters_read(config, lambda: config.readout.depth) == ("readout.depth",)
 
 
 def test_walks_know_the_fields_of_all_variants() -> None:
     register()
     paths = [*leaf_paths(HardwareConfig)]
     at = paths.index("readout.model")
-    assert paths[at + 1 : at + 9] == [
+    assert paths[at + 1 : at + 15] == [
         "readout.partial_levels", "readout.partial_saturation_current", "readout.add_time",
-        "readout.pulse_levels", "readout.bits", "readout.conversion_time",
+        "readout.pulse_levels", "readout.bits", "readout.full_scale", "readout.time",
+        "readout.energy_per_conversion", "readout.area", "readout.columns_per_adc",
+        "readout.depth", "readout.conversion_time",
         "readout.conversion_energy", "readout.reference.settling",
     ]  # fmt: skip
-    assert field_of(HardwareConfig, "readout.bits").description == "of a code"
+    assert field_of(HardwareConfig, "readout.depth").description == "of a code"
     config = load_hardware(overrides=ADC).config
     assert dict(leaves(config))["readout.reference.settling"] == 1e-9
-    assert value_at(with_leaf(config, "readout.bits", 3), "readout.bits") == 3
-    assert value_at(with_leaf(config, "readout.reference.settling", 3.0), "readout.bits") == 6
-    assert value_at(config, "readout.bits") == 6
+    assert value_at(with_leaf(config, "readout.depth", 3), "readout.depth") == 3
+    assert value_at(with_leaf(config, "readout.reference.settling", 3.0), "readout.depth") == 6
+    assert value_at(config, "readout.depth") == 6
     assert config.model_dump()["readout"]["reference"] == {"settling": 1e-9}
 
 
@@ -222,30 +227,33 @@ def test_configs_pickle_copy_and_compare() -> None:
     hardware = load_hardware(overrides=ADC)
     for other in (pickle.loads(pickle.dumps(hardware)), copy.deepcopy(hardware)):
         assert other == hardware
-        assert other.config.readout.bits == 6
-    assert hardware.config != hardware.changed({"readout.bits": 7}).config
+        assert other.config.readout.depth == 6
+    assert hardware.config != hardware.changed({"readout.depth": 7}).config
 
 
 def test_bounds_and_sources_are_those_of_any_field(tmp_path: Path) -> None:
     register()
     path = written(
         tmp_path,
-        "readout:\n  model: sar_adc\n  bits: 5\n  conversion_time:\n"
+        "readout:\n  model: flash_adc\n  depth: 5\n  conversion_time:\n"
         "    {value: 20 ns, source: assumed, low: 10 ns, high: 40 ns}\n",
     )
     hardware = load_hardware(path)
     assert hardware.bounds("readout.conversion_time") == (10e-9, 40e-9)
-    sources = [hardware.source(f"readout.{key}") for key in ("bits", "conversion_energy")]
+    sources = [hardware.source(f"readout.{key}") for key in ("depth", "conversion_energy")]
     assert sources == ["user", "assumed"]
 
 
 def test_axes_vary_a_variant_and_its_fields() -> None:
     assert si_value("readout.model", "digital_sum") == "digital_sum"
-    with pytest.raises(ConfigError, match="'charge_to_pulse' or 'digital_sum'"):
-        si_value("readout.model", "sar_adc")
+    with pytest.raises(ConfigError, match="'charge_to_pulse', 'digital_sum' or 'sar_adc'"):
+        si_value("readout.model", "flash_adc")
     register()
-    assert axis_from_text("readout.model=sar_adc,digital_sum").levels == ("sar_adc", "digital_sum")
-    assert axis_from_text("readout.bits=4..8:5").levels == (4, 5, 6, 7, 8)
+    assert axis_from_text("readout.model=flash_adc,digital_sum").levels == (
+        "flash_adc",
+        "digital_sum",
+    )
+    assert axis_from_text("readout.depth=4..8:5").levels == (4, 5, 6, 7, 8)
     assert unit_of("readout.conversion_time") == "s"
 
 
@@ -254,9 +262,9 @@ def test_the_schema_is_the_union() -> None:
     schema = hardware_schema()["$defs"]
     properties = schema["ReadoutConfig"]["properties"]
     assert properties["model"]["anyOf"][0]["enum"] == [
-        "charge_to_pulse", "digital_sum", "sar_adc"
+        "charge_to_pulse", "digital_sum", "sar_adc", "flash_adc"
     ]  # fmt: skip
-    assert properties["bits"]["anyOf"][0]["maximum"] == 16
+    assert properties["depth"]["anyOf"][0]["maximum"] == 16
     assert properties["reference"] == {"$ref": "#/$defs/Reference"}
     assert "settling" in schema["Reference"]["properties"]
     assert schema["ReadoutConfig"]["additionalProperties"] is False
@@ -265,10 +273,10 @@ def test_the_schema_is_the_union() -> None:
 def test_a_name_is_of_one_class() -> None:
     register()
     register()  # as a module that is loaded again
-    with pytest.raises(ConfigError, match=r"readout.model sar_adc is .*SarAdc already"):
-        variant("readout", "sar_adc")(type("Other", (), {}))
+    with pytest.raises(ConfigError, match=r"readout.model flash_adc is .*FlashAdc already"):
+        variant("readout", "flash_adc")(type("Other", (), {}))
     with pytest.raises(ConfigError, match="no slot 'readouts'; there are: cell, readout"):
-        variant("readouts", "sar_adc")
+        variant("readouts", "flash_adc")
     with pytest.raises(ConfigError, match="slot 'readout' is declared already"):
         variants.declare("readout", "other.model")
 
@@ -338,24 +346,25 @@ def test_distributions_are_asked_for_what_is_not_known_only(
 ) -> None:
     load_hardware(overrides={"readout.model": "digital_sum", "cell.model": "linear"})
     assert asked == []
-    path = written(tmp_path, "readout: {model: sar_adc, bits: 4}\n")
-    assert value_at(load_hardware(path).config, "readout.bits") == 4
+    path = written(tmp_path, "readout: {model: flash_adc, depth: 4}\n")
+    assert value_at(load_hardware(path).config, "readout.depth") == 4
     with pytest.raises(ConfigError, match=r"of bad-chip \(bad_chip.parts\) cannot be used"):
         load_hardware(overrides={"readout.model": "nobodys"})
     assert asked == ["archsim.variants"]
     assert {v.name: v.origin for v in variants.variants("readout")} == {
-        "charge_to_pulse": "built-in", "digital_sum": "built-in", "sar_adc": "my-chip"
+        "charge_to_pulse": "built-in", "digital_sum": "built-in", "sar_adc": "built-in",
+        "flash_adc": "my-chip"
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("ask", ["override", "file", "axis"])
 def test_a_key_of_another_distribution_is_found(asked: list[str], tmp_path: Path, ask: str) -> None:
     if ask == "override":
-        assert load_hardware(overrides={"readout.bits": 3})
+        assert load_hardware(overrides={"readout.depth": 3})
     elif ask == "file":
-        assert load_hardware(written(tmp_path, "readout:\n  bits: 4\n"))
+        assert load_hardware(written(tmp_path, "readout:\n  depth: 4\n"))
     else:
-        assert axis_from_text("readout.bits=4,5").key == "readout.bits"
+        assert axis_from_text("readout.depth=4,5").key == "readout.depth"
     assert asked == ["archsim.variants"]
 
 
@@ -363,8 +372,8 @@ def test_the_command_lists_every_variant(asked: list[str]) -> None:
     result = CliRunner().invoke(application, ["config", "variants"])
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "  sar_adc (my-chip)\n    Successive-approximation converter" in result.stdout
-    assert "    readout.bits: required\n      of a code\n" in result.stdout
+    assert "  flash_adc (my-chip)\n    Flash converter" in result.stdout
+    assert "    readout.depth: required\n      of a code\n" in result.stdout
     assert "    readout.conversion_time: default 20 ns\n" in result.stdout
     assert result.stderr == (
         "note: variants of bad-chip (bad_chip.parts) cannot be used: "
@@ -374,9 +383,9 @@ def test_the_command_lists_every_variant(asked: list[str]) -> None:
     assert [slot["key"] for slot in document["slots"]] == [
         "cell.model", "readout.model", "converter.law", "refresh.model"
     ]  # fmt: skip
-    adc = document["slots"][1]["variants"][2]
+    adc = document["slots"][1]["variants"][3]
     assert (adc["from"], adc["description"]) == (
-        "my-chip", "Successive-approximation converter of each column."
+        "my-chip", "Flash converter of each column."
     )  # fmt: skip
     assert adc["fields"][1] == {
         "key": "readout.conversion_time", "unit": "s", "required": False, "default": 2e-8,

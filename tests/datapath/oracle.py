@@ -28,7 +28,9 @@ class Parameters:
     `decay_form` is "deviation" (the model: power p of V - 0.45 decays as delta^p), or "current"
     (the older model of the golden vectors: the whole current, p = 0 too, decays as delta). With
     `rows`, fewer than the features, each array converts the sum over its own rows, the codes are
-    added, and the HardSigmoid of their sum is quantised again.
+    added, and the activation of their sum is quantised again; with `digitises` one array that holds
+    all features does so too. Beyond `knee`, a share of full scale, a pulse grows by
+    `slope_beyond_knee` of what the score does.
     """
 
     window: int
@@ -47,6 +49,9 @@ class Parameters:
     levels_partial: int | None = 32
     saturation_partial: float = 80.0
     levels_pulse: int | None = 16
+    digitises: bool = False
+    knee: float = 1.0
+    slope_beyond_knee: float = 0.0
 
     def __post_init__(self) -> None:
         if self.window < 1 or self.columns < 1:
@@ -165,6 +170,14 @@ def scaler(scalers: Scalers | None, name: str, heads: int) -> list[tuple[float, 
     return list(zip(a_of, b_of, strict=True))
 
 
+def activation(score: float, parameters: Parameters) -> float:
+    """The pulse width of S in uA, as a share of T_max."""
+    x, knee = score / parameters.saturation_score, parameters.knee
+    if x <= knee:
+        return max(x, 0.0)
+    return min(knee + parameters.slope_beyond_knee * (x - knee), 1.0)
+
+
 def cell_currents(
     parameters: Parameters,
     drives: Sequence[float],
@@ -249,7 +262,7 @@ def attend(
             # Write it into its slot, over the oldest; then read.
             slots[i % par.window] = Slot(token=i, key=token["key"], value=token["value"])
 
-            # First product and HardSigmoid, slot by slot.
+            # First product and activation, slot by slot.
             delta = [0.0] * par.window
             value_delta = [0.0] * par.window
             for s in range(par.window):
@@ -261,10 +274,10 @@ def attend(
                 age, value_age = (i - j, i - j) if ages is None else (x[h, i, j] for x in ages)
                 delta[s] = math.exp(-par.decay_per_token * age)
                 value_delta[s] = math.exp(-par.decay_per_token * value_age)
-                if arrays == 1:
+                if arrays == 1 and not par.digitises:
                     score = cell_currents(par, token["query"], slot.key, [delta[s]] * d)
                     scores[h, i, j] = score
-                    widths[h, i, j] = clip(score / par.saturation_score, 0.0, 1.0)
+                    widths[h, i, j] = activation(score, par)
                     continue
 
                 # Split: array by array, then digitally.
@@ -286,7 +299,7 @@ def attend(
                     total = counts * 2.0 / (par.levels_partial - 1)
                 score = total * par.saturation_partial
                 scores[h, i, j] = score
-                width = clip(score / par.saturation_score, 0.0, 1.0)
+                width = activation(score, par)
                 if par.levels_pulse is not None:
                     n = par.levels_pulse
                     edges["pulse"][h, i, j] = edge_distance(width, n, 0.0, 1.0)

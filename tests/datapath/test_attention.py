@@ -147,7 +147,7 @@ def test_golden_vectors() -> None:
     """
     golden = np.load(reference_data(), allow_pickle=False)
     head = Head(archsim.load_hardware().config)
-    layout, coefficients = Layout(64, 3, fading=True), head.cell.coefficients
+    layout, coefficients = Layout(64, 3, fading=True), head.cell.law.coefficients
     still, work = np.ones(64), Workspace()  # a row that does not fade
     powers = powers_of(still, layout.powers)
     key, score = np.empty((3, 64, 64)), np.empty((64, 64))
@@ -263,5 +263,5 @@ def test_ideal_of_any_size(name: str) -> None:
         scalers = {name: (np.array([gain]), np.array([0.0]))}
         got = attend_layers([LayerInput(q, k, v, scalers)], head.laws, ideal=True)[0].ideal
         assert got is not None
-        exact = ideal_attention(q, k, v, head, scalers)
+        exact = ideal_attention(q, k, v, head.laws, scalers)
         np.testing.assert_allclose(got.signal, np.vdot(exact, exact), rtol=1e-5)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archsim
-from archsim.chip.cell import Cell, CurrentTable
+from archsim.chip.cell import Cell
+from archsim.chip.cells.table import CurrentTable
 from archsim.chip.head import Head
 from archsim.datapath import attention, fused, one_head, scalers
 from archsim.datapath.ages import Ages, CellTimes
@@ -43,7 +44,7 @@ def parameters(head: Head, **changes: Any) -> oracle.Parameters:
     return oracle.Parameters(
         window=head.sub_tiles.window,
         columns=head.sub_tiles.columns,
-        cell="linear" if len(head.cell.coefficients) == 2 else "polynomial",
+        cell="linear" if len(head.cell.law.coefficients) == 2 else "polynomial",
         **changes,
     )
 
@@ -205,7 +206,7 @@ def stretched(age: np.ndarray) -> np.ndarray:
 def test_a_measured_table_and_any_retention() -> None:
     """Against every cell on its own, written once more in plain sums."""
     head, (q, k, v) = small_head(), draw(7, heads=1)
-    table = CurrentTable(np.array([-0.45, -0.1, 0.0, 0.2, 0.45]), np.array([-9.0, -3, 1, 5, 11]))
+    table = CurrentTable((-0.45, -0.1, 0.0, 0.2, 0.45), (-9.0, -3, 1, 5, 11))
     layer = LayerInput(q, k, v)
     got = attend_layers([layer], head.laws, details=True, law=table, retention=stretched)[0]
     i = np.arange(30)

@@ -37,7 +37,7 @@ def parameters(head: Head, rows: int = 3, **changes: Any) -> oracle.Parameters:
     return oracle.Parameters(
         window=head.sub_tiles.window,
         columns=head.sub_tiles.columns,
-        cell="linear" if len(head.cell.coefficients) == 2 else "polynomial",
+        cell="linear" if len(head.cell.law.coefficients) == 2 else "polynomial",
         rows=rows,
         levels_partial=head.laws.readout.conversion.quantiser.levels,
         saturation_partial=head.laws.readout.conversion.full_scale,
@@ -205,7 +205,11 @@ def test_many_levels_and_a_wide_range_come_to_charge() -> None:
     q, k, v = draw(9, tokens=60, features=64)
     overrides = {"array.rows": 16, "array.columns": 16, "window": 64}
     there = attend_layer(
-        q, k, v, split_head(64, **overrides, **{"readout.model": "charge_to_pulse"}), details=True
+        q,
+        k,
+        v,
+        split_head(64, **overrides, **{"readout.model": "charge_to_pulse"}).laws,
+        details=True,
     )
 
     def error(levels: int, full_scale: str) -> float:
@@ -214,7 +218,7 @@ def test_many_levels_and_a_wide_range_come_to_charge() -> None:
             "readout.partial_saturation_current": full_scale,
             "readout.pulse_levels": None,
         }
-        here = attend_layer(q, k, v, split_head(64, **overrides, **many), details=True)
+        here = attend_layer(q, k, v, split_head(64, **overrides, **many).laws, details=True)
         assert here.saturation.partial is not None
         assert (here.saturation.partial.max() == 0) == (full_scale == "200 uA")
         return float(np.abs(here.scores - there.scores).max())  # type: ignore[operator]
@@ -234,7 +238,7 @@ def test_many_levels_and_a_wide_range_come_to_charge() -> None:
                 "readout.partial_saturation_current": "200 uA",
                 "readout.pulse_levels": None,
             },
-        ),
+        ).laws,
         details=True,
     )
     assert (here.codes != there.codes).mean() < 1e-3

@@ -13,10 +13,11 @@ import torch
 
 from archsim.config.transformer import TransformerShape
 from archsim.errors import ConfigError, InvariantError, MissingExtraError
-from archsim.gpu.cuda import CudaDevice, attention, check_output, only, open_device, tensors
+from archsim.gpu.cuda import CudaDevice, open_device
+from archsim.gpu.cuda_attention import attention, check_output, only, tensors
 from archsim.gpu.cuda_model import TokenModel
 from archsim.gpu.measure import measure
-from archsim.gpu.plan import Plan
+from archsim.gpu.plan import MeasurementPlan
 from archsim.gpu.power import bare_power
 from archsim.gpu.roofline import DecodeAttention
 from archsim.gpu.token import kernels_besides_attention
@@ -161,7 +162,7 @@ def test_the_whole_way_on_a_stand_in(monkeypatch):
     monkeypatch.setattr("archsim.gpu.cuda.CHUNK_S", 0.01)
     device = CudaDevice(0, None, "cpu")
     shape = TransformerShape("small", 2, 2, 8, 30)
-    plan = Plan(
+    plan = MeasurementPlan(
         2, 8, (1, 2), (16,), ("fp16", "bf16"), replays=20, seconds=1, kernels=("flash",),
         scopes=("attention", "model"), model=shape, token_batches=(1,), token_windows=(16,),
     )  # fmt: skip

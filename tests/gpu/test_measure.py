@@ -18,13 +18,15 @@ from archsim.errors import ConfigError, InvariantError
 from archsim.gpu.file import available_gpus, load_gpu, load_measured, with_measured
 from archsim.gpu.measure import device_bytes, matching_gpu, measure, percentile
 from archsim.gpu.measured_file import measured_yaml
-from archsim.gpu.plan import Plan, Task, list_of
+from archsim.gpu.plan import MeasurementPlan, Task, list_of
 from archsim.gpu.roofline import DecodeAttention, estimate
 from archsim.gpu.token import attention_alone, gpu_token
 
 from .figures import PAPER
 
-SMALL = Plan(batches=(1, 64), windows=(128, 1024), precisions=("fp16",), replays=40, seconds=1)
+SMALL = MeasurementPlan(
+    batches=(1, 64), windows=(128, 1024), precisions=("fp16",), replays=40, seconds=1
+)
 
 
 def test_every_point_of_the_plan_once_and_freed():
@@ -181,7 +183,7 @@ def test_device_names():
 )
 def test_impossible_plans_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        Plan(**arguments)
+        MeasurementPlan(**arguments)
 
 
 def test_lists():
@@ -265,7 +267,9 @@ def test_a_slowed_point_stays_in_its_series_and_two_files_are_two_series(tmp_pat
 
 
 def test_the_best_kernel_is_the_fastest_that_runs_and_is_named():
-    plan = Plan(batches=(1,), windows=(1024,), precisions=("bf16",), caches=("warm",), seconds=1)
+    plan = MeasurementPlan(
+        batches=(1,), windows=(1024,), precisions=("bf16",), caches=("warm",), seconds=1
+    )
     plan = replace(plan, implementations=("sdpa",))
     for lacks, best in (((), "cudnn"), (("cudnn",), "flash"), (("cudnn", "flash"), "efficient")):
         device = FakeDevice(lacks=lacks)
@@ -283,7 +287,9 @@ def test_the_best_kernel_is_the_fastest_that_runs_and_is_named():
 
 def test_in_fp32_the_best_may_be_unfused():
     """By the model a lone fp32 sequence is faster unfused, from a graph, than by a fused kernel."""
-    plan = Plan(batches=(1,), windows=(1024,), precisions=("fp32",), caches=("warm",), seconds=1)
+    plan = MeasurementPlan(
+        batches=(1,), windows=(1024,), precisions=("fp32",), caches=("warm",), seconds=1
+    )
     (point,) = measure(FakeDevice(), replace(plan, implementations=("sdpa",))).points
     assert point.kernel == "math"
 
@@ -310,7 +316,7 @@ def test_grouped_queries_are_measured_and_said(tmp_path):
 def test_a_whole_token_and_its_parts(tmp_path):
     device = FakeDevice()
     shape = TransformerShape("mine", 4, 8, 32, 1000, kv_heads=2, mlp=512)
-    plan = Plan(
+    plan = MeasurementPlan(
         8, 32, scopes=("model",), model=shape, token_batches=(1, 8), token_windows=(256,), seconds=1
     )
     measured = measure(device, plan)
@@ -351,7 +357,7 @@ def test_idle_power_is_told_with_and_without_a_context(tmp_path):
     assert "idle: {" not in text
 
 
-BOTH = Plan(scopes=("attention", "model"), seconds=1.5)
+BOTH = MeasurementPlan(scopes=("attention", "model"), seconds=1.5)
 
 
 @pytest.mark.parametrize("minutes", [1, 2, 3, 6, 20])
@@ -385,7 +391,7 @@ def test_six_minutes_cover_batch_window_and_both_scopes():
 
 def test_a_plan_obeys_what_else_is_asked_for():
     gpu = load_gpu("h100-sxm", measured=False)
-    plan = Plan(
+    plan = MeasurementPlan(
         batches=(2, 32), windows=(256,), precisions=("fp16",), implementations=("sdpa",),
         caches=("warm",), kernels=("flash",), minutes=5,
     )  # fmt: skip

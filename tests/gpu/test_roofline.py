@@ -156,7 +156,7 @@ def test_unfused_passes_and_operations_are_those_of_pytorch(precision):
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from archsim.gpu.cuda import tensors
+    from archsim.gpu.cuda_attention import tensors
 
     step = DecodeAttention(1, 2, 64, 512, 2, precision)
     views = {"transpose", "expand", "view", "_unsafe_view"}

@@ -25,7 +25,7 @@ from archsim.report.comparison_charts import (
     L2_ROOF,
     MEMORY_ROOF,
     STATED,
-    Point,
+    ChartPoint,
     colours,
     ratio_chart,
     ratio_points,
@@ -45,7 +45,7 @@ def comparison(small_result: Result) -> GpuComparison:
     return compare(small_result, GPUS)
 
 
-def drawn_roof(points: list[Point], name: str, kind: str, intensity: float) -> float:
+def drawn_roof(points: list[ChartPoint], name: str, kind: str, intensity: float) -> float:
     """The height of a drawn line at `intensity`, between its corners as the picture has it."""
     line = [p for p in points if (p["name"], p["kind"]) == (name, kind)]
     x, y = (np.log([p[key] for p in line]) for key in ("intensity", "rate"))

@@ -13,7 +13,7 @@ from archsim.datapath.attention import Precision
 from archsim.errors import ConfigError
 from archsim.hardware.load import load_hardware
 from archsim.report.explain import explain, explanation_table
-from archsim.report.tables import show
+from archsim.report.terminal import show
 from archsim.result import Result
 from archsim.traces.trace import Trace
 

@@ -10,7 +10,9 @@ import pytest
 
 from archsim.api import simulate
 from archsim.hardware.load import load_hardware
-from archsim.report.tables import number, percent, show, summary
+from archsim.report.formats import number, percent
+from archsim.report.tables import summary
+from archsim.report.terminal import show
 from archsim.result import Result
 from archsim.traces.trace import Trace
 

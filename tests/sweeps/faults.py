@@ -14,7 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from archsim.sweeps import exploration
+from archsim.sweeps import runner
 from archsim.sweeps.axes import list_axis
 from archsim.sweeps.definition import Sweep, quick_sweep
 from archsim.sweeps.point import Job, Outcome, run_job
@@ -88,8 +88,8 @@ def drive(store: Path, trace: Path, log: Path, workers: int, commit: int) -> Non
 
     Store.save = acknowledged  # type: ignore[method-assign]
     Store._commit = killed  # type: ignore[method-assign]
-    exploration.Pool = partial(Pool, run=partial(logged, log))  # type: ignore[misc, assignment]
-    done = exploration.explore(small_sweep(trace, DRIVEN), store, workers=workers)
+    runner.Pool = partial(Pool, run=partial(logged, log))  # type: ignore[misc, assignment]
+    done = runner.explore(small_sweep(trace, DRIVEN), store, workers=workers)
     assert done.complete
 
 

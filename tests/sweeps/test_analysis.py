@@ -20,16 +20,16 @@ from archsim.sweeps.axes import Axis, axis_from_text
 from archsim.sweeps.contest import contests, non_dominated
 from archsim.sweeps.definition import Sweep, quick_sweep
 from archsim.sweeps.design import design
-from archsim.sweeps.exploration import Exploration, Point
+from archsim.sweeps.exploration import DesignPoint, Exploration
 from archsim.sweeps.figures import objectives
 
 
 def explored(sweep: Sweep, figures: list[dict[str, float | None]]) -> Exploration:
     points = [
-        Point(parameters, str(i), "ok", dict(values), "")
+        DesignPoint(parameters, str(i), "ok", dict(values), "")
         for i, (parameters, values) in enumerate(zip(design(sweep), figures, strict=True))
     ]
-    return Exploration(sweep, points, (Point({}, "paper", "ok", {}, ""),))
+    return Exploration(sweep, points, (DesignPoint({}, "paper", "ok", {}, ""),))
 
 
 def two(values: list[tuple[float, float | None]]) -> Exploration:

@@ -13,15 +13,15 @@ from archsim.files import data_folder
 from archsim.hardware.load import load_hardware
 from archsim.hardware.sections import HardwareConfig
 from archsim.sweeps.axes import axis_from_file, axis_from_text, config_value, known_keys, si_value
-from archsim.sweeps.definition import (
+from archsim.sweeps.definition import quick_sweep
+from archsim.sweeps.design import design, sobol_base
+from archsim.sweeps.sweep_file import (
     SCHEMA_FILE,
     available_sweeps,
     load_sweep,
-    quick_sweep,
     schema_text,
     sweep_from_values,
 )
-from archsim.sweeps.design import design, sobol_base
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_sweep_files(case: str, tmp_path: Path) -> None:
-    from archsim.sweeps.exploration import explore
+    from archsim.sweeps.runner import explore
 
     text, message = BAD[case]
     path = write(tmp_path, text if text.startswith("name") else f"name: bad\n{text}")

@@ -19,15 +19,17 @@ import pytest
 from archsim.api import simulate
 from archsim.errors import ConfigError
 from archsim.hardware.load import load_hardware
-from archsim.sweeps import exploration
+from archsim.sweeps import runner
 from archsim.sweeps.axes import axis_from_text
 from archsim.sweeps.cluster import Cluster
 from archsim.sweeps.definition import Sweep, quick_sweep
 from archsim.sweeps.driver import Queue, Stop, run_jobs
-from archsim.sweeps.exploration import Exploration, explore, parse_shard
+from archsim.sweeps.exploration import Exploration
 from archsim.sweeps.figures import LOSS, PATHS, figure_names, figures
 from archsim.sweeps.point import Job, Preparation, run_job
 from archsim.sweeps.pool import Pool
+from archsim.sweeps.runner import explore
+from archsim.sweeps.shard import parse_shard
 from archsim.sweeps.store import Store
 from archsim.traces.trace import load_trace
 
@@ -40,7 +42,7 @@ LIMIT_S = 4.0
 
 def all_jobs(sweep: Sweep) -> list[Job]:
     preparation = Preparation(sweep)
-    return [preparation.job(point) for point in exploration.design(sweep)]
+    return [preparation.job(point) for point in runner.design(sweep)]
 
 
 def log_lines(log: Path) -> list[tuple[str, str]]:
@@ -67,7 +69,6 @@ def test_points_equal_single_simulations_to_the_last_bit(tiny_trace: Path, tmp_p
         )
         result = simulate(trace, hardware, order=str(point.parameters["order"]))
         document = result.document(wall=False)
-        document["held_longest"] = document["bottleneck"]
         for name, path in PATHS.items():
             value = document
             for key in path.split("."):
@@ -89,11 +90,11 @@ def test_dot_products_split_over_arrays_of_any_height(tiny_trace: Path, tmp_path
     found = {tuple(point.parameters.values()): point.results for point in done.points}
     for key in ("attention_ns", "energy_pj", "area_mm2"):
         values = {place: results[key] for place, results in found.items() if results is not None}
-        assert len({values[rows, "charge"] for rows in (16, 32, 64)}) == 1
-        assert values[64, "digital"] == values[64, "charge"]
-        assert values[32, "digital"] > values[32, "charge"]
+        assert len({values[rows, "charge_to_pulse"] for rows in (16, 32, 64)}) == 1
+        assert values[64, "digital_sum"] == values[64, "charge_to_pulse"]
+        assert values[32, "digital_sum"] > values[32, "charge_to_pulse"]
         if key != "attention_ns":  # twice as many partial sums
-            assert values[16, "digital"] > values[32, "digital"]
+            assert values[16, "digital_sum"] > values[32, "digital_sum"]
 
 
 def test_the_same_point_is_never_run_twice(tiny_trace: Path, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_crashed_points_run_again_only_when_asked(
     tiny_trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = quick_sweep([axis_from_text("write_path.pulse=2 ns,3 ns")], trace=str(tiny_trace))
-    monkeypatch.setattr(exploration, "Pool", partial(Pool, run=partial(fragile, tmp_path)))
+    monkeypatch.setattr(runner, "Pool", partial(Pool, run=partial(fragile, tmp_path)))
     assert explore(sweep, tmp_path / "s.db", workers=1).counts == {"ok": 1, "crashed": 1}
     monkeypatch.undo()
     assert explore(sweep, tmp_path / "s.db", workers=1).counts == {"ok": 1, "crashed": 1}
@@ -164,7 +165,7 @@ def test_stopping_finishes_what_runs_and_goes_on_later(
 ) -> None:
     log, stop = tmp_path / "log", Stop()
     log.touch()
-    monkeypatch.setattr(exploration, "Pool", partial(Pool, run=partial(faults.logged, log)))
+    monkeypatch.setattr(runner, "Pool", partial(Pool, run=partial(faults.logged, log)))
 
     def report(tally: object, new: object) -> None:
         stop.asked = int(tally.done >= 5)  # type: ignore[attr-defined]

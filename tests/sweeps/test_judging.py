@@ -13,10 +13,14 @@ from archsim.report.sweep import point_rows, sweep_document, sweep_text
 from archsim.sweeps.analysis import best, unread
 from archsim.sweeps.axes import Axis, axis_from_text
 from archsim.sweeps.contest import contests, judging
-from archsim.sweeps.definition import Sweep, load_sweep, loss_model, quick_sweep
+from archsim.sweeps.definition import Sweep, quick_sweep
 from archsim.sweeps.driver import Tally
-from archsim.sweeps.exploration import Exploration, explore, parse_shard
+from archsim.sweeps.exploration import Exploration
 from archsim.sweeps.figures import objectives
+from archsim.sweeps.loss import loss_model
+from archsim.sweeps.runner import explore
+from archsim.sweeps.shard import parse_shard
+from archsim.sweeps.sweep_file import load_sweep
 from archsim.traces.synthetic import synthesise
 from archsim.traces.trace import save_trace
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from archsim.errors import ConfigError, CorruptInputError
+from archsim.notes import AdaptedTo, Difference
 from archsim.sweeps.point import Outcome
 from archsim.sweeps.store import Member, Store
 
@@ -27,6 +29,21 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
         assert store.known([OK.key])[OK.key] == OK  # what lasts is never replaced
         assert store.known(["b"])["b"].status == "ok"
         store.check_integrity()
+
+
+def test_what_a_model_was_adapted_to_is_kept_as_data(tmp_path: Path) -> None:
+    differences = (
+        Difference("levels.query", "16", "8"),
+        Difference("window", "a; b there, c", "d"),
+    )
+    adapted = AdaptedTo("folder", "gaincell-28nm", "f" * 64, differences)
+    point = replace(OK, adapted=adapted)
+    with Store(tmp_path / "s.db") as store:
+        store.save([point])
+        found = store.known([OK.key])[OK.key]
+    assert found == point
+    assert found.results == OK.results  # no figure more
+    assert found.with_loss(Outcome("l", "ok", {"loss": 1.0})).adapted == adapted
 
 
 def test_a_point_is_claimed_by_one_living_driver(tmp_path: Path) -> None:

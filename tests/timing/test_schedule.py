@@ -364,3 +364,14 @@ def test_gaps_outside_the_accelerator_are_added() -> None:
     overrides = {"controller.layer_gap": "100 ns", "controller.token_gap": "1 us"}
     s = Simulation(declaration(overrides, tokens=3)).run()
     assert leaving(s).tolist() == [230_000, 1_460_000, 2_690_000]
+
+
+def test_the_declaration_needs_no_datapath() -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, archsim.timing.declaration\n"
+        "sys.exit(any(name.startswith('archsim.datapath') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

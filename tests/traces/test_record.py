@@ -102,7 +102,7 @@ def test_token_ids_need_no_tokenizer(model: Path) -> None:
 
 def test_text_without_the_tokenizers_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match="pip install tokenizers"):
+    with pytest.raises(MissingExtraError, match=r"pip install .archsim\[text\]."):
         record(model, text=TEXT)
     assert record(model, token_ids=[1]).tokens == 1
 

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from archsim.errors import ArchsimError, ConfigError, CorruptInputError
 from archsim.traces import trace as trace_module
+from archsim.traces.folder import default_trace_name
 from archsim.traces.manifest import MAX_MANIFEST_BYTES, Content, Manifest
 from archsim.traces.scalers import (
     DEFAULT_RANGE,
@@ -25,7 +26,7 @@ from archsim.traces.scalers import (
     saturation,
 )
 from archsim.traces.tensor_file import Limits
-from archsim.traces.trace import Trace, default_trace_name, load_trace, save_trace
+from archsim.traces.trace import Trace, load_trace, save_trace
 
 SHAPE = (2, 3, 5, 4)
 
@@ -279,7 +280,7 @@ def test_saving_onto_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_shipped_name_a_folder_and_its_files_are_found(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trace_module, "data_folder", lambda name: folder.parent)
+    monkeypatch.setattr("archsim.traces.folder.data_folder", lambda name: folder.parent)
     expected = load_trace(folder).sha256
     for way in ("small", str(folder), folder / "manifest.json", str(folder / "trace.safetensors")):
         assert load_trace(way).sha256 == expected

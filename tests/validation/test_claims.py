@@ -14,15 +14,14 @@ from archsim.cli import application
 from archsim.config.published import published
 from archsim.hardware.load import load_hardware
 from archsim.report.claims import claims_markdown, claims_text
-from archsim.report.tables import show
+from archsim.report.terminal import show
 from archsim.validation import claims
-from archsim.validation.claims import (
+from archsim.validation.claims import Claims, judge_claims
+from archsim.validation.verdicts import (
     TOLERANCE,
-    Cell,
     Choices,
-    Claims,
+    Finding,
     accuracy_verdict,
-    judge_claims,
     own_verdict,
     ratio_verdict,
 )
@@ -113,8 +112,8 @@ def test_a_hardware_of_another_window_was_measured_by_nobody() -> None:
     assert "window 1,024; the accelerator has 12 x 64, window 256" in claim.reason
 
 
-def cell(value: float, error: float | None = None) -> Cell:
-    return Cell(value, "measured" if error is None else "modelled", error=error)
+def cell(value: float, error: float | None = None) -> Finding:
+    return Finding(value, "measured" if error is None else "modelled", error=error)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ between heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,37 @@ from archsim.chip.array import SubTiles
 from archsim.chip.controller import phase_law
 from archsim.chip.pulse_generator import PULSE, driver_area, energy_per_pulse
 from archsim.chip.pulses import longest_converted
+from archsim.chip.quantiser import Quantiser
 from archsim.chip.stage import READ_VALUE, WRITE_VALUE, After, Declared, Hold, Phase, Resource
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
-from archsim.config.clock import Clock
+from archsim.config.clock import Clock, uneven_step
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
 
 Array = NDArray[np.float64]
+
+
+class _Fields(Protocol):
+    """What the own section of every digital readout has."""
+
+    add_time: float
+    pulse_levels: int | None
+
+
+def _fields(config: HardwareConfig) -> _Fields:
+    return cast(_Fields, config.readout)
+
+
+def partial_add_time(config: HardwareConfig) -> float:
+    """s that adding the parts takes, activation included."""
+    return _fields(config).add_time
+
+
+def score_levels(config: HardwareConfig) -> Quantiser:
+    """From the activation of summed parts to the pulse widths that there are."""
+    return Quantiser(_fields(config).pulse_levels, 0.0, 1.0)
+
 
 ADD_PARTIAL = Action("partial adders", "sign, latch, add", "digital", "add_partial", ADD.cost)
 PULSE_VALUES = Action(
@@ -40,22 +63,31 @@ PULSE_VALUES = Action(
 class DigitalReadout:
     """Adders of one head's columns, and its V word-line pulses; converters are the variants'.
 
-    `add_time` gives the s that adding the parts takes.
+    A variant's own section has the fields `add_time` and `pulse_levels`.
     """
 
     total: Bucket = "qk"
 
-    def __init__(
-        self,
-        config: HardwareConfig,
-        sub_tiles: SubTiles,
-        add_time: Callable[[HardwareConfig], float],
-    ) -> None:
+    @staticmethod
+    def times(config: HardwareConfig) -> Iterator[tuple[str, float]]:
+        yield "readout.add_time", partial_add_time(config)
+
+    @staticmethod
+    def check(config: HardwareConfig) -> None:
+        """Steps of the pulses are whole numbers of clock edges."""
+        clock = Clock.of(config.controller.clock)
+        fault = uneven_step(config.converter.t_max, score_levels(config).levels, clock)
+        if fault:
+            raise ValueError(
+                f"readout.pulse_levels: {fault}; change it, controller.clock or converter.t_max"
+            )
+
+    def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
         self.sub_tiles = sub_tiles
         self.parts = sub_tiles.stacked
         self.lines = sub_tiles.slots * self.parts
         self._clock = Clock.of(config.controller.clock)
-        self._add_time, self.add_ticks = add_time, self._clock.ticks(add_time(config))
+        self.add_ticks = self._clock.ticks(partial_add_time(config))
         self.t_max_ticks = self._clock.ticks(longest_converted(config))
         self._energy_per_add, self._adder_area = energy_per_add(config), adder_area(config)
         self._energy_per_pulse, self._driver_area = energy_per_pulse(config), driver_area(config)
@@ -78,7 +110,7 @@ class DigitalReadout:
         units = self.sub_tiles.count
         yield Resource("partial adders", units=units)
         yield Resource("value pulse generators", units=units)
-        yield Phase("add_partial", (After(converted),), self.add_ticks, (self._add_time,))
+        yield Phase("add_partial", (After(converted),), self.add_ticks, (partial_add_time,))
         yield Hold("partial adders", "add_partial", READ_VALUE, "start")  # the pulses latch sums
         after = (After("add_partial"), After(WRITE_VALUE))
         laws = (phase_law, longest_converted)

@@ -14,7 +14,6 @@ what those of the output converters and counters do; the rest is `archsim.chip.r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -37,13 +36,11 @@ from archsim.chip.converter import (
     signed_conversion,
 )
 from archsim.chip.pulses import longest_converted
-from archsim.chip.quantiser import Quantiser
-from archsim.chip.readouts.digital import DigitalReadout
+from archsim.chip.readouts.digital import DigitalReadout, score_levels
 from archsim.chip.readouts.law import ReadoutLaw
 from archsim.chip.stage import READ_KEY, After, Declared, Hold, Phase, Resource
 from archsim.chip.variants import variant
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
-from archsim.config.clock import Clock, uneven_step
 from archsim.config.kinds import Amperes, Duration, Levels
 from archsim.config.section import Section
 
@@ -62,19 +59,9 @@ def partial_full_scale(config: HardwareConfig) -> float:
     return _own(config).partial_saturation_current
 
 
-def partial_add_time(config: HardwareConfig) -> float:
-    """s that adding the partial sums takes."""
-    return _own(config).add_time
-
-
 def partial_levels(config: HardwareConfig) -> int | None:
     """Levels of a partial sum, sign included."""
     return _own(config).partial_levels
-
-
-def score_levels(config: HardwareConfig) -> Quantiser:
-    """From the HardSigmoid of summed parts to the pulse widths that there are."""
-    return Quantiser(_own(config).pulse_levels, 0.0, 1.0)
 
 
 def partial_conversion(config: HardwareConfig) -> Conversion:
@@ -108,27 +95,13 @@ class DigitalSum(DigitalReadout):
             default=16, description="of the pulses that drive the V arrays"
         )
 
-    @staticmethod
-    def times(config: HardwareConfig) -> Iterator[tuple[str, float]]:
-        yield "readout.add_time", _own(config).add_time
-
-    @staticmethod
-    def check(config: HardwareConfig) -> None:
-        """Steps of the pulses are whole numbers of clock edges."""
-        clock = Clock.of(config.controller.clock)
-        fault = uneven_step(config.converter.t_max, _own(config).pulse_levels, clock)
-        if fault:
-            raise ValueError(
-                f"readout.pulse_levels: {fault}; change it, controller.clock or converter.t_max"
-            )
-
     alone = "charge_to_pulse"
     """What reads one array that holds all features: there is nothing to sum."""
 
     work: tuple[Law, ...] = (partial_full_scale, partial_levels, score_levels)
 
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
-        super().__init__(config, sub_tiles, partial_add_time)
+        super().__init__(config, sub_tiles)
         self.conversion = partial_conversion(config)
         self.buffers = buffers(config)
         self._energy_per_conversion, self._area = output_energy(config), output_area(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,6 +50,16 @@ class ReadoutLaw:
         assert self.conversion is not None
         values = self.conversion.quantiser.values(codes)
         np.multiply(values, self.full_scale / self.saturation, out=out, casting="same_kind")
+
+    def scores(self, charges: Sequence[Array]) -> Array:
+        """S / S_sat, before the activation, of the summed currents (uA) of each part."""
+        if self.conversion is None:
+            joined: Array = np.sum(charges, axis=0)
+            return joined / self.saturation
+        codes = [self.conversion.quantiser.codes(each / self.full_scale) for each in charges]
+        score = np.empty(codes[0].shape)
+        self.score(np.sum(codes, axis=0), score)
+        return score
 
     def pulses(self, score: NDArray[Any]) -> NDArray[Any]:
         """Pulse widths / T_max of S / S_sat, in place."""

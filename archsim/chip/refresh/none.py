@@ -30,6 +30,7 @@ class NoRefresh:
 
     total: Bucket = "refresh"
     period_ticks: int | None = None
+    power = 0.0
 
     def __init__(self, config: HardwareConfig, sub_tiles: SubTiles) -> None:
         pass

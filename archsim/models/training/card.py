@@ -49,21 +49,19 @@ def model_card(run: Path) -> str:
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
     probes = [row for row in rows if "probe" in row][-1]
     training = [row for row in rows if "tokens" in row and row["step"] <= probes["step"]][-1]
-    probe, shape = probes["probe"], Shape()
     corpus_tokens = len(np.load(run / "train.npy", mmap_mode="r"))
-    prose = "\n".join(
-        f"| {_TEXTS[name]} | {probe[f'prose_{name}']:.2f} |" for name in sorted(HELD_OUT)
+    parts = (
+        _what_it_is(training, corpus_tokens, late=probes["step"] > LATE_STEP),
+        _what_it_reaches(probes["probe"]),
+        _made_again(_commands(rows, probes["step"])),
     )
-    copies = "\n".join(
-        f"| {label} | {probe[f'{key}_first']:.2f} | {probe[f'{key}_second']:.2f} "
-        f"| {probe[f'{key}_first'] - probe[f'{key}_second']:.2f} |"
-        for key, label in (("repeat_real", "unseen text"), ("repeat_random", "random tokens"))
-    )
-    commands = "\n".join(_commands(rows, probes["step"]))
-    mixes = [_mix(SHARES)]
-    if probes["step"] > LATE_STEP:
-        mixes.append(f"from step {LATE_STEP:,} on {_mix(LATE_SHARES)}")
-    mix = "; ".join(mixes)
+    return "\n".join(parts)
+
+
+def _what_it_is(training: dict[str, Any], corpus_tokens: int, late: bool) -> str:
+    shape, mix = Shape(), _mix(SHARES)
+    if late:
+        mix += f"; from step {LATE_STEP:,} on {_mix(LATE_SHARES)}"
     return f"""# The reference model
 
 A small language model of GPT-2's architecture, trained for archsim so that a real token trace can
@@ -91,8 +89,19 @@ licences of their own, and nothing of theirs is here.
 
 Never trained on: *Persuasion*, Ruth, Ecclesiastes, and the addresses of 1862 and 1941. The shipped
 trace is the opening of *Persuasion*.
+"""
 
-## Losses on unseen text (nats a token, before rounding to fp16)
+
+def _what_it_reaches(probe: dict[str, float]) -> str:
+    prose = "\n".join(
+        f"| {_TEXTS[name]} | {probe[f'prose_{name}']:.2f} |" for name in sorted(HELD_OUT)
+    )
+    copies = "\n".join(
+        f"| {label} | {probe[f'{key}_first']:.2f} | {probe[f'{key}_second']:.2f} "
+        f"| {probe[f'{key}_first'] - probe[f'{key}_second']:.2f} |"
+        for key, label in (("repeat_real", "unseen text"), ("repeat_random", "random tokens"))
+    )
+    return f"""## Losses on unseen text (nats a token, before rounding to fp16)
 
 | text | loss |
 |---|---|
@@ -107,18 +116,22 @@ A segment of 128 tokens that comes twice, with a gap of unseen prose between:
 {copies}
 
 Key-value recall (32 pairs of random tokens, asked again in another order after a gap):
-{probe["recall"]:.2f} nats a value; guessing is {np.log(shape.vocab_size):.2f}.
+{probe["recall"]:.2f} nats a value; guessing is {np.log(Shape().vocab_size):.2f}.
 
 A model this small does not find copying by itself in an hour, so three heads **start** as a circuit
 that copies (`plant_induction` in `archsim/models/training/model.py`); from there on everything is
 trained.
+"""
 
-## Make it again
+
+def _made_again(commands: list[str]) -> str:
+    listed = "\n".join(commands)
+    return f"""## Make it again
 
 ```
 pip install -c constraints.txt -e '.[train]'
 python -m archsim.models.training corpus -o corpus
-{commands}
+{listed}
 python -m archsim.models.training train corpus -o run --export model
 ```
 

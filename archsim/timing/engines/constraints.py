@@ -10,17 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from archsim.chip.stage import After, Resource, Stage
+from archsim.chip.stage import After, Periodic, Resource, Stage
 from archsim.timing.declaration import Declaration
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage: what it waits for, and the shared resources it then asks for, in order."""
+    """One stage: what it waits for, and the shared resources it then asks for, in order.
+
+    A `periodic` one then waits for more where something is due.
+    """
 
     name: str
     constraints: tuple[After, ...]
     shared: tuple[Resource, ...]
+    periodic: Periodic | None = None
 
 
 def steps(declaration: Declaration) -> list[Step]:
@@ -46,8 +50,15 @@ def steps(declaration: Declaration) -> list[Step]:
             raise ValueError(f"{stage.name} gives back what heads share at its start")
         # a head asks for its next token when it is done with this one
         constraints.append(After(stage.name, lag=1))
-        compiled.append(Step(stage.name, tuple(dict.fromkeys(constraints)), tuple(shared)))
+        waits = tuple(dict.fromkeys(constraints))
+        compiled.append(Step(stage.name, waits, tuple(shared), stage.periodic))
     return compiled
+
+
+def layer_buffer(declaration: Declaration) -> int | None:
+    """Tokens that fit between two layers; None for any number, or where there is one layer."""
+    lags = [c.lag for stage in declaration.stages for c in stage.after if c.next_layer]
+    return min(lags) if lags and declaration.shape[1] > 1 else None
 
 
 def _holder_before(declaration: Declaration, resource: Resource, stage: Stage) -> After:

@@ -15,12 +15,10 @@ from collections.abc import Callable, Generator, Iterator
 import numpy as np
 import simpy
 
-from archsim.chip.stage import Resource, Ticks
-from archsim.timing.declaration import Declaration, Schedule
+from archsim.chip.stage import Periodic, Resource, Ticks
+from archsim.timing.declaration import Declaration, Progress, Schedule
 from archsim.timing.engines.constraints import Step, segments, steps
 from archsim.timing.engines.servers import Server, long_lived, server
-
-Progress = Callable[[int], None]
 
 
 class Times:
@@ -133,10 +131,12 @@ class Simulation:
                     declaration.durations[step.name][:, layer, head].tolist(),
                     self.times[step.name, "start", layer, head],
                     self.times[step.name, "end", layer, head],
+                    step.periodic,
+                    self._ends(step.periodic, layer, head),
                 )
             )
         for token in range(self.tokens):
-            for last, constraints, shared, given, durations, starts, ends in work:
+            for last, constraints, shared, given, durations, starts, ends, every, free in work:
                 begin = 0
                 for times, values, lag, from_token in constraints:
                     before = token - lag
@@ -155,13 +155,36 @@ class Simulation:
                         yield grant
                     now = int(env.now)
                     begin = now + -now % period
-                end = begin + durations[token]
+                lasts = durations[token]
+                if every is not None:
+                    before = starts.values[-1] if token else 0
+                    if begin // every.period > before // every.period:
+                        begin, lasts = yield from self._due(every, free, token, begin, before)
+                end = begin + lasts
                 for serves in given:
                     self._at(end, serves.release)
                 starts.append(begin)
                 ends.append(end)
                 if last:
                     self._finished(token, layer, end)
+
+    def _ends(self, every: Periodic | None, layer: int, head: int) -> list[Times]:
+        """What something due comes after."""
+        stages = () if every is None else every.free
+        return [self.times[stage, "end", layer, head] for stage in stages]
+
+    def _due(
+        self, every: Periodic, free: list[Times], token: int, begin: int, before: int
+    ) -> Generator[simpy.Event, object, tuple[int, int]]:
+        """When the phase of something due starts, and how long it is."""
+        period, since = self.declaration.period, 0
+        for times in free if token else ():
+            if len(times.values) < token:
+                yield times.known(token - 1)
+            since = max(since, times.values[token - 1])
+        begin = max(begin, since + -since % period)
+        now, last, done = (np.asarray(each) for each in (begin, before, since))
+        return begin, int(every.wait(now, last, done, period))
 
     def _server(self, resource: Resource, layer: int, head: int) -> Server:
         return self.servers[resource.name, layer, head // resource.heads]

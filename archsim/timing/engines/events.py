@@ -15,9 +15,8 @@ from collections.abc import Generator
 import numpy as np
 import simpy
 
-from archsim.chip.stage import After, Stage
-from archsim.timing.declaration import Declaration, Schedule
-from archsim.timing.engines.contested import Progress
+from archsim.chip.stage import After, Periodic, Stage
+from archsim.timing.declaration import Declaration, Progress, Schedule
 from archsim.timing.engines.servers import Server, long_lived, server
 
 Moment = tuple[str, str, int, int]
@@ -233,6 +232,8 @@ class Simulation:
                     yield grant
             if late := -env.now % period:
                 yield env.timeout(late)
+            if stage.periodic is not None:
+                lasts = yield from self._due(stage, stage.periodic, token, layer, head)
             self.start[name][token, layer, head] = env.now
             release(at_start, token)
             milestones.reach(started, token)
@@ -248,6 +249,25 @@ class Simulation:
             milestones.reach(ended, token)
             if name == declaration.last:
                 self._finished(token, layer)
+
+    def _due(
+        self, stage: Stage, every: Periodic, token: int, layer: int, head: int
+    ) -> Generator[simpy.Event, object, int]:
+        """Wait for what something due needs, if it is due now; how long the token then waits."""
+        env, before, free = self.env, 0, 0
+        if token:
+            before = int(self.start[stage.name][token - 1, layer, head])
+        if env.now // every.period == before // every.period:
+            return 0
+        for name in every.free if token else ():
+            event = self.milestones.wait((name, "end", layer, head), token - 1)
+            if event is not None:
+                yield event
+            free = max(free, int(self.end[name][token - 1, layer, head]))
+        if late := -env.now % self.declaration.period:
+            yield env.timeout(late)
+        now, last, since = (np.asarray(each) for each in (env.now, before, free))
+        return int(every.wait(now, last, since, self.declaration.period))
 
     def _finished(self, token: int, layer: int) -> None:
         """A head latched its output; the last one of a layer lets the token go on."""

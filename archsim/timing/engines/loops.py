@@ -10,6 +10,10 @@ begin and how far apart they are from token to token, layer to layer and head to
 is a row (stage, point, lag, from_token, next_layer); `limits` (stages,) says how many rows of
 `constraints` (stages, most, 5) count. `group` (stages,) is the heads that share the block a stage
 needs, 0 if it needs none; `fifo` (stages,) whether it serves first come, first served.
+
+`periodic` is (stage, period, lasts) of the stage whose durations follow from its starts
+(`archsim.chip.stage.Periodic`), or -1 for none; `frees` are the stages after whose ends, of the
+token before, it comes where something is due.
 """
 
 from __future__ import annotations
@@ -18,22 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.machine.compiled import Kernel
+from archsim.timing.engines.due import due_but_busy, edge, with_due
 
 Integers = NDArray[np.int64]
-
-
-def edge(time: np.int64, period: int, rate: float) -> np.int64:
-    """The clock edge at or after `time`, both below 2**51; `rate` is 1 / period.
-
-    A product with `rate` is at most one period off, and much faster than a division.
-    """
-    below = np.int64(time * rate) * period
-    rest = time - below
-    if rest <= 0:
-        return below
-    if rest <= period:
-        return below + period
-    return below + 2 * period
 
 
 def lasting(
@@ -43,6 +34,19 @@ def lasting(
     at = places[stage]
     duration: np.int64 = durations[at[0] + token * at[1] + layer * at[2] + head * at[3]]
     return duration
+
+
+def in_order(begin: Integers, order: Integers, low: int, high: int, fifo: bool) -> None:
+    """Heads from `low` to `high` into `order`: as they are, or by the time they ask for."""
+    for head in range(low, high):
+        order[head] = head
+    if fifo:  # ties keep the order of heads
+        for index in range(low + 1, high):
+            moving, spot = order[index], index
+            while spot > low and begin[order[spot - 1]] > begin[moving]:
+                order[spot] = order[spot - 1]
+                spot -= 1
+            order[spot] = moving
 
 
 @Kernel
@@ -55,6 +59,8 @@ def in_turn(
     limits: Integers,
     group: Integers,
     fifo: NDArray[np.bool_],
+    periodic: Integers,
+    frees: Integers,
     period: int,
     layer_gap: int,
     token_gap: int,
@@ -106,15 +112,7 @@ def in_turn(
                 if size > 0:
                     for low in range(0, heads, size):
                         high = min(low + size, heads)
-                        for head in range(low, high):
-                            order[head] = head
-                        if fifo[stage]:  # sort by the time asked for; ties keep the order of heads
-                            for index in range(low + 1, high):
-                                moving, spot = order[index], index
-                                while spot > low and begin[order[spot - 1]] > begin[moving]:
-                                    order[spot] = order[spot - 1]
-                                    spot -= 1
-                                order[spot] = moving
+                        in_order(begin, order, low, high, fifo[stage])
                         available = free[stage, layer, low]
                         for index in range(low, high):
                             head = order[index]
@@ -127,6 +125,154 @@ def in_turn(
                     times[1, stage, token, layer, head] = begin[head] + lasting(
                         durations, places, stage, token, layer, head
                     )
+                if stage == periodic[0]:
+                    for head in range(heads):
+                        now, held = with_due(
+                            times, frees, periodic, period, token, layer, head, begin[head],
+                            np.int64(0),
+                        )  # fmt: skip
+                        times[0, stage, token, layer, head] = now
+                        times[1, stage, token, layer, head] = now + held
+
+
+def entering(times: Integers, ready: Integers, layer: int, known: int, layer_gap: int) -> None:
+    """Fill in when the first `known` tokens, all known at 0, are ready in a layer."""
+    stages, heads = times.shape[1], times.shape[4]
+    for token in range(known):
+        entered = np.int64(0)
+        if layer > 0:
+            for head in range(heads):
+                entered = max(entered, times[1, stages - 1, token, layer - 1, head])
+            entered += layer_gap
+        ready[token, layer] = entered
+
+
+def asked_at(
+    times: Integers,
+    ready: Integers,
+    constraints: Integers,
+    limits: Integers,
+    done: Integers,
+    stage: int,
+    layer: int,
+    head: int,
+) -> np.int64:
+    """When a head's next token could begin a stage; -1 where that is not known yet."""
+    token = done[stage, head]
+    begin = ready[token, layer] if stage == 0 else np.int64(0)
+    for row in range(limits[stage]):
+        before = constraints[stage, row, 0]
+        at = token - constraints[stage, row, 2]
+        if at < 0 or token < constraints[stage, row, 3]:
+            continue
+        if done[before, head] <= at:
+            return np.int64(-1)
+        begin = max(begin, times[constraints[stage, row, 1], before, at, layer, head])
+    return begin
+
+
+def granted(
+    times: Integers,
+    done: Integers,
+    request: Integers,
+    stage: int,
+    layer: int,
+    head: int,
+    begin: np.int64,
+    held: np.int64,
+) -> np.int64:
+    """Let a head's next token begin a stage; returns when it ends."""
+    token, end = done[stage, head], begin + held
+    times[0, stage, token, layer, head] = begin
+    times[1, stage, token, layer, head] = end
+    request[stage, head] = -1
+    done[stage, head] += 1
+    return end
+
+
+def on_its_own(
+    times: Integers,
+    durations: Integers,
+    places: Integers,
+    ready: Integers,
+    constraints: Integers,
+    limits: Integers,
+    group: Integers,
+    periodic: Integers,
+    frees: Integers,
+    period: int,
+    layer: int,
+    head: int,
+    known: int,
+    done: Integers,
+    request: Integers,
+) -> bool:
+    """Let a head go on until every stage needs a turn or is not known; whether it went at all."""
+    rate, moved = 1.0 / period, False
+    for stage in range(len(group)):
+        while done[stage, head] < known and request[stage, head] < 0:
+            begin = asked_at(times, ready, constraints, limits, done, stage, layer, head)
+            if begin < 0:
+                break
+            begin = edge(begin, period, rate)
+            token = done[stage, head]
+            held = lasting(durations, places, stage, token, layer, head)
+            if stage == periodic[0]:
+                if due_but_busy(times, frees, periodic, done, layer, head, begin):
+                    break
+                begin, held = with_due(
+                    times, frees, periodic, period, token, layer, head, begin, held
+                )
+            moved = True
+            if group[stage] > 0:
+                request[stage, head] = begin
+                break
+            granted(times, done, request, stage, layer, head, begin, held)
+    return moved
+
+
+def earliest(
+    group: Integers,
+    fifo: NDArray[np.bool_],
+    free: Integers,
+    request: Integers,
+    low: int,
+    high: int,
+) -> tuple[np.int64, int, int]:
+    """The earliest grant of blocks that serve first come: time (-1: none), stage, first head."""
+    best, best_stage, best_start = np.int64(-1), 0, 0
+    for stage in range(len(group)):
+        size = group[stage]
+        if size == 0 or not fifo[stage]:
+            continue
+        for start in range(low, high, size):
+            first = np.int64(-1)
+            for head in range(start, min(start + size, high)):
+                asked = request[stage, head]
+                if asked >= 0 and (first < 0 or asked < first):
+                    first = asked
+            if first < 0:
+                continue
+            grant = max(first, free[stage, start])
+            if best < 0 or grant < best:
+                best, best_stage, best_start = grant, stage, start
+    return best, best_stage, best_start
+
+
+def next_served(request: Integers, done: Integers, stage: int, start: int, stop: int) -> int:
+    """The head of a group that asked first; ties go by token, then by head."""
+    chosen = -1
+    for head in range(start, stop):
+        asked = request[stage, head]
+        if asked < 0:
+            continue
+        if (
+            chosen < 0
+            or asked < request[stage, chosen]
+            or (asked == request[stage, chosen] and done[stage, head] < done[stage, chosen])
+        ):
+            chosen = head
+    return chosen
 
 
 @Kernel
@@ -139,6 +285,8 @@ def first_come(
     limits: Integers,
     group: Integers,
     fifo: NDArray[np.bool_],
+    periodic: Integers,
+    frees: Integers,
     period: int,
     layer_gap: int,
     bounds: Integers,
@@ -156,124 +304,57 @@ def first_come(
     group of heads, as in the discrete-event engines. `free`, `done`, `request` and `turn`
     (stages, heads) are scratch.
     """
-    _, stages, _, layers, heads = times.shape
+    _, stages, _, layers, _ = times.shape
     rate = 1.0 / period
     for layer in range(layers):
-        for token in range(known):
-            entered = np.int64(0)
-            if layer > 0:
-                for head in range(heads):
-                    entered = max(entered, times[1, stages - 1, token, layer - 1, head])
-                entered += layer_gap
-            ready[token, layer] = entered
+        entering(times, ready, layer, known, layer_gap)
         done[:] = 0
         request[:] = -1
         free[:] = 0
         turn[:] = 0
         for part in range(len(bounds) - 1):
             low, high = bounds[part], bounds[part + 1]
-            left = known * (high - low)
-            while left > 0:
-                # whatever follows without asking for a turn
+            while True:
+                # whatever follows without asking for a turn, or in turn
                 moved = True
                 while moved:
                     moved = False
                     for head in range(low, high):
-                        for stage in range(stages):
-                            while done[stage, head] < known and request[stage, head] < 0:
-                                token = done[stage, head]
-                                begin = ready[token, layer] if stage == 0 else np.int64(0)
-                                found = True
-                                for row in range(limits[stage]):
-                                    before = constraints[stage, row, 0]
-                                    at = token - constraints[stage, row, 2]
-                                    if at < 0 or token < constraints[stage, row, 3]:
-                                        continue
-                                    if done[before, head] <= at:
-                                        found = False
-                                        break
-                                    point = constraints[stage, row, 1]
-                                    begin = max(begin, times[point, before, at, layer, head])
-                                if not found:
-                                    break
-                                begin = edge(begin, period, rate)
-                                moved = True
-                                if group[stage] > 0:
-                                    request[stage, head] = begin
-                                    break
-                                times[0, stage, token, layer, head] = begin
-                                times[1, stage, token, layer, head] = begin + lasting(
-                                    durations, places, stage, token, layer, head
-                                )
-                                done[stage, head] += 1
-                                if stage == stages - 1:
-                                    left -= 1
+                        if on_its_own(
+                            times, durations, places, ready, constraints, limits, group,
+                            periodic, frees, period, layer, head, known, done, request,
+                        ):  # fmt: skip
+                            moved = True
                     for stage in range(stages):
                         size = group[stage]
                         if size == 0 or fifo[stage]:
                             continue
                         for start in range(low, high, size):
-                            members = min(size, heads - start)
-                            while True:  # in turn: token, then head
+                            members = min(size, high - start)
+                            while turn[stage, start] < known * members:  # in turn: token, head
                                 head = start + turn[stage, start] % members
-                                token = turn[stage, start] // members
-                                if token >= known or request[stage, head] < 0:
+                                if request[stage, head] < 0:
                                     break
                                 asked = max(request[stage, head], free[stage, start])
-                                begin = edge(np.int64(asked), period, rate)
-                                end = begin + lasting(durations, places, stage, token, layer, head)
-                                times[0, stage, token, layer, head] = begin
-                                times[1, stage, token, layer, head] = end
-                                free[stage, start] = end
-                                request[stage, head] = -1
-                                done[stage, head] += 1
+                                token = done[stage, head]
+                                free[stage, start] = granted(
+                                    times, done, request, stage, layer, head,
+                                    edge(np.int64(asked), period, rate),
+                                    lasting(durations, places, stage, token, layer, head),
+                                )  # fmt: skip
                                 turn[stage, start] += 1
                                 moved = True
-                                if stage == stages - 1:
-                                    left -= 1
-                if left == 0:
-                    break
-                # the earliest grant of all
-                best, best_stage, best_start = np.int64(-1), 0, 0
-                for stage in range(stages):
-                    size = group[stage]
-                    if size == 0 or not fifo[stage]:
-                        continue
-                    for start in range(low, high, size):
-                        earliest = np.int64(-1)
-                        for head in range(start, min(start + size, heads)):
-                            asked = request[stage, head]
-                            if asked >= 0 and (earliest < 0 or asked < earliest):
-                                earliest = asked
-                        if earliest < 0:
-                            continue
-                        grant = max(earliest, free[stage, start])
-                        if best < 0 or grant < best:
-                            best, best_stage, best_start = grant, stage, start
+                best, stage, start = earliest(group, fifo, free, request, low, high)
                 if best < 0:
+                    break
+                head = next_served(request, done, stage, start, min(start + group[stage], high))
+                token = done[stage, head]
+                free[stage, start] = granted(
+                    times, done, request, stage, layer, head,
+                    edge(np.int64(best), period, rate),
+                    lasting(durations, places, stage, token, layer, head),
+                )  # fmt: skip
+            for head in range(low, high):
+                if done[stages - 1, head] < known:
                     return 1
-                stage = best_stage
-                chosen = -1
-                for head in range(best_start, min(best_start + group[stage], heads)):
-                    if request[stage, head] < 0:
-                        continue
-                    if (
-                        chosen < 0
-                        or request[stage, head] < request[stage, chosen]
-                        or (
-                            request[stage, head] == request[stage, chosen]
-                            and done[stage, head] < done[stage, chosen]
-                        )
-                    ):
-                        chosen = head
-                token = done[stage, chosen]
-                begin = edge(np.int64(best), period, rate)
-                end = begin + lasting(durations, places, stage, token, layer, chosen)
-                times[0, stage, token, layer, chosen] = begin
-                times[1, stage, token, layer, chosen] = end
-                free[stage, best_start] = end
-                request[stage, chosen] = -1
-                done[stage, chosen] += 1
-                if stage == stages - 1:
-                    left -= 1
     return 0

@@ -26,7 +26,8 @@ from archsim.chip.stage import Resource, Ticks
 from archsim.errors import ConfigError, InvariantError
 from archsim.machine.compiled import NotCompiledError, asked_for, pays
 from archsim.timing.declaration import Declaration, Schedule
-from archsim.timing.engines.constraints import steps
+from archsim.timing.engines.constraints import layer_buffer, steps
+from archsim.timing.engines.vectorised import Vectorised
 
 
 def obstacle(declaration: Declaration) -> str | None:
@@ -43,12 +44,16 @@ def obstacle(declaration: Declaration) -> str | None:
         if giver is not takers[0] or point != "end":
             return f"{resource.name}: held over several stages, so its order depends on the run"
         if _order_follows(declaration, resource):
-            if _buffer(declaration) is not None:
+            if layer_buffer(declaration) is not None:
                 return (
                     f"{resource.name}: first come, first served depends on the next layer's buffer"
                 )
             if declaration.longest_run >= KERNEL_LIMIT:
                 return "the search for who is served first counts to 2^51 ticks"
+    if len(declaration.periodic) > 1:
+        return "two kinds of periodic work of a head"
+    if any(name != declaration.first for name in declaration.periodic):
+        return "periodic work amid what a head does with a token"
     for stage in declaration.stages:
         if sum(declaration.resource(name).heads > 1 for name in stage.takes) > 1:
             return f"{stage.name}: takes two shared resources"
@@ -64,12 +69,6 @@ def _order_follows(declaration: Declaration, resource: Resource) -> bool:
     """Whether a block's order of service is only found on the way."""
     overlapping = declaration.prompt > 1 and declaration.shape[0] > 1
     return resource.heads > 1 and resource.discipline == "fifo" and overlapping
-
-
-def _buffer(declaration: Declaration) -> int | None:
-    """Tokens that fit between two layers; None for any number, or where there is one layer."""
-    lags = [c.lag for stage in declaration.stages for c in stage.after if c.next_layer]
-    return min(lags) if lags and declaration.shape[1] > 1 else None
 
 
 KERNEL_LIMIT = 2**51
@@ -113,7 +112,7 @@ def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule
                 raise
     if searching:
         return _Loops(declaration, False).run(True)
-    return _Recurrence(declaration).run()
+    return Vectorised(declaration).run()
 
 
 class _Loops:
@@ -150,6 +149,15 @@ class _Loops:
             [*(h for h in range(heads) if all(h % size == 0 for size in sizes)), heads]
         )
 
+    @property
+    def periodic(self) -> tuple[Ticks, Ticks]:
+        """The periodic stage, and what it waits for where something is due."""
+        order = [stage.name for stage in self.declaration.stages]
+        for name, every in self.declaration.periodic.items():
+            about = np.array([order.index(name), every.period, every.lasts])
+            return about, np.array([order.index(stage) for stage in every.free], np.int64)
+        return np.array([-1, 1, 0]), np.zeros(0, np.int64)
+
     def run(self, searching: bool) -> Schedule:
         """Times; `searching` where some block's order of service is found on the way.
 
@@ -161,7 +169,8 @@ class _Loops:
         ready = np.empty(d.shape[:2], np.int64)
         durations = _one_behind_the_other([d.durations[name] for name in names])
         known, first = max(1, min(d.prompt, d.shape[0])), 0
-        tables = (self.constraints, self.limits, self.group, self.fifo, d.period, d.layer_gap)
+        shared = (self.constraints, self.limits, self.group, self.fifo)
+        tables = (*shared, *self.periodic, d.period, d.layer_gap)
         if searching:
             scratch = np.empty((4, len(names), d.shape[2]), np.int64)
             if self.first_come(times, *durations, ready, *tables, self.bounds, known, *scratch):
@@ -188,141 +197,3 @@ def _one_behind_the_other(arrays: Sequence[Ticks]) -> tuple[Ticks, Ticks]:
         pieces.append(piece.ravel())
         first += piece.size
     return np.concatenate(pieces), places
-
-
-class _Recurrence:
-    def __init__(self, declaration: Declaration) -> None:
-        self.declaration = declaration
-        self.steps = steps(declaration)
-        self.tokens, self.layers, self.heads = shape = declaration.shape
-        self.start = {stage.name: np.zeros(shape, np.int64) for stage in declaration.stages}
-        self.end = {stage.name: np.zeros(shape, np.int64) for stage in declaration.stages}
-        self.ready = np.zeros(shape[:2], np.int64)
-
-    def run(self) -> Schedule:
-        known = max(1, min(self.declaration.prompt, self.tokens))
-        if known > 1:
-            self._overlapping(known)
-            self._alone(known)
-        else:
-            self._alone(0)
-        return Schedule(self.start, self.end, self.ready, "fast")
-
-    def _aligned(self, time: Ticks) -> Ticks:
-        period = self.declaration.period
-        return -(-time // period) * period
-
-    def _turns(self, resource: Resource, wanted: Ticks, held: Ticks, free: Ticks) -> Ticks:
-        """Start times (..., heads) when heads of a group take turns; `free` (..., groups).
-
-        Static: in order of heads. Fifo: in order of the time wanted, ties by head. `free` is
-        updated to when each group's resource is given back last.
-        """
-        start = np.empty_like(wanted)
-        if resource.discipline == "static":
-            for turn in range(resource.heads):
-                members = slice(turn, None, resource.heads)  # this turn's head of every group
-                groups = slice(0, wanted[..., members].shape[-1])
-                begin = self._aligned(np.maximum(wanted[..., members], free[..., groups]))
-                start[..., members] = begin
-                free[..., groups] = begin + held[..., members]
-            return start
-        for group in range(free.shape[-1]):
-            members = slice(group * resource.heads, (group + 1) * resource.heads)
-            asked, lasts = wanted[..., members], held[..., members]
-            order = np.argsort(asked, axis=-1, kind="stable")
-            given = np.empty_like(asked)
-            for turn in range(asked.shape[-1]):
-                who = order[..., turn : turn + 1]
-                begin = self._aligned(
-                    np.maximum(np.take_along_axis(asked, who, -1)[..., 0], free[..., group])
-                )
-                np.put_along_axis(given, who, begin[..., None], -1)
-                free[..., group] = begin + np.take_along_axis(lasts, who, -1)[..., 0]
-            start[..., members] = given
-        return start
-
-    def _alone(self, first: int) -> None:
-        """Tokens from `first` on, each alone in the chip: relative times, then a running sum."""
-        if first >= self.tokens:
-            return
-        d = self.declaration
-        rows = slice(first, self.tokens)
-        start: dict[str, Ticks] = {}
-        end: dict[str, Ticks] = {}
-        for step in self.steps:
-            begin = np.zeros((self.tokens - first, self.layers, self.heads), np.int64)
-            for c in step.constraints:
-                if c.lag == 0 and not c.next_layer:
-                    times = end if c.point == "end" else start
-                    begin = np.maximum(begin, times[c.stage])
-            begin = self._aligned(begin)
-            held = d.durations[step.name][rows]
-            if step.shared:
-                free = np.zeros((*begin.shape[:2], self._groups(step.shared[0])), np.int64)
-                begin = self._turns(step.shared[0], begin, held, free)
-            start[step.name], end[step.name] = begin, begin + held
-        took = end[d.last].max(axis=2)  # (tokens, layers), from the edge the token entered at
-        gaps = np.full(took.shape, d.layer_gap)
-        gaps[:, -1] = d.token_gap
-        visits = self._aligned(took + gaps).ravel()
-        origin = 0
-        if first:
-            left = int(self.end[d.last][first - 1, -1].max())
-            self.ready[first, 0] = left + d.token_gap
-            origin = int(self._aligned(self.ready[first, :1])[0])
-        entered = origin + np.concatenate(([0], np.cumsum(visits)[:-1])).reshape(took.shape)
-        ready = (entered + took + gaps).ravel()[:-1]
-        self.ready[rows].reshape(-1)[1:] = ready
-        for name in start:
-            self.start[name][rows] = start[name] + entered[:, :, None]
-            self.end[name][rows] = end[name] + entered[:, :, None]
-
-    def _groups(self, resource: Resource) -> int:
-        return -(-self.heads // resource.heads)
-
-    def _overlapping(self, known: int) -> None:
-        """The first `known` tokens, ready together: a wavefront over tokens + layers."""
-        d = self.declaration
-        free = {
-            step.name: np.zeros((self.layers, self._groups(step.shared[0])), np.int64)
-            for step in self.steps
-            if step.shared
-        }
-        # a buffer of one token: token t waits for t - 1 in the next layer, which must come first
-        slant = 2 if _buffer(d) == 1 else 1
-        for diagonal in range(slant * (known - 1) + self.layers):
-            layer = np.arange(self.layers)
-            token, off = np.divmod(diagonal - layer, slant)
-            here = (token >= 0) & (token < known) & (off == 0)
-            layer, token = layer[here], token[here]
-            inner = layer > 0
-            self.ready[token[inner], layer[inner]] = (
-                self.end[d.last][token[inner], layer[inner] - 1].max(axis=1) + d.layer_gap
-            )
-            for step in self.steps:
-                begin = np.zeros((len(layer), self.heads), np.int64)
-                if step.name == d.first:
-                    begin += self.ready[token, layer][:, None]
-                for c in step.constraints:
-                    times = (self.end if c.point == "end" else self.start)[c.stage]
-                    if c.next_layer:
-                        applies = (token >= c.lag) & (layer + 1 < self.layers)
-                        after = times[token[applies] - c.lag, layer[applies] + 1].max(axis=1)
-                        begin[applies] = np.maximum(begin[applies], after[:, None])
-                        continue
-                    if c.lag == 0 and c.from_token == 0:
-                        begin = np.maximum(begin, times[token, layer])
-                        continue
-                    applies = (token >= c.lag) & (token >= c.from_token)
-                    if applies.any():
-                        before = times[np.maximum(token - c.lag, 0), layer]
-                        begin = np.where(applies[:, None], np.maximum(begin, before), begin)
-                begin = self._aligned(begin)
-                held = d.durations[step.name][token, layer]
-                if step.shared:
-                    mine = free[step.name][layer]
-                    begin = self._turns(step.shared[0], begin, held, mine)
-                    free[step.name][layer] = mine
-                self.start[step.name][token, layer] = begin
-                self.end[step.name][token, layer] = begin + held
