@@ -282,7 +282,9 @@ def _files_beside(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return _file_beside(value, folder) if names_file(HardwareConfig, key, value) else value
 
     return {
-        key: [beside(key, each) for each in value] if isinstance(value, list) else beside(key, value)
+        key: [beside(key, each) for each in value]
+        if isinstance(value, list)
+        else beside(key, value)
         for key, value in given.items()
     }
 

@@ -9,6 +9,7 @@ not used.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ def _header(cells: list[str]) -> tuple[int, int, tuple[float, ...]]:
 
 
 def _rising(volts: tuple[float, ...]) -> tuple[float, ...]:
-    if any(a >= b for a, b in zip(volts, volts[1:], strict=False)):
+    if any(a >= b for a, b in itertools.pairwise(volts)):
         raise ValueError("read voltages must rise from column to column")
     return volts
 
