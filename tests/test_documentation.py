@@ -21,8 +21,8 @@ import pytest
 
 import archsim
 from archsim.cli import application, main
-from archsim.config import variants
 from archsim.config.loading import parse_assignments
+from archsim.config.variants import temporary
 from archsim.hardware.load import available_hardware, load_hardware
 from archsim.sweeps.analysis import unread
 from archsim.sweeps.axes import axis_from_text
@@ -37,7 +37,7 @@ from archsim.traces.trace import load_trace, save_trace
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     ROOT / "README.md",
-    ROOT / "archsim" / "chip" / "README.md",
+    ROOT / "archsim/chip/README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
@@ -234,5 +234,5 @@ def test_a_script_runs(
     monkeypatch.setattr("archsim.sweeps.runner.load_sweep", sweep)
     rng = np.random.default_rng(4)
     arrays = {name: rng.normal(size=(1, 2, TOKENS, 64)) for name in "qkv"}
-    with variants.temporary():  # those of a script
-        exec(compile(text, place, "exec"), {**arrays, "__name__": "__main__"})
+    with temporary():  # what a script registers
+        exec(compile(text, place, "exec", dont_inherit=True), {**arrays, "__name__": "__main__"})
