@@ -31,6 +31,10 @@ class InvariantError(ArchsimError):
     """The simulator contradicted itself: a defect in archsim, not in the input (exit 1)."""
 
 
+class ConformError(ArchsimError):
+    """A variant does not do what its slot promises: a defect in the variant (exit 1)."""
+
+
 def one_line(text: object, limit: int = 300) -> str:
     """`text` on one line, at most `limit` characters: foreign messages often span several."""
     flat = " ".join(str(text).split())

@@ -134,14 +134,12 @@ def simulate_trace(
         footprints = head.footprints(trace.heads)
         why = ""
 
+        def timed(token: int) -> None:
+            report("timing", token + 1, trace.tokens)
+
         def schedule_of(declaration: Declaration) -> Schedule:
             nonlocal why
-            schedule, why = run(
-                declaration,
-                engine,
-                detail,
-                lambda token: report("timing", token + 1, trace.tokens),
-            )
+            schedule, why = run(declaration, engine, detail, timed)
             return schedule
 
         def function_of(ages: list[Ages] | None) -> Functions:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from archsim.chip.activations.hard_sigmoid import HardSigmoid
 from archsim.chip.array import Run
+from archsim.chip.cells.polynomial import PolynomialCurrent
 from archsim.chip.conversion import Conversion
 from archsim.chip.laws import Laws
 from archsim.chip.readouts.law import ReadoutLaw
@@ -44,11 +45,21 @@ def fits(products: PanelProducts | DirectProducts, laws: Laws, details: bool) ->
         and products.exact
         and products.drawn is None
         and products.dtype == np.float64
-        and charge_to_pulse(laws.readout)
-        and laws.output.quantiser.levels is not None
+        and unknown(laws) is None
         and not details
         and products_in_memory() is not None
     )
+
+
+def unknown(laws: Laws) -> str | None:
+    """What in the laws of a head `read_all` does not know, in words; None if it knows them all."""
+    if not charge_to_pulse(laws.readout):
+        return "the readout is not charge that becomes pulses by a HardSigmoid"
+    if laws.output.quantiser.levels is None:
+        return "levels.output is null"
+    if not isinstance(laws.cell, PolynomialCurrent):
+        return "the cell's current is no polynomial"
+    return None
 
 
 def charge_to_pulse(readout: ReadoutLaw) -> bool:

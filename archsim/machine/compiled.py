@@ -18,7 +18,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -74,7 +74,7 @@ class Kernel:
     """A function that runs as machine code, without the interpreter's lock.
 
     It takes contiguous arrays, ints and floats, and returns an int or nothing. It allocates no
-    memory and raises nothing; functions of archsim that it calls are compiled with it.
+    memory and raises nothing; functions of its own package that it calls are compiled with it.
     `interpreted` is the function as it is written.
     """
 
@@ -143,18 +143,20 @@ def _load(function: FunctionType, kinds: tuple[Kind, ...]) -> Callable[..., int]
     return ctypes.CFUNCTYPE(ctypes.c_int64, *arguments)(machine.address(code, symbol))
 
 
-def _ours(function: FunctionType) -> bool:
-    return function.__module__.split(".")[0] == __name__.split(".")[0]
+def _beside(callee: object, caller: FunctionType) -> TypeGuard[FunctionType]:
+    """Whether it is a function of the caller's package, which is compiled with it."""
+    package = str(caller.__module__).split(".")[0]
+    return isinstance(callee, FunctionType) and str(callee.__module__).split(".")[0] == package
 
 
 def _with_all_callees(function: FunctionType) -> list[FunctionType]:
-    """The function and all those of archsim that it calls, at any depth."""
+    """The function and all those of its package that it calls, at any depth."""
     found, waiting = [function], [function]
     while waiting:
         caller = waiting.pop()
         for name in caller.__code__.co_names:
             callee = caller.__globals__.get(name)
-            if isinstance(callee, FunctionType) and _ours(callee) and callee not in found:
+            if _beside(callee, caller) and callee not in found:
                 found.append(callee)
                 waiting.append(callee)
     return found
@@ -321,7 +323,7 @@ def _entry(function: FunctionType, kinds: tuple[Kind, ...]) -> tuple[list[Any], 
 
 
 def _with_callees(function: FunctionType) -> Any:
-    """The function for numba, and with it those of archsim that it calls."""
+    """The function for numba, and with it those of its package that it calls."""
     import numba
 
     scope = dict(function.__globals__)
@@ -329,7 +331,7 @@ def _with_callees(function: FunctionType) -> Any:
         callee = scope.get(name)
         if isinstance(callee, FunctionType) and callee in blas.FOR_NUMBA:
             scope[name] = blas.FOR_NUMBA[callee]()
-        elif isinstance(callee, FunctionType) and _ours(callee):
+        elif _beside(callee, function):
             scope[name] = _with_callees(callee)
     copy = FunctionType(function.__code__, scope, function.__name__)
     return numba.njit(error_model="numpy")(copy)

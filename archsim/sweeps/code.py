@@ -31,8 +31,9 @@ def code_sha256(module: str, root: Path = ROOT) -> str:
 def reached(module: str, root: Path = ROOT) -> tuple[Path, ...]:
     """Source files of a module and of every module that it imports, at any depth, in order.
 
-    Imports inside functions count, those for type checkers alone do not. The package's own
-    ``__init__.py`` only gives names to what lies behind it.
+    Imports inside functions count, those for type checkers alone do not; a text that names a
+    package stands for all modules in it, as that of a slot. The package's own ``__init__.py`` only
+    gives names to what lies behind it.
     """
     found: set[Path] = set()
     waiting = [module]

@@ -27,6 +27,14 @@ from archsim.sweeps.design import Parameters, overrides
 from archsim.sweeps.expression import Value
 from archsim.sweeps.figures import LOSS, Figures, simulated_figures
 from archsim.sweeps.loss import Loop, loop_of, measure_loss
+from archsim.sweeps.parts import (
+    Part,
+    make_known,
+    parts_of,
+    parts_on,
+    registered_parts,
+    sources_of,
+)
 from archsim.traces.trace import Trace, load_trace
 
 Status = Literal["ok", "invalid", "failed", "crashed", "timeout"]
@@ -81,7 +89,7 @@ class Job:
     `base` and `fixed` load the hardware that `changes` change; `hardware`, `sources` and `trace`
     are the hashes that it must come to. `group` is equal where the functional result is;
     `reference` says what an SQNR compares with. `loss`: key of the point's loss, where that is
-    wanted; with a `loop` the job is to measure such a loss.
+    wanted; with a `loop` the job is to measure such a loss. `parts`: variants from outside.
     """
 
     key: str
@@ -98,6 +106,7 @@ class Job:
     reference: str = ""
     loss: str = ""
     loop: Loop | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,7 @@ class Preparation:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.loop = loop_of(sweep) if sweep.measures_loss else None
+        self._sources = functools.cache(sources_of)  # files are read once a sweep
         _base.cache_clear()  # files may have changed since another sweep of this process
         _whole_trace.cache_clear()
         open_trace.cache_clear()
@@ -171,6 +181,8 @@ class Preparation:
             *(sources_sha256(file) for file in files),
             *(_whole_trace(str(name)).sha256 for name in traces),
             *((self.loop.model_sha256, self.loop.text_sha256) if self.loop else ()),
+            *sources_of(parts_on(listed.items())),
+            *sources_of(part for file in files for part in parts_of(file.config)),
         ]
 
     def job(self, parameters: Parameters) -> Job:
@@ -198,11 +210,14 @@ class Preparation:
         except ConfigError as error:
             reason = one_line(str(error).removeprefix("--set "))
         if hardware is None or trace is None or reason:
-            key = _content_key(["invalid", base, fixed, changes, vars(workload), reason])
+            refused = ["invalid", base, fixed, changes, vars(workload), reason]
+            key = _content_key([*refused, *self._sources(registered_parts())])
             return Job(key, parameters, base, fixed, changes, workload, None, "", "", reason)
-        sources = sources_sha256(hardware)
-        key = _content_key([aged.sha256, trace.sha256, known])
+        sources, parts = sources_sha256(hardware), parts_of(hardware.config)
+        made_of: list[object] = [*self._sources(parts)]
+        key = _content_key([aged.sha256, trace.sha256, known, *made_of])
         loop = self.loop
+        loss = [] if loop is None else [*loop.key_parts(hardware), *made_of]
         return Job(
             key=key[:DESIGN_DIGITS] + _content_key([key, sources])[DESIGN_DIGITS:],
             parameters=parameters,
@@ -214,8 +229,9 @@ class Preparation:
             trace=trace.sha256,
             group=function_key(trace, laws),
             sources=sources,
-            loss="" if loop is None else _content_key(loop.key_parts(hardware), loss_version()),
+            loss="" if loop is None else _content_key(loss, loss_version()),
             reference=reference,
+            parts=parts,
         )
 
     def loss_jobs(self, jobs: Sequence[Job]) -> list[Job]:
@@ -249,6 +265,7 @@ def run_job(job: Job) -> Outcome:
     if job.hardware is None:
         return outcome("invalid", reason=job.reason)
     try:
+        make_known(job.parts)
         hardware = _base(job.base, json.dumps(job.fixed)).changed(job.changes)
         if job.loop is not None:
             loss = measure_loss(job.loop, hardware)

@@ -139,7 +139,7 @@ def test_a_token_waits_for_what_is_left() -> None:
     gap = declaration({**ROWS, **SMALL, "controller.token_gap": "300 ns"}, 12, 1, 1)
     slow, _ = run(gap)
     waits = (slow.end["refresh"] - slow.start["refresh"]).ravel()
-    # due at 2,000 and done by 2,120, while tokens come at 1,825 and at 2,190; then in the way of one
+    # due at 2,000, done by 2,120, and tokens come at 1,825 and 2,190; then in the way of one
     assert waits.tolist() == [0] * 11 + [(LASTS - 15) * 1000]
     refresh = Head(load_hardware(overrides={**ROWS, **SMALL}).config, 64).refresh
     restored = refresh.restored(slow.times)

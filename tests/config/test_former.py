@@ -13,9 +13,10 @@ from archsim.config.section import value_at
 from archsim.errors import ConfigError
 from archsim.hardware.load import load_hardware
 from archsim.sweeps.axes import axis_from_text
-from archsim.sweeps.definition import load_sweep, quick_sweep, sweep_from_values
+from archsim.sweeps.definition import quick_sweep
 from archsim.sweeps.design import design
 from archsim.sweeps.expression import parse_expression
+from archsim.sweeps.sweep_file import load_sweep, sweep_from_values
 
 OLD = {"mapping.row_split": "digital", "mapping.add_time": "7 ns", "array.rows": 24}
 NEW = {"readout.model": "digital_sum", "readout.add_time": "7 ns", "array.rows": 24}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.config.variants import variant
+from archsim.chip.variants import variant
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from archsim.chip.variants import variant
 from archsim.config.section import Section
-from archsim.config.variants import variant
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from archsim.chip.cell import MICROAMPERE
 from archsim.chip.cells.polynomial import PolynomialCurrent
-from archsim.config.variants import variant
+from archsim.chip.variants import variant
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig

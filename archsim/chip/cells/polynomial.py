@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.chip.cell import MICROAMPERE
+from archsim.chip.variants import variant
 from archsim.config.quantity import Quantity
 from archsim.config.section import Section
-from archsim.config.variants import variant
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig

@@ -9,22 +9,22 @@ not used.
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from archsim.chip.variants import variant
 from archsim.config.file_content import FileContent
 from archsim.config.quantity import POWERS_OF_TEN
 from archsim.config.section import Section
-from archsim.config.variants import variant
 from archsim.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _header(cells: list[str]) -> tuple[int, int, tuple[float, ...]]:
 
 
 def _rising(volts: tuple[float, ...]) -> tuple[float, ...]:
-    if any(a >= b for a, b in itertools.pairwise(volts)):
+    if any(a >= b for a, b in pairwise(volts)):
         raise ValueError("read voltages must rise from column to column")
     return volts
 

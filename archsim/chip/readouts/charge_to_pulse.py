@@ -28,9 +28,9 @@ from archsim.chip.stage import (
     Phase,
     Resource,
 )
+from archsim.chip.variants import variant
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
-from archsim.config.variants import variant
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig

@@ -39,10 +39,10 @@ from archsim.chip.pulses import longest_converted
 from archsim.chip.readouts.digital import DigitalReadout, score_levels
 from archsim.chip.readouts.law import ReadoutLaw
 from archsim.chip.stage import READ_KEY, After, Declared, Hold, Phase, Resource
+from archsim.chip.variants import variant
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.kinds import Amperes, Duration, Levels
 from archsim.config.section import Section
-from archsim.config.variants import variant
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig

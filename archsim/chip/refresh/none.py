@@ -9,8 +9,8 @@ import numpy as np
 from archsim.chip.action import Action, Bucket
 from archsim.chip.array import SubTiles
 from archsim.chip.stage import Declared, Ticks, Times
+from archsim.chip.variants import variant
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
-from archsim.config.variants import variant
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig

@@ -29,13 +29,13 @@ from archsim.chip.action import Action, Bucket, Footprint
 from archsim.chip.array import SubTiles
 from archsim.chip.cell import READ_KEYS, READ_VALUES, energy_per_volt
 from archsim.chip.stage import WRITE_KEY, After, Declared, Periodic, Phase, Ticks, Times, Wait
+from archsim.chip.variants import variant
 from archsim.chip.work import Array, Footprints, Implied, Shapes, Spent, Whole, Work
 from archsim.chip.write_path import energy_per_conversion, write_time
 from archsim.config.clock import Clock
 from archsim.config.kinds import Duration, Joules, SquareMetres
 from archsim.config.quantity import Quantity
 from archsim.config.section import Section
-from archsim.config.variants import variant
 from archsim.config.voltages import OptionalQuantity
 
 if TYPE_CHECKING:
@@ -133,7 +133,10 @@ class RowRefresh:
     @staticmethod
     def notes(config: HardwareConfig) -> Iterator[str]:
         yield "Refresh is taken to restore exactly what was stored, however far it had faded"
-        yield "Where one token stands for all (compare, validate) it waits for no refresh"
+        yield (
+            "Where one token stands for all (compare, validate) it waits for no refresh, and "
+            "losses of a model (evaluate, adapt, retention) are measured without"
+        )
 
     total: Bucket = "refresh"
 

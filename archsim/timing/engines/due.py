@@ -1,4 +1,4 @@
-"""Clock edges, and what falls due by them, for loops that are compiled (`loops`)."""
+"""Clock edges, durations, and what falls due, for loops that are compiled (`loops`)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ def edge(time: np.int64, period: int, rate: float) -> np.int64:
     if rest <= period:
         return below + period
     return below + 2 * period
+
+
+def lasting(
+    durations: Integers, places: Integers, stage: int, token: int, layer: int, head: int
+) -> np.int64:
+    """How long one stage takes, in ticks."""
+    at = places[stage]
+    duration: np.int64 = durations[at[0] + token * at[1] + layer * at[2] + head * at[3]]
+    return duration
 
 
 def freed(times: Integers, frees: Integers, token: int, layer: int, head: int) -> np.int64:

@@ -22,18 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.machine.compiled import Kernel
-from archsim.timing.engines.due import due_but_busy, edge, with_due
+from archsim.timing.engines.due import due_but_busy, edge, lasting, with_due
 
 Integers = NDArray[np.int64]
-
-
-def lasting(
-    durations: Integers, places: Integers, stage: int, token: int, layer: int, head: int
-) -> np.int64:
-    """How long one stage takes, in ticks."""
-    at = places[stage]
-    duration: np.int64 = durations[at[0] + token * at[1] + layer * at[2] + head * at[3]]
-    return duration
 
 
 def in_order(begin: Integers, order: Integers, low: int, high: int, fifo: bool) -> None:
@@ -47,6 +38,33 @@ def in_order(begin: Integers, order: Integers, low: int, high: int, fifo: bool) 
                 order[spot] = order[spot - 1]
                 spot -= 1
             order[spot] = moving
+
+
+def take_turns(
+    begin: Integers,
+    order: Integers,
+    free: Integers,
+    durations: Integers,
+    places: Integers,
+    fifo: bool,
+    size: int,
+    stage: int,
+    token: int,
+    layer: int,
+    period: int,
+) -> None:
+    """Let each `size` heads, that could `begin`, take turns at a block, once `free` of before."""
+    heads, rate = len(begin), 1.0 / period
+    for low in range(0, heads, size):
+        high = min(low + size, heads)
+        in_order(begin, order, low, high, fifo)
+        available = free[stage, layer, low]
+        for index in range(low, high):
+            head = order[index]
+            begin[head] = edge(max(begin[head], available), period, rate)
+            held = lasting(durations, places, stage, token, layer, head)
+            available = begin[head] + held
+        free[stage, layer, low] = available
 
 
 @Kernel
@@ -75,7 +93,7 @@ def in_turn(
     `free` (stages, layers, heads), full of 0, `begin` and `order` (heads,) are scratch.
     """
     _, stages, tokens, layers, heads = times.shape
-    rate = 1.0 / period
+    rate, every = 1.0 / period, periodic[0]
     for token in range(first, tokens):
         for layer in range(layers):
             entered = np.int64(0)
@@ -110,22 +128,16 @@ def in_turn(
                     begin[head] = edge(begin[head], period, rate)
                 size = group[stage]
                 if size > 0:
-                    for low in range(0, heads, size):
-                        high = min(low + size, heads)
-                        in_order(begin, order, low, high, fifo[stage])
-                        available = free[stage, layer, low]
-                        for index in range(low, high):
-                            head = order[index]
-                            begin[head] = edge(max(begin[head], available), period, rate)
-                            held = lasting(durations, places, stage, token, layer, head)
-                            available = begin[head] + held
-                        free[stage, layer, low] = available
+                    take_turns(
+                        begin, order, free, durations, places, fifo[stage], size, stage, token,
+                        layer, period,
+                    )  # fmt: skip
                 for head in range(heads):
                     times[0, stage, token, layer, head] = begin[head]
                     times[1, stage, token, layer, head] = begin[head] + lasting(
                         durations, places, stage, token, layer, head
                     )
-                if stage == periodic[0]:
+                if stage == every:
                     for head in range(heads):
                         now, held = with_due(
                             times, frees, periodic, period, token, layer, head, begin[head],
@@ -231,6 +243,39 @@ def on_its_own(
     return moved
 
 
+def in_program_order(
+    times: Integers,
+    durations: Integers,
+    places: Integers,
+    done: Integers,
+    request: Integers,
+    turn: Integers,
+    free: Integers,
+    size: int,
+    stage: int,
+    layer: int,
+    low: int,
+    high: int,
+    known: int,
+    period: int,
+) -> bool:
+    """Serve heads that asked for a block as long as it is their turn: token, then head."""
+    rate, moved = 1.0 / period, False
+    for start in range(low, high, size):
+        members = min(size, high - start)
+        while turn[stage, start] < known * members:
+            head = start + turn[stage, start] % members
+            if request[stage, head] < 0:
+                break
+            asked = max(request[stage, head], free[stage, start])
+            held = lasting(durations, places, stage, done[stage, head], layer, head)
+            begin = edge(np.int64(asked), period, rate)
+            free[stage, start] = granted(times, done, request, stage, layer, head, begin, held)
+            turn[stage, start] += 1
+            moved = True
+    return moved
+
+
 def earliest(
     group: Integers,
     fifo: NDArray[np.bool_],
@@ -329,21 +374,11 @@ def first_come(
                         size = group[stage]
                         if size == 0 or fifo[stage]:
                             continue
-                        for start in range(low, high, size):
-                            members = min(size, high - start)
-                            while turn[stage, start] < known * members:  # in turn: token, head
-                                head = start + turn[stage, start] % members
-                                if request[stage, head] < 0:
-                                    break
-                                asked = max(request[stage, head], free[stage, start])
-                                token = done[stage, head]
-                                free[stage, start] = granted(
-                                    times, done, request, stage, layer, head,
-                                    edge(np.int64(asked), period, rate),
-                                    lasting(durations, places, stage, token, layer, head),
-                                )  # fmt: skip
-                                turn[stage, start] += 1
-                                moved = True
+                        if in_program_order(
+                            times, durations, places, done, request, turn, free, size, stage,
+                            layer, low, high, known, period,
+                        ):  # fmt: skip
+                            moved = True
                 best, stage, start = earliest(group, fifo, free, request, low, high)
                 if best < 0:
                     break

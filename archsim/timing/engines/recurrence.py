@@ -50,8 +50,6 @@ def obstacle(declaration: Declaration) -> str | None:
                 )
             if declaration.longest_run >= KERNEL_LIMIT:
                 return "the search for who is served first counts to 2^51 ticks"
-    if len(declaration.periodic) > 1:
-        return "two kinds of periodic work of a head"
     if any(name != declaration.first for name in declaration.periodic):
         return "periodic work amid what a head does with a token"
     for stage in declaration.stages:
@@ -76,7 +74,6 @@ KERNEL_LIMIT = 2**51
 
 LARGE = 1 << 16
 """Head-tokens from which on compiled loops pay: numpy then takes longer than loading them."""
-
 
 SEARCHED = 1 << 13
 """The same where the order of service is searched for, which only compiled loops do quickly."""
