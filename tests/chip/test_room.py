@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,19 @@ README = Path(archsim.__file__).parent / "chip" / "README.md"
 
 
 def test_the_cell_of_the_readme_conforms(
-    small_trace: Trace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_trace: Trace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     simulate = archsim.simulate
     monkeypatch.setattr(archsim, "simulate", lambda _, hardware: simulate(small_trace, hardware))
     cell, script = re.findall("```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    names: dict[str, Any] = {"__name__": "archsim_tanh"}
+    (tmp_path / "cell_of_the_readme.py").write_text(cell)
+    monkeypatch.syspath_prepend(tmp_path)
     with temporary():
-        for text in (cell, script):
-            exec(compile(text, str(README), "exec", dont_inherit=True), names)
+        module: Any = importlib.import_module("cell_of_the_readme")
+        exec(compile(script, str(README), "exec", dont_inherit=True), {})
         assert float(capsys.readouterr().out) < 20
-        found = conform(names["TanhCell"], full_current="8 uA", knee="0.3 V")
+        found = conform(module.TanhCell, full_current="8 uA", knee="0.3 V")
     assert found.variant == "cell.model tanh"
