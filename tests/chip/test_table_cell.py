@@ -15,12 +15,13 @@ import archsim
 from archsim.adaptation.attention import check_trainable
 from archsim.chip.cell import current_law
 from archsim.chip.cells.polynomial import PolynomialCurrent
-from archsim.chip.cells.table import CurrentTable, measured, monotone_pieces
+from archsim.chip.cells.table import CurrentTable, TableCell, measured, monotone_pieces
 from archsim.chip.laws import laws_of
 from archsim.cli import application
 from archsim.errors import ConfigError
 from archsim.hardware.load import Hardware, load_hardware
 from archsim.hardware.show import leaf_text, show_config
+from archsim.testing import conform
 from archsim.traces.trace import Trace
 
 SMALL = "stored_V, current_uA\n0, -10\n0.3, -2\n0.45, 0\n0.6, 3\n0.9, 10\n"
@@ -240,6 +241,10 @@ def test_a_written_config_needs_no_file(file: Callable[[str], Path], tmp_path: P
 def test_training_refuses(file: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError, match=r"cell\.model table: cannot be trained"):
         check_trainable(table(file(SMALL)).config, 64)
+
+
+def test_the_kit(file: Callable[[str], Path]) -> None:
+    assert conform(TableCell, table=str(file(sampled(9)))).refused == {}
 
 
 def test_commands(file: Callable[[str], Path], small_trace_folder: Path, tmp_path: Path) -> None:
