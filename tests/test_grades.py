@@ -178,7 +178,7 @@ def test_choices_are_all_that_there_are() -> None:
     elsewhere = {
         "controller.pipelining", "write_path.arbitration", "pulse_generator.arbitration",
         "accumulator.arbitration", "digital.weights", "array.write_during_read",
-        "controller.gate_unwritten", "retention.token_period",
+        "controller.gate_unwritten", "retention.token_period", "cell.interpolation",
         "converter.law",  # of one variant
     }  # fmt: skip
     choices = {
