@@ -32,7 +32,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Written:
+class Quantised:
     """Vectors as they are after a converter: see `Quantiser.write`.
 
     `sums` (vectors,) of their values within the range, no origin taken off; `beyond`, the share of
@@ -87,14 +87,14 @@ class Quantiser:
                 return Grid(unit, max(abs(round(end)) for end in ends))
         return None
 
-    def write(self, x: Array, origin: float, out: Array, compiled: bool = False) -> Written:
+    def write(self, x: Array, origin: float, out: Array, compiled: bool = False) -> Quantised:
         """The values nearest to `x` (vectors, n), less an `origin`, in `out`.
 
         `compiled` does the same in one pass of machine code.
         """
         if self.levels is None:
             np.subtract(x, origin, out=out)
-            return Written(out, np.clip(x, self.low, self.high).sum(axis=1), 0.0)
+            return Quantised(out, np.clip(x, self.low, self.high).sum(axis=1), 0.0)
         steps, span = self.levels - 1, self.high - self.low
         if compiled:
             sums = np.empty(len(x))
@@ -108,7 +108,7 @@ class Quantiser:
             sums = codes @ np.ones(codes.shape[1])  # of whole numbers, in any order
             self.values(codes, out=out)
             out -= origin
-        return Written(out, sums * span / steps, beyond / x.size)
+        return Quantised(out, sums * span / steps, beyond / x.size)
 
 
 @Kernel

@@ -19,11 +19,11 @@ from archsim.chip.laws import Laws
 from archsim.datapath.activity import AttentionOutput, IdealError, Saturation
 from archsim.datapath.ages import Ages
 from archsim.datapath.fused import LARGE
-from archsim.datapath.one_head import Engine, attend_head
-from archsim.datapath.problem import Retention
+from archsim.datapath.head_input import Retention
+from archsim.datapath.one_head import HeadEngine, attend_head
 from archsim.datapath.scalers import Array, Scalers, resolve_scalers
 from archsim.errors import ConfigError
-from archsim.machine.compiled import NotCompiledError, asked_for, pays
+from archsim.machine.compiled import NotCompiledError, asked_for, worth_compiling
 from archsim.machine.parallel import shared, side_by_side
 from archsim.machine.workspace import Workspace
 
@@ -116,10 +116,10 @@ def attend_layers(
         layer.check(laws)
         resolved.append(resolve_scalers(layer.scalers, len(layer.q), laws.mid_rail))
     work = sum(layer.q.shape[0] * layer.q.shape[1] for layer in layers)
-    engine = Engine(
+    engine = HeadEngine(
         laws if law is None else replace(laws, cell=law),
         np.dtype(precision),
-        pays(work >= LARGE),
+        worth_compiling(work >= LARGE),
         Workspace(),
         retention,
         details,
@@ -151,8 +151,8 @@ def attend_layers(
 
 
 def _loaded(
-    engine: Engine, layer: LayerInput, scalers: Mapping[str, tuple[Array, Array]]
-) -> Engine:
+    engine: HeadEngine, layer: LayerInput, scalers: Mapping[str, tuple[Array, Array]]
+) -> HeadEngine:
     """The engine with its machine code loaded, by two tokens of a head: before other processes
     start, which then have it too. Without, where it is not to be had and nobody asked for it.
     """
@@ -168,7 +168,9 @@ def _loaded(
     return engine
 
 
-def _outputs(layers: Sequence[LayerInput], engine: Engine, keep_y: bool) -> list[AttentionOutput]:
+def _outputs(
+    layers: Sequence[LayerInput], engine: HeadEngine, keep_y: bool
+) -> list[AttentionOutput]:
     """The layers' outputs, still empty, where every process can write."""
     shapes: list[tuple[int, ...]] = []
     laws, digital = engine.laws, engine.laws.readout.conversion is not None

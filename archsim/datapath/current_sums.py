@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.chip.cells.polynomial import PolynomialCurrent
-from archsim.datapath.problem import HeadProblem
+from archsim.datapath.head_input import HeadInput
 from archsim.machine.compiled import Kernel
 from archsim.machine.workspace import Workspace
 
@@ -28,18 +28,18 @@ _BLOCK = 16
 """Tokens of one running sum."""
 
 
-def signs_hold(problem: HeadProblem) -> bool:
+def signs_hold(given: HeadInput) -> bool:
     """Whether no cell's current changes sign while the cell is read."""
-    if not problem.fades:
+    if not given.fades:
         return True
-    cell, grid = problem.polynomial, problem.stored_grid
+    cell, grid = given.polynomial, given.stored_grid
     if cell is None:
         return False
     for deviation, times in (
-        (problem.key_deviation, problem.ages.keys),
-        (problem.value_deviation, problem.ages.values),
+        (given.key_deviation, given.ages.keys),
+        (given.value_deviation, given.ages.values),
     ):
-        fade = float(np.exp(-times.rate * times.oldest(problem.window)))
+        fade = float(np.exp(-times.rate * times.oldest(given.window)))
         if grid is not None and 2 * grid.most < deviation.size:  # all that could be stored, first
             possible = np.arange(-grid.most, grid.most + 1, dtype=np.float64) * grid.unit
             if cell.keeps_sign(possible, fade):
@@ -49,17 +49,17 @@ def signs_hold(problem: HeadProblem) -> bool:
     return True
 
 
-def key_current_sums(problem: HeadProblem, work: Workspace, compiled: bool = False) -> Array:
+def key_current_sums(given: HeadInput, work: Workspace, compiled: bool = False) -> Array:
     """``sum_{j in window} sum_d pulse[i,d] |I(K[j,d], age)|`` in uA, (tokens,).
 
     Only where `signs_hold`.
     """
-    pulses, deviation, window = problem.pulses, problem.key_deviation, problem.window
-    cell = problem.polynomial
-    if not problem.fades or cell is None:
-        unsigned = _side_by_side("term", np.abs(problem.law.current(deviation)), work)
+    pulses, deviation, window = given.pulses, given.key_deviation, given.window
+    cell = given.polynomial
+    if not given.fades or cell is None:
+        unsigned = _side_by_side("term", np.abs(given.law.current(deviation)), work)
         return _weighted(_Rows(pulses, window, work), unsigned)
-    times, tokens, powers = problem.ages.keys, len(pulses), len(cell.coefficients) - 1
+    times, tokens, powers = given.ages.keys, len(pulses), len(cell.coefficients) - 1
     sums = np.zeros(tokens)
     for first, stop in times.stretches(0, tokens, _RANGE / powers):
         oldest = max(0, first - window + 1)

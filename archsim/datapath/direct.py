@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from archsim.chip.array import Run
 from archsim.datapath.ages import CellTimes
-from archsim.datapath.problem import HeadProblem, View
+from archsim.datapath.head_input import HeadInput, VisibleColumns
 from archsim.datapath.products import Real
 
 Array = NDArray[np.float64]
@@ -28,8 +28,8 @@ _CELLS = 1 << 20
 class _Stored:
     """The keys or the values of one head, as written: levels, or deviations one by one."""
 
-    def __init__(self, problem: HeadProblem, deviation: Array, times: CellTimes) -> None:
-        self.problem, self.deviation, self.times = problem, deviation, times
+    def __init__(self, given: HeadInput, deviation: Array, times: CellTimes) -> None:
+        self.given, self.deviation, self.times = given, deviation, times
         levels, which = np.unique(deviation, return_inverse=True)
         self.levels = levels if len(levels) <= MOST_LEVELS else None
         self.which = which.reshape(deviation.shape)
@@ -43,11 +43,11 @@ class _Stored:
 
     def currents(self, run: Run, rows: slice) -> Array:
         """Currents in uA, (rows, levels, columns), or without levels (rows, columns, features)."""
-        remaining = self.problem.remaining(self.times, rows, slice(run.first, run.stop))
+        remaining = self.given.remaining(self.times, rows, slice(run.first, run.stop))
         if self.levels is not None:
-            return self.problem.law.current(self.levels[:, None] * remaining[:, None, :])
+            return self.given.law.current(self.levels[:, None] * remaining[:, None, :])
         cells = self.deviation[run.first : run.stop]
-        return self.problem.law.current(cells * remaining[:, :, None])
+        return self.given.law.current(cells * remaining[:, :, None])
 
     def parts(self, run: Run, rows: slice) -> list[slice]:
         """Some rows in pieces whose currents fit the memory."""
@@ -62,45 +62,44 @@ class _Stored:
 class DirectProducts:
     """Both products of one head, and the unsigned currents that they draw."""
 
-    def __init__(self, problem: HeadProblem) -> None:
-        self.problem, self.pulses = problem, problem.pulses
+    def __init__(self, given: HeadInput) -> None:
+        self.given, self.pulses = given, given.pulses
         self.keys = [
-            _Stored(problem, problem.key_deviation[:, part], problem.ages.keys)
-            for part in problem.parts
+            _Stored(given, given.key_deviation[:, part], given.ages.keys) for part in given.parts
         ]
-        self.values = _Stored(problem, problem.value_deviation, problem.ages.values)
-        self.key_current = np.zeros(len(problem.query))
+        self.values = _Stored(given, given.value_deviation, given.ages.values)
+        self.key_current = np.zeros(len(given.query))
 
-    def scores(self, view: View, rows: slice, part: int, out: Real | None) -> None:
+    def scores(self, view: VisibleColumns, rows: slice, part: int, out: Real | None) -> None:
         """S_raw / full scale of a part of the features into `out` (columns, rows), 0 where rows do
         not see. Rows come in whole panels, the last beyond the tokens.
 
         Adds what the seen columns draw to `key_current`.
         """
         run, keys, tokens = view.run, self.keys[part], self._tokens(rows)
-        features = self.problem.parts[part]
-        query, pulses = self.problem.query[:, features], self.pulses[:, features]
+        features = self.given.parts[part]
+        query, pulses = self.given.query[:, features], self.pulses[:, features]
         at_levels = None if keys.levels is None else keys.at_levels(run)
-        scores, drawn = [], []
+        scores, read_current = [], []
         for some in keys.parts(run, tokens):
             current = keys.currents(run, some)
             if out is not None:
                 scores.append(_charge(query[some], current, at_levels))
-            drawn.append(_charge(pulses[some], np.abs(current, out=current), at_levels))
+            read_current.append(_charge(pulses[some], np.abs(current, out=current), at_levels))
         if out is not None:
             _lay(scores, out)
-            out /= self.problem.score_full_scale
+            out /= self.given.score_full_scale
             view.clear(out, rows.start)
         seen = np.empty((run.stop - run.first, rows.stop - rows.start))
-        _lay(drawn, seen)
+        _lay(read_current, seen)
         view.clear(seen, rows.start)
         self.key_current[tokens] += seen.sum(axis=0)[: tokens.stop - tokens.start]
 
     def currents(
-        self, view: View, rows: slice, pulse: Real, out: Real | None, drawn: Array
+        self, view: VisibleColumns, rows: slice, pulse: Real, out: Real | None, read_current: Array
     ) -> None:
         """A_raw / full scale into `out` (features, rows) from pulses (columns, rows); adds the
-        unsigned current / full scale to `drawn` (rows,). Rows come in whole panels.
+        unsigned current / full scale to `read_current` (rows,). Rows come in whole panels.
         """
         run, tokens = view.run, self._tokens(rows)
         widths = pulse.T
@@ -118,11 +117,11 @@ class DirectProducts:
                 by_level = charge.reshape(len(charge), -1)
                 charges.append(by_level @ at_levels)
                 unsigned.append(np.abs(by_level, out=by_level) @ at_levels.sum(axis=1))
-        scale = self.problem.output_full_scale
+        scale = self.given.output_full_scale
         if out is not None:
             _lay(charges, out)
             out /= scale
-        drawn[: tokens.stop - tokens.start] += np.concatenate(unsigned) / scale
+        read_current[: tokens.stop - tokens.start] += np.concatenate(unsigned) / scale
 
     def _tokens(self, rows: slice) -> slice:
         return slice(rows.start, min(rows.stop, len(self.pulses)))

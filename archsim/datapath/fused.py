@@ -1,7 +1,7 @@
 """The rows of one head in one loop of machine code: products, clamp, conversion, sum.
 
-The same operations in the same order as `archsim.datapath.passes`, so that results are equal bit by
-bit, but panel by panel through all of them: nothing leaves the cache in between.
+The same operations in the same order as `archsim.datapath.elementwise`, so that results are equal
+bit by bit, but panel by panel through all of them: nothing leaves the cache in between.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from archsim.chip.cells.polynomial import PolynomialCurrent
 from archsim.chip.conversion import Conversion
 from archsim.chip.laws import Laws
 from archsim.chip.readouts.law import ReadoutLaw
-from archsim.datapath.collected import Collected
 from archsim.datapath.direct import DirectProducts
+from archsim.datapath.head_sums import HeadSums
 from archsim.datapath.panels import PanelProducts
 from archsim.datapath.products import PANEL, Array, Real
 from archsim.machine.blas import multiply_double, multiply_single, products_in_memory
@@ -43,7 +43,7 @@ def fits(products: PanelProducts | DirectProducts, laws: Laws, details: bool) ->
         and products.layout.features > 1  # numpy takes another product for one line
         and products.alone
         and products.exact
-        and products.drawn is None
+        and products.read_current is None
         and products.dtype == np.float64
         and unknown(laws) is None
         and not details
@@ -70,7 +70,7 @@ def charge_to_pulse(readout: ReadoutLaw) -> bool:
 
 def read_all(
     products: PanelProducts,
-    collected: Collected,
+    sums_of_rows: HeadSums,
     runs: Sequence[tuple[Run, Run | None]],
     output: Conversion,
     work: Workspace,
@@ -96,7 +96,7 @@ def read_all(
         memory.single if products.query.dtype == np.float32 else memory.double,
         memory.double,
         np.array(places),
-        products.problem.window,
+        products.given.window,
         products.keys,
         products.query,
         products.key_factors,
@@ -112,12 +112,12 @@ def read_all(
         scratch("rest", layout.powers + 2),
         scratch("current", features),
         scratch("more", features),
-        rows_by_panel(collected.total),
-        rows_by_panel(collected.counts),
-        rows_by_panel(collected.value_current),
-        rows_by_panel(collected.longest_score),
-        rows_by_panel(collected.longest_output),
-        collected.beyond,
+        rows_by_panel(sums_of_rows.total),
+        rows_by_panel(sums_of_rows.counts),
+        rows_by_panel(sums_of_rows.value_current),
+        rows_by_panel(sums_of_rows.longest_score),
+        rows_by_panel(sums_of_rows.longest_output),
+        sums_of_rows.beyond,
     )
 
 
@@ -143,7 +143,7 @@ def _read_runs(
     more: Array,
     total: Array,
     counts: Array,
-    drawn: Array,
+    read_current: Array,
     longest_score: Array,
     longest_output: Array,
     beyond: Integers,
@@ -156,7 +156,7 @@ def _read_runs(
     width, tokens) and `value_fades` (powers + 1, panels, PANEL) as for `read_values`. Scratch:
     `sums` (powers, columns, PANEL), `score` (columns, PANEL), `blocks` (powers, features, PANEL),
     `rest` (powers + 2, PANEL), `current` and `more` (features, PANEL). From `total` on: what is
-    `Collected`, (..., panels, PANEL).
+    `HeadSums`, (..., panels, PANEL).
     """
     panels, rows, features = len(query), query.shape[2], query.shape[1]
     for run in range(len(runs)):
@@ -170,13 +170,13 @@ def _read_runs(
             _read(
                 first_product, second_product, panel, first, stop, window, 0, keys, query,
                 key_factors, base, key_fade, values, value_fades, sums, score, blocks, rest,
-                current, drawn, longest_score, beyond,
+                current, read_current, longest_score, beyond,
             )  # fmt: skip
             if panel < turning:
                 _read(
                     first_product, second_product, panel, old_first, old_stop, window, 1, keys,
                     query, key_factors, base, key_fade, values, value_fades, sums, score, blocks,
-                    rest, more, drawn, longest_score, beyond,
+                    rest, more, read_current, longest_score, beyond,
                 )  # fmt: skip
                 for d in range(features):
                     for r in range(rows):
@@ -217,18 +217,30 @@ def _read(
     blocks: Array,
     rest: Array,
     out: Array,
-    drawn: Array,
+    read_current: Array,
     longest_score: Array,
     beyond: Integers,
 ) -> None:
-    """What one panel of rows reads of one run, as a `View` has it; A_raw / full scale in `out`."""
+    """What one panel of rows reads of one run, as `VisibleColumns` has it; A_raw / full scale in
+    `out`.
+    """
     _charge_keys(first_product, panel, first, stop, keys, query, sums)
     _make_pulses(
         panel, first, stop, window, overwritten, key_factors, base, key_fade, sums, score,
         longest_score, beyond,
     )  # fmt: skip
     _charge_values(
-        second_product, panel, first, stop, score, values, value_fades, blocks, rest, out, drawn
+        second_product,
+        panel,
+        first,
+        stop,
+        score,
+        values,
+        value_fades,
+        blocks,
+        rest,
+        out,
+        read_current,
     )
 
 
@@ -309,9 +321,9 @@ def _charge_values(
     blocks: Array,
     rest: Array,
     out: Array,
-    drawn: Array,
+    read_current: Array,
 ) -> None:
-    """The second product: A_raw / full scale into `out`, the unsigned current to `drawn`."""
+    """The second product: A_raw / full scale into `out`, the unsigned current to `read_current`."""
     powers, features, rows = blocks.shape
     tokens, columns, highest = values.shape[1], stop - first, powers - 1
     b = score.ctypes.data
@@ -339,4 +351,4 @@ def _charge_values(
         unsigned = rest[1, r] * value_fades[0, panel, r]
         for power in range(1, powers + 1):
             unsigned += rest[power + 1, r] * value_fades[power, panel, r]
-        drawn[panel, r] += unsigned
+        read_current[panel, r] += unsigned

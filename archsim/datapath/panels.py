@@ -18,8 +18,8 @@ from archsim.chip.cells.polynomial import PolynomialCurrent
 from archsim.datapath.ages import CellTimes
 from archsim.datapath.current_sums import key_current_sums, signs_hold
 from archsim.datapath.direct import DirectProducts
-from archsim.datapath.passes import read_keys, read_values
-from archsim.datapath.problem import HeadProblem, View
+from archsim.datapath.elementwise import read_keys, read_values
+from archsim.datapath.head_input import HeadInput, VisibleColumns
 from archsim.datapath.products import (
     PANEL,
     Layout,
@@ -50,45 +50,45 @@ class PanelProducts:
 
     def __init__(
         self,
-        problem: HeadProblem,
+        given: HeadInput,
         dtype: np.dtype[Any],
         workspace: Workspace,
         compiled: bool = False,
     ) -> None:
-        self.problem, self.dtype, self.workspace = problem, dtype, workspace
-        tokens, features = problem.query.shape
-        cell = problem.polynomial if problem.fades else None
+        self.given, self.dtype, self.workspace = given, dtype, workspace
+        tokens, features = given.query.shape
+        cell = given.polynomial if given.fades else None
         powers = 1 if cell is None else len(cell.coefficients) - 1
-        self.layout = layout = Layout(features, powers, problem.fades)
+        self.layout = layout = Layout(features, powers, given.fades)
         limit = _RANGE[dtype.name] / powers
         parts = self._parts(tokens, limit)
         self.origins = [first for first, _ in parts]
         self.alone = len(parts) == 1
         by_power = self._expand_keys(cell)
-        if problem.fades:
-            growth = self._growth(problem.ages.keys, parts)
+        if given.fades:
+            growth = self._growth(given.ages.keys, parts)
             factors = by_power[:, None] * powers_of(growth, powers)[1:]
             self.key_factors = factors.astype(dtype)
             if self.alone:
                 rows = slice(0, len(self.query) * PANEL)
-                self.key_fade = self._fade(problem.ages.keys, rows, 0)
-                self.value_fades = powers_of(self._fade(problem.ages.values, rows, 0), powers)
+                self.key_fade = self._fade(given.ages.keys, rows, 0)
+                self.value_fades = powers_of(self._fade(given.ages.values, rows, 0), powers)
         # |I| is the polynomial times a fixed sign, unless fading turns a current round
-        held = signs_hold(problem)
-        self.drawn = None if held else DirectProducts(problem)
+        held = signs_hold(given)
+        self.read_current = None if held else DirectProducts(given)
         self.key_current = (
-            self.drawn.key_current
-            if self.drawn is not None
-            else key_current_sums(problem, workspace, compiled)
+            self.read_current.key_current
+            if self.read_current is not None
+            else key_current_sums(given, workspace, compiled)
         )
         self.values = workspace.array("values", (layout.value_width, tokens), dtype)
         if cell is None:
-            current = problem.law.current(problem.value_deviation)
-            current_operand(current / problem.output_full_scale, self.values)
+            current = given.law.current(given.value_deviation)
+            current_operand(current / given.output_full_scale, self.values)
             return
-        y, growth = problem.value_deviation, self._growth(problem.ages.values, parts)
-        coefficients = cell.coefficients / problem.output_full_scale
-        unit = problem.stored_grid.unit if self.exact and problem.stored_grid is not None else 1.0
+        y, growth = given.value_deviation, self._growth(given.ages.values, parts)
+        coefficients = cell.coefficients / given.output_full_scale
+        unit = given.stored_grid.unit if self.exact and given.stored_grid is not None else 1.0
         if held and compiled and dtype == np.float64 and self.exact:
             turned = workspace.array("turned", (features, tokens), y.dtype)
             turned[...] = y.T
@@ -106,18 +106,18 @@ class PanelProducts:
         Returns the coefficients of their powers / full scale; `base` is what C_0 adds to each row
         of each part.
         """
-        problem, powers, array = self.problem, self.layout.powers, self.workspace.array
-        query, keys, dtype = problem.query, problem.key_deviation, self.dtype
+        given, powers, array = self.given, self.layout.powers, self.workspace.array
+        query, keys, dtype = given.query, given.key_deviation, self.dtype
         if cell is None:
-            keys = problem.law.current(keys) / problem.score_full_scale
+            keys = given.law.current(keys) / given.score_full_scale
         query_unit = key_unit = 1.0
         self.exact = False
-        if cell is not None and problem.query_grid is not None and problem.stored_grid is not None:
-            most = problem.query_grid.most * problem.stored_grid.most**powers
-            most *= max(part.stop - part.start for part in problem.parts)
+        if cell is not None and given.query_grid is not None and given.stored_grid is not None:
+            most = given.query_grid.most * given.stored_grid.most**powers
+            most *= max(part.stop - part.start for part in given.parts)
             self.exact = most < _EXACT["float64"]
             if self.exact:
-                query_unit, key_unit = problem.query_grid.unit, problem.stored_grid.unit
+                query_unit, key_unit = given.query_grid.unit, given.stored_grid.unit
             if most < _EXACT["float32"]:
                 dtype = np.dtype(np.float32)
         tokens, features = query.shape
@@ -133,9 +133,9 @@ class PanelProducts:
         self.base: list[Real] = []
         if cell is None:
             return np.empty(0)
-        units = query_unit * key_unit ** np.arange(powers + 1) / problem.score_full_scale
+        units = query_unit * key_unit ** np.arange(powers + 1) / given.score_full_scale
         coefficients = cell.coefficients * units
-        for part in problem.parts:
+        for part in given.parts:
             ones = np.ones((1, part.stop - part.start), dtype)  # faster than a sum
             sums = np.matmul(ones, self.query[:, part]).ravel()
             self.base.append(coefficients[0].astype(self.dtype) * sums)
@@ -147,7 +147,7 @@ class PanelProducts:
 
         Each part has its first token as origin, so later tokens change nothing before them.
         """
-        ages = self.problem.ages
+        ages = self.given.ages
         return [
             part
             for a, b in ages.keys.stretches(0, tokens, limit)
@@ -175,11 +175,11 @@ class PanelProducts:
         fade[: stop - rows.start] = times.fade(rows.start, stop, origin)
         return fade
 
-    def scores(self, view: View, rows: slice, part: int, out: Real) -> None:
+    def scores(self, view: VisibleColumns, rows: slice, part: int, out: Real) -> None:
         """S_raw / full scale of a part of the features into `out` (columns, rows), 0 where rows do
         not see. Rows come in whole panels.
         """
-        run, features = view.run, self.problem.parts[part]
+        run, features = view.run, self.given.parts[part]
         keys = self.keys[:, run.first : run.stop, features]
         query = self.query[rows.start // PANEL : rows.stop // PANEL, features]
         if not self.layout.fading:
@@ -191,32 +191,34 @@ class PanelProducts:
                     self.key_factors[:, first:stop],
                     self.key_fade[rows]
                     if self.alone
-                    else self._fade(self.problem.ages.keys, rows, origin),
+                    else self._fade(self.given.ages.keys, rows, origin),
                     self.base[part][rows],
                 )
                 read_keys(keys[:, columns], query, fading, out[columns], self.workspace)
         view.clear(out, rows.start)
-        if self.drawn is not None:
-            self.drawn.scores(view, rows, part, None)
+        if self.read_current is not None:
+            self.read_current.scores(view, rows, part, None)
 
-    def currents(self, view: View, rows: slice, pulse: Real, out: Real, drawn: Array) -> None:
+    def currents(
+        self, view: VisibleColumns, rows: slice, pulse: Real, out: Real, read_current: Array
+    ) -> None:
         """A_raw / full scale into `out` (features, rows) from pulses (columns, rows); adds the
-        unsigned current / full scale to `drawn` (rows,). Rows come in whole panels.
+        unsigned current / full scale to `read_current` (rows,). Rows come in whole panels.
         """
         run = view.run
         if self.alone:
             fades = self.value_fades[:, rows] if self.layout.fading else None
             value = self.values[:, run.first : run.stop]
-            read_values(value, pulse, fades, self.layout, out, drawn, self.workspace)
+            read_values(value, pulse, fades, self.layout, out, read_current, self.workspace)
         else:
             out[...] = 0.0
             part = np.empty_like(out)
             for first, stop, origin in self._within(run):
                 lines = pulse[first - run.first : stop - run.first]
-                fade = self._fade(self.problem.ages.values, rows, origin)
+                fade = self._fade(self.given.ages.values, rows, origin)
                 fades = powers_of(fade, self.layout.powers)
                 value = self.values[:, first:stop]
-                read_values(value, lines, fades, self.layout, part, drawn, self.workspace)
+                read_values(value, lines, fades, self.layout, part, read_current, self.workspace)
                 out += part
-        if self.drawn is not None:
-            self.drawn.currents(view, rows, pulse, None, drawn)
+        if self.read_current is not None:
+            self.read_current.currents(view, rows, pulse, None, read_current)

@@ -143,9 +143,9 @@ def value_operand(
         block = out[p * features : (p + 1) * features]
         np.multiply(power, coefficients[p + 1], out=block, casting="same_kind")
     out[powers * features] = coefficients[0]
-    drawn = out[powers * features + 1 :]
+    read_current = out[powers * features + 1 :]
     if signs is None:
-        drawn[...] = 0.0
+        read_current[...] = 0.0
         return out
     whole = np.divide(y, unit, out=work.array("whole", y.shape, y.dtype))
     if unit != 1.0:
@@ -155,7 +155,7 @@ def value_operand(
         if p:
             signs *= whole
             weight *= factor
-        drawn[p] = coefficients[p] * weight * (signs @ ones)
+        read_current[p] = coefficients[p] * weight * (signs @ ones)
     return out
 
 

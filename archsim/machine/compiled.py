@@ -55,7 +55,7 @@ def asked_for() -> bool:
     return os.environ.get(SWITCH, "") == "1"
 
 
-def pays(large: bool) -> bool:
+def worth_compiling(large: bool) -> bool:
     """Whether to use compiled code: asked for, or the work is `large`.
 
     Raises ConfigError if `SWITCH` asks for numba and it is not installed.

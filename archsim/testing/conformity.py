@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archsim.config import variants
+from archsim.config.section import suggestion
 from archsim.config.variants import Variant, variant
 from archsim.errors import ConfigError, ConformError
 from archsim.hardware.load import load_hardware
@@ -93,8 +94,13 @@ def _known(cls: type[Any], slot: str | None, name: str | None) -> Iterator[Varia
 def _conform(found: Variant, parameters: Mapping[str, object]) -> Conformity:
     chosen: dict[str, object] = {found.slot.key: found.name}
     for key, value in parameters.items():
-        own = key in found.fields or "." not in key
-        chosen |= _dotted(f"{found.slot.section}.{key}" if own else key, value)
+        own = f"{found.slot.section}.{key}"
+        if key not in found.fields and "." not in key:
+            known = [f"{found.slot.section}.{name}" for name in found.fields]
+            raise ConfigError(
+                f"{found.slot.key} {found.name} has no field {own}{suggestion(own, known)}"
+            )
+        chosen |= _dotted(own if key in found.fields else key, value)
     checks: dict[str, dict[str, str]] = {}
     refused: dict[str, str] = {}
     replaced: list[str] = []

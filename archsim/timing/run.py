@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from archsim.errors import ConfigError
 from archsim.timing.declaration import Declaration, Progress, Schedule
-from archsim.timing.engines.recurrence import obstacle, run_fast, search_pays, searches
+from archsim.timing.engines.recurrence import obstacle, run_fast, search_worth_compiling, searches
 
 Engine = Literal["auto", "simpy", "fast"]
 Detail = Literal["contested", "full"]
@@ -41,7 +41,7 @@ def run(
     if engine == "fast":
         return run_fast(declaration), "asked for"
     reason = obstacle(declaration)
-    if reason is None and searches(declaration) and not search_pays(declaration):
+    if reason is None and searches(declaration) and not search_worth_compiling(declaration):
         reason = "who is served first is found as quickly by events: short, or without [fast]"
     if reason is None:
         return run_fast(declaration), "every time follows from times before it"

@@ -54,9 +54,13 @@ def test_show_loads_to_the_same_hardware(name: str, tmp_path: Path) -> None:
 
 def held() -> set[str]:
     """Leaves of the default hardware: all but those of a variant neither chosen nor given."""
-    refresh = variants.find("refresh", "rows").Config.model_fields
-    assert load_hardware().config.refresh.model_dump() == {"model": "none"}
-    return {*leaf_paths(HardwareConfig)} - {f"refresh.{name}" for name in refresh}
+    hardware, left_out = load_hardware(), set[str]()
+    for slot in variants.slots():
+        chosen = getattr(hardware.config, slot.section).chosen
+        for each in variants.variants(slot.name):
+            keys = {f"{slot.section}.{name}" for name in each.fields if name not in chosen.fields}
+            left_out |= {key for key in keys if hardware.written(key) is None}
+    return {*leaf_paths(HardwareConfig)} - left_out
 
 
 def test_show_covers_every_leaf_with_unit_and_source() -> None:

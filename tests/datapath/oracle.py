@@ -1,6 +1,6 @@
 """The gain-cell attention, once more, slowly: the independent truth for the datapath tests.
 
-Written from the functional model alone, without reading the implementation: plain loops over
+Quantised from the functional model alone, without reading the implementation: plain loops over
 head, token, physical slot and feature. Numpy only holds the arrays that go in and come out; the
 arithmetic is Python's float64.
 """

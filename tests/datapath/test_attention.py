@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import archsim
 from archsim.chip.head import Head
 from archsim.datapath.attention import LayerInput, attend_layer, attend_layers
+from archsim.datapath.elementwise import read_keys, read_values
 from archsim.datapath.ideal import ideal_attention
-from archsim.datapath.passes import read_keys, read_values
 from archsim.datapath.products import (
     Layout,
     ScoreFading,
@@ -151,7 +151,11 @@ def test_golden_vectors() -> None:
     still, work = np.ones(64), Workspace()  # a row that does not fade
     powers = powers_of(still, layout.powers)
     key, score = np.empty((3, 64, 64)), np.empty((64, 64))
-    value, current, drawn = np.empty((layout.value_width, 64)), np.empty((64, 64)), np.empty(64)
+    value, current, read_current = (
+        np.empty((layout.value_width, 64)),
+        np.empty((64, 64)),
+        np.empty(64),
+    )
     factors = np.repeat(coefficients[1:, None], 64, axis=1)
     i = np.arange(64)
     fade = np.exp(-1e-4 * (i[:, None] - i)) * (i[:, None] >= i)
@@ -165,7 +169,7 @@ def test_golden_vectors() -> None:
         stored = v - head.cell.mid_rail
         value_operand(stored, still, coefficients, 1.0, None, value, work)
         widths = np.ascontiguousarray((pulse * fade).T)
-        read_values(value, widths, powers, layout, current, drawn, work)
+        read_values(value, widths, powers, layout, current, read_current, work)
         output = np.clip(current.T / head.laws.output.full_scale, -1, 1)
         causal = i[:, None] >= i
         assert np.abs(faded - golden["S"][n])[causal].max() <= 2e-4

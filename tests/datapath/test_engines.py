@@ -143,8 +143,8 @@ def test_currents_follow_the_ages(longest_gap: float) -> None:
         )
     ]
     assert got.pulse_widths is not None
-    drawn = (got.pulse_widths[0] * expected[1]).sum(axis=1)
-    np.testing.assert_allclose(got.activity.value_current[0], drawn, rtol=1e-9)
+    read_current = (got.pulse_widths[0] * expected[1]).sum(axis=1)
+    np.testing.assert_allclose(got.activity.value_current[0], read_current, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

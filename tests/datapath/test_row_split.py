@@ -174,8 +174,8 @@ def test_what_cells_draw_does_not_depend_on_who_converts(rate: float) -> None:
     i = np.arange(70)
     left = np.exp(-rate * np.maximum(i[:, None] - i, 0))[:, :, None]
     stored = split.write_path.voltages(v + 0.45) - 0.45
-    drawn = [np.abs(split.cell.current(x * left)).sum(axis=2) for x in stored]
-    values = np.einsum("hij,hij->hi", here.pulse_widths, drawn)
+    read_current = [np.abs(split.cell.current(x * left)).sum(axis=2) for x in stored]
+    values = np.einsum("hij,hij->hi", here.pulse_widths, read_current)
     np.testing.assert_allclose(here.activity.value_current, values, rtol=1e-9, atol=1e-12)
 
 

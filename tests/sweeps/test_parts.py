@@ -17,9 +17,10 @@ from archsim.errors import ArchsimError, ConfigError
 from archsim.hardware.load import load_hardware
 from archsim.sweeps.axes import axis_from_text
 from archsim.sweeps.definition import quick_sweep
-from archsim.sweeps.exploration import Exploration, explore, identity
+from archsim.sweeps.exploration import Exploration
 from archsim.sweeps.parts import Part, make_known, parts_of, sources_of
 from archsim.sweeps.point import Preparation, run_job
+from archsim.sweeps.runner import explore, identity
 
 MODULE = "halved_by_somebody"
 SOURCE = """

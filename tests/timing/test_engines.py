@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from archsim.errors import ConfigError
 from archsim.machine.compiled import available
 from archsim.timing.declaration import Declaration, Schedule
-from archsim.timing.engines.contested import Simulation, run_simpy
+from archsim.timing.engines.contested import ContestedRun, run_simpy
 from archsim.timing.engines.events import run_simpy_full
 from archsim.timing.engines.recurrence import obstacle, run_fast
 
@@ -58,7 +58,7 @@ def assert_equal_times(d: Declaration) -> None:
     """All engines: naive, contested-only, numpy or interpreted loops, compiled loops."""
     naive = run_simpy_full(d)
     assert_same(naive, run_simpy(d))
-    assert_same(naive, Simulation(d, reverse=True).run())
+    assert_same(naive, ContestedRun(d, reverse=True).run())
     if obstacle(d) is not None:
         with pytest.raises(ConfigError, match="fast engine cannot"):
             run_fast(d)

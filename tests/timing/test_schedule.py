@@ -23,7 +23,7 @@ from archsim.timing.analysis import (
     utilisation,
 )
 from archsim.timing.declaration import Declaration, Schedule, declare
-from archsim.timing.engines.events import Simulation
+from archsim.timing.engines.events import EventRun
 
 HEAD_DIM = 64
 """Of the declarations: more than an array of `SPLIT` has rows."""
@@ -165,7 +165,7 @@ def test_heads_in_parallel_holds_back_the_others(
         "accumulator.arbitration": "fifo" if fifo else "static",
     }
     d = declaration(overrides, tokens=6, heads=4, prompt=prompt, seed=seed)
-    s = Simulation(d).run()
+    s = EventRun(d).run()
     judge(d, s)
     for layer in range(2):
         begin = s.start["write_key"][:, layer].ravel()
@@ -179,7 +179,7 @@ def test_latency_and_queue_are_those_of_the_slowest_head() -> None:
     hardware = load_hardware(
         overrides={"write_path.heads_per_driver": 2, "controller.phases": "early_end"}
     )
-    s = Simulation(declare(Head(hardware.config), [act], 1)).run()
+    s = EventRun(declare(Head(hardware.config), [act], 1)).run()
     assert (s.end["accumulate"] - s.start["write_key"]).ravel().tolist() == [65_000, 53_000]
     assert attention_latency(s).tolist() == [[65_000]]
     assert queueing(s).tolist() == [[10_000]]
@@ -191,7 +191,7 @@ def test_every_schedule_is_legal_and_independent_of_construction_order(
     overrides: dict[str, Any], prompt: int, seed: int
 ) -> None:
     d = declaration(overrides, tokens=9, prompt=prompt, seed=seed)
-    forward, backward = Simulation(d).run(), Simulation(d, reverse=True).run()
+    forward, backward = EventRun(d).run(), EventRun(d, reverse=True).run()
     judge(d, forward)
     exclusive = not overrides["array.write_during_read"]
     judge_arrays(forward, overrides["window"], overrides["array.columns"], exclusive)
@@ -223,7 +223,7 @@ def test_without_contention_every_latency_equals_the_formula(
         **split,
     }
     d = declaration(overrides, seed=seed)
-    s = Simulation(d).run()
+    s = EventRun(d).run()
     took = s.end["accumulate"] - s.start["write_key"]
     assert np.array_equal(took, unloaded_latency(d))
     assert (queueing(s) < d.period).all()  # at most the wait for the next clock edge
@@ -231,7 +231,7 @@ def test_without_contention_every_latency_equals_the_formula(
 
 def test_default_token_takes_65_ns_in_every_layer() -> None:
     d = declaration({})
-    s = Simulation(d).run()
+    s = EventRun(d).run()
     assert (s.end["accumulate"] - s.start["write_key"] == 65_000).all()
     assert (np.diff(leaving(s)) == 2 * 65_000).all()
 
@@ -239,7 +239,7 @@ def test_default_token_takes_65_ns_in_every_layer() -> None:
 def test_phases_of_the_published_design() -> None:
     """The table of DESIGN, to the picosecond, for the first token."""
     d = declaration({}, tokens=1, layers=1, heads=1)
-    s = Simulation(d).run()
+    s = EventRun(d).run()
     spans = {n: (int(s.start[n][0, 0, 0]), int(s.end[n][0, 0, 0])) for n in s.start}
     assert spans == {
         "write_key": (0, 10_000),
@@ -254,7 +254,7 @@ def test_phases_of_the_published_design() -> None:
 def test_phases_of_a_dot_product_that_is_split_digitally() -> None:
     """Counted, added and made a pulse again before V is read: 25 ns more."""
     d = declaration(SPLIT, tokens=1, layers=1, heads=1)
-    s = Simulation(d).run()
+    s = EventRun(d).run()
     spans = {n: (int(s.start[n][0, 0, 0]), int(s.end[n][0, 0, 0])) for n in s.start}
     assert spans == {
         "write_key": (0, 10_000),
@@ -271,7 +271,7 @@ def test_phases_of_a_dot_product_that_is_split_digitally() -> None:
 def test_a_slow_adder_of_partial_sums_pushes_back_on_the_counters() -> None:
     """An adder holds its sum until the pulse generators take it, a counter its count until then."""
     overrides = {"controller.pipelining": "stages", "readout.add_time": "50 ns"}
-    s = Simulation(declaration({**SPLIT, **overrides}, tokens=6, heads=1, prompt=6)).run()
+    s = EventRun(declaration({**SPLIT, **overrides}, tokens=6, heads=1, prompt=6)).run()
     adds, reads = s.start["add_partial"][:, 0, 0], s.start["read_value"][:, 0, 0]
     assert (np.diff(adds) == 50_000).all()
     assert (adds[1:] == reads[:-1]).all()
@@ -304,12 +304,12 @@ def test_phases_of_partial_sums_end_early_with_their_own_longest_pulse() -> None
 )
 def test_initiation_interval_in_prefill(overrides: dict[str, Any], interval: int) -> None:
     d = declaration(overrides, tokens=20, prompt=20)
-    assert (np.diff(leaving(Simulation(d).run()))[5:] == interval).all()
+    assert (np.diff(leaving(EventRun(d).run()))[5:] == interval).all()
 
 
 def test_pipelining_changes_nothing_in_generate() -> None:
-    plain = Simulation(declaration({})).run()
-    staged = Simulation(declaration({"controller.pipelining": "stages"})).run()
+    plain = EventRun(declaration({})).run()
+    staged = EventRun(declaration({"controller.pipelining": "stages"})).run()
     for name in plain.start:
         assert np.array_equal(plain.start[name], staged.start[name])
 
@@ -317,7 +317,7 @@ def test_pipelining_changes_nothing_in_generate() -> None:
 def test_shared_driver_makes_heads_take_turns() -> None:
     """Two heads a driver: the second head's write, and so everything, comes 10 ns later."""
     d = declaration({"write_path.heads_per_driver": 2}, tokens=1, layers=1, heads=2)
-    s = Simulation(d).run()
+    s = EventRun(d).run()
     assert s.start["write_key"].ravel().tolist() == [0, 10_000]
     assert s.end["accumulate"].ravel().tolist() == [65_000, 75_000]
     assert stalls(d, s) == {"K DACs": 10_000}
@@ -338,7 +338,7 @@ def test_first_come_serves_the_earlier_request_and_breaks_ties_by_head() -> None
         )
         late = np.array([[1.0], [0.2], [0.2]])  # head 0 counts longest
         act = replace(Activity.busiest(3, 1), longest_output=late)
-        s = Simulation(declare(head, [act], 1), reverse=True).run()
+        s = EventRun(declare(head, [act], 1), reverse=True).run()
         times[arbitration] = s.start["accumulate"].ravel().tolist()
     assert times["static"] == [55_000, 65_000, 75_000]
     assert times["fifo"] == [63_000, 43_000, 53_000]
@@ -353,7 +353,7 @@ def test_early_end_ends_with_the_longest_pulse_at_a_clock_edge() -> None:
 def test_write_waits_for_the_read_before_it() -> None:
     """Prefill: K of token 1 is written once K read 0 ended, V of token 1 once V read 0 ended."""
     d = declaration({"controller.pipelining": "stages"}, tokens=2, layers=1, heads=1, prompt=2)
-    s = Simulation(d).run()
+    s = EventRun(d).run()
     assert s.start["write_key"][1, 0, 0] == s.end["read_key"][0, 0, 0] == 25_000
     assert s.start["write_value"][1, 0, 0] == s.end["read_value"][0, 0, 0] == 40_000
     assert s.start["read_key"][1, 0, 0] == 40_000  # one integration capacitor
@@ -362,7 +362,7 @@ def test_write_waits_for_the_read_before_it() -> None:
 
 def test_gaps_outside_the_accelerator_are_added() -> None:
     overrides = {"controller.layer_gap": "100 ns", "controller.token_gap": "1 us"}
-    s = Simulation(declaration(overrides, tokens=3)).run()
+    s = EventRun(declaration(overrides, tokens=3)).run()
     assert leaving(s).tolist() == [230_000, 1_460_000, 2_690_000]
 
 

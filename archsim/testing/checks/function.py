@@ -16,7 +16,7 @@ from archsim.datapath.activity import AttentionOutput
 from archsim.datapath.ages import Ages
 from archsim.datapath.attention import attend_layer
 from archsim.datapath.fused import unknown
-from archsim.datapath.one_head import Engine, attend_head
+from archsim.datapath.one_head import HeadEngine, attend_head
 from archsim.machine.compiled import NotCompiledError, available
 from archsim.machine.workspace import Workspace
 from archsim.simulation import cell_ages
@@ -162,7 +162,7 @@ def _attend(
             left: Array = np.exp(-rate * age)
             return left
 
-    engine = Engine(laws, np.dtype(dtype), compiled, Workspace(), retention, False, False)
+    engine = HeadEngine(laws, np.dtype(dtype), compiled, Workspace(), retention, False, False)
     return attend_head(head.q, head.k, head.v, engine, head.scalers, head.ages)
 
 

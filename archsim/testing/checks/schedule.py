@@ -11,7 +11,7 @@ from archsim.chip.stage import ENTRY, EXIT, After, Hold, Phase, Resource, Wait
 from archsim.machine.compiled import NotCompiledError, available
 from archsim.testing.cases import HEADS, Run, Trial
 from archsim.timing.declaration import Declaration, Schedule
-from archsim.timing.engines.contested import Simulation, run_simpy
+from archsim.timing.engines.contested import ContestedRun, run_simpy
 from archsim.timing.engines.events import run_simpy_full
 from archsim.timing.engines.recurrence import obstacle, run_fast
 
@@ -93,7 +93,7 @@ def check(run: Run) -> dict[str, str]:
         reference = run_simpy_full(declaration)
         _same(run, reference, run.simulation.schedule, "the run")
         _same(run, reference, run_simpy(declaration), "events where contended")
-        backwards = Simulation(declaration, reverse=True).run()
+        backwards = ContestedRun(declaration, reverse=True).run()
         _same(run, reference, backwards, "events of an instant in reverse")
         reason = _recurrence(run, declaration, reference)
     for block, share in run.simulation.utilisation.items():

@@ -49,7 +49,7 @@ Constraint = tuple[Times, list[int], int, int]
 """Times, their values, lag, and the first token the constraint applies to."""
 
 
-class Simulation:
+class ContestedRun:
     """One run of a declaration."""
 
     def __init__(
@@ -244,4 +244,4 @@ class Simulation:
 
 def run_simpy(declaration: Declaration, progress: Progress | None = None) -> Schedule:
     """Times of a declaration by discrete-event simulation, events only where needed."""
-    return Simulation(declaration, progress).run()
+    return ContestedRun(declaration, progress).run()

@@ -68,7 +68,7 @@ class Phase:
         self.ask, self.granted = self.env.event(), self.env.event()
 
 
-class Simulation:
+class EventRun:
     """One run of a declaration."""
 
     def __init__(
@@ -302,4 +302,4 @@ class Simulation:
 
 def run_simpy_full(declaration: Declaration, progress: Progress | None = None) -> Schedule:
     """Times of a declaration by discrete-event simulation, an event for every sub-tile phase."""
-    return Simulation(declaration, progress).run()
+    return EventRun(declaration, progress).run()

@@ -24,7 +24,7 @@ import numpy as np
 
 from archsim.chip.stage import Resource, Ticks
 from archsim.errors import ConfigError, InvariantError
-from archsim.machine.compiled import NotCompiledError, asked_for, pays
+from archsim.machine.compiled import NotCompiledError, asked_for, worth_compiling
 from archsim.timing.declaration import Declaration, Schedule
 from archsim.timing.engines.constraints import layer_buffer, steps
 from archsim.timing.engines.vectorised import Vectorised
@@ -79,9 +79,9 @@ SEARCHED = 1 << 13
 """The same where the order of service is searched for, which only compiled loops do quickly."""
 
 
-def search_pays(declaration: Declaration) -> bool:
+def search_worth_compiling(declaration: Declaration) -> bool:
     """Whether to search for the order of service in compiled loops; events do it too."""
-    return pays(int(np.prod(declaration.shape)) >= SEARCHED)
+    return worth_compiling(int(np.prod(declaration.shape)) >= SEARCHED)
 
 
 def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule:
@@ -96,7 +96,9 @@ def run_fast(declaration: Declaration, compiled: bool | None = None) -> Schedule
     chosen = compiled is not None
     if compiled is None:
         large = int(np.prod(declaration.shape)) >= LARGE
-        compiled = short and (search_pays(declaration) if searching else pays(large))
+        compiled = short and (
+            search_worth_compiling(declaration) if searching else worth_compiling(large)
+        )
     if compiled and not short:
         raise ConfigError(
             "the compiled engine counts to 2^51 ticks: use fewer tokens or smaller gaps"

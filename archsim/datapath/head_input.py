@@ -25,7 +25,7 @@ Retention = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
-class HeadProblem:
+class HeadInput:
     """One head: `query` pulse widths / T_max and stored deviations in V, (tokens, features) each.
 
     Without a `retention` law a deviation fades by ``exp(-rate x age)``. The full scales are the
@@ -81,7 +81,7 @@ class HeadProblem:
 
 
 @dataclass(frozen=True)
-class View:
+class VisibleColumns:
     """What rows see of the columns of one run, while or after it is written into its sub-tile.
 
     A sub-tile is overwritten column by column: rows from the run's first token on see its columns

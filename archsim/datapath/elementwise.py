@@ -93,22 +93,22 @@ def read_values(
     fades: Real | None,
     layout: Layout,
     out: Real,
-    drawn: Array,
+    read_current: Array,
     work: Workspace,
 ) -> None:
     """The second product into `out`: A_raw / full scale (features, rows).
 
     `value` operand of a run, `pulse` (columns, rows), `fades` (powers + 1, rows) the powers of the
-    rows' factors, None where nothing fades. Adds the unsigned current to `drawn` (rows,).
+    rows' factors, None where nothing fades. Adds the unsigned current to `read_current` (rows,).
     """
     # products read panels; what is written may lie further apart
-    rows = len(drawn)
+    rows = len(read_current)
     panels = work.shared("panels", (rows // PANEL, len(pulse), PANEL), pulse.dtype)
     np.copyto(panels, by_panel(pulse))
     rest_lines = layout.value_width - layout.expanded
     rest = work.shared("rest", (rest_lines, rows), out.dtype)
     second_product(value[layout.expanded :], panels, rest)
-    drawn += unsigned_current(rest, fades)
+    read_current += unsigned_current(rest, fades)
     second_product(value[layout.block(layout.powers - 1)], panels, out)
     if fades is not None:
         block = work.shared("block", out.shape, out.dtype)

@@ -9,7 +9,7 @@ from archsim.datapath.products import PANEL, Array
 from archsim.machine.workspace import Workspace
 
 
-class Collected:
+class HeadSums:
     """Sums and counts of one head, its rows in whole panels; 0 at first.
 
     `total` (features, rows) of codes. Of each row, (rows,): `longest_output`, `longest_score` and
