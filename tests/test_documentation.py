@@ -35,11 +35,7 @@ from archsim.traces.synthetic import synthesise
 from archsim.traces.trace import load_trace, save_trace
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "archsim/chip/README.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 TOKENS = 8
 """As many of a shipped trace as an example runs on."""

@@ -1,4 +1,4 @@
-"""Fields whose value may be the name of a file: its content stands in the place of its name.
+"""Fields whose value may be the name of a file, and is its content from then on.
 
 So a hardware holds the numbers, not a name: they are hashed, carried to workers, and written into
 a result's config, which loads again wherever the file has gone since.

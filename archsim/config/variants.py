@@ -273,6 +273,8 @@ def plugin_faults() -> tuple[str, ...]:
 @contextmanager
 def temporary() -> Iterator[None]:
     """What is declared and registered inside is forgotten afterwards: for tests and scripts."""
+    for slot in slots():  # a module registers once, when it is first imported
+        _explore(slot)
     kept = _Registry(
         dict(_registry.slots),
         {slot: dict(found) for slot, found in _registry.variants.items()},

@@ -12,19 +12,25 @@ import pytest
 import archsim
 from archsim.config.variants import temporary
 from archsim.testing import conform
+from archsim.traces.trace import Trace
 
 README = Path(archsim.__file__).parent / "chip" / "README.md"
 
 
-def test_the_cell_of_the_readme_conforms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saved as the README says; the script as it stands runs with the other pages' examples."""
-    text = README.read_text(encoding="utf-8")
-    (example,) = re.findall("```python\n(.*?)```", text, re.DOTALL)
-    cell, _, script = example.partition("\n\nchosen = ")
-    assert len(script.splitlines()) == 3
+def test_the_cell_of_the_readme_conforms(
+    small_trace: Trace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    simulate = archsim.simulate
+    monkeypatch.setattr(archsim, "simulate", lambda _, hardware: simulate(small_trace, hardware))
+    cell, script = re.findall("```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "cell_of_the_readme.py").write_text(cell)
     monkeypatch.syspath_prepend(tmp_path)
     with temporary():
         module: Any = importlib.import_module("cell_of_the_readme")
-        found = conform(module.TanhCell, saturation="9 uA", scale="0.4 V")
+        exec(compile(script, str(README), "exec", dont_inherit=True), {})
+        assert float(capsys.readouterr().out) < 20
+        found = conform(module.TanhCell, full_current="8 uA", knee="0.3 V")
     assert found.variant == "cell.model tanh"

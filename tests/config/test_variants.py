@@ -139,7 +139,7 @@ def test_only_the_chosen_has_defaults_and_values_of_others_stand_inactive() -> N
         ("readout:\n  reference:\n    settling: 1\n", 4, "readout.reference.settling: give a n"),
         ("readout:\n  reference: {settle: 1 ns}\n", 3, "unknown key 'readout.reference.settle'"),
         ("readout:\n  model: flash_adc\n  depth: 13\n", 4, "readout.depth: 13 brings bad luck"),
-        ("readout: {model: flash_adc, depth: 3}\ncell:\n  model: spline\n", 4, "no cell 'spline'; k"),
+        ("readout: {model: flash_adc, depth: 3}\ncell:\n  model: none\n", 4, "no cell 'none'; k"),
         ("readout:\n  depth: {value: 9, low: 10, high: 12}\n", 3, "not between low and high"),
     ],
 )  # fmt: skip

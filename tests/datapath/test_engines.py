@@ -318,6 +318,8 @@ def with_and_without(
         ({"levels.key_value": None}, False),
         ({"cell.mid_rail": "0.43 V"}, False),
         ({"array.rows": 24, "readout.model": "digital_sum"}, False),
+        ({"readout.model": "sar_adc"}, False),
+        ({"converter.law": "relu"}, False),
     ],
     ids=str,
 )

@@ -86,9 +86,8 @@ def test_every_value_of_the_default_hardware_goes_round() -> None:
         for part in sections:
             value = value[part]
         if leaf not in value:
-            assert (
-                load_hardware().written(key) is None
-            )  # a variant that is not chosen must be given it
+            # of a variant that is not chosen, it must be given
+            assert load_hardware().written(key) is None
             continue
         value = value[leaf]
         assert si_value(key, config_value(key, value)) == value, key  # type: ignore[arg-type]

@@ -9,12 +9,12 @@ not used.
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
@@ -199,7 +199,7 @@ def _header(cells: list[str]) -> tuple[int, int, tuple[float, ...]]:
 
 
 def _rising(volts: tuple[float, ...]) -> tuple[float, ...]:
-    if any(a >= b for a, b in itertools.pairwise(volts)):
+    if any(a >= b for a, b in pairwise(volts)):
         raise ValueError("read voltages must rise from column to column")
     return volts
 
