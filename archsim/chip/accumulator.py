@@ -8,17 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.chip.action import (
-    Action,
-    Bucket,
-    Discipline,
-    Footprint,
-    shared_instances,
-    taking_turns,
-)
+from archsim.chip.action import Action, Bucket, Footprint
 from archsim.chip.array import SubTiles
 from archsim.chip.conversion import Conversion
-from archsim.chip.stage import ACCUMULATE, COUNT, After, Declared, Hold, Phase, Resource, served
+from archsim.chip.stage import ACCUMULATE, COUNT, After, Declared, Hold, Phase, Resource, Turns
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.kinds import Arbitration, Duration, Joules, Sharing, SquareMetres
@@ -75,9 +68,9 @@ def add_time(config: HardwareConfig) -> float:
     return config.accumulator.time
 
 
-def adder_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
+def adder_sharing(config: HardwareConfig) -> Turns:
     """How many heads an adder tree serves, and in which order."""
-    return taking_turns(config.accumulator, "heads_per_adder")
+    return Turns.of(config.accumulator, "heads_per_adder")
 
 
 COUNT_PULSES = Action("counters", "count", "digital", COUNT, energy_per_count)
@@ -128,7 +121,7 @@ class Accumulator:
         self.area_each = adder_area(config)
 
     def stages(self, heads: int) -> Declared:
-        yield served("adder tree", heads, self.turns)
+        yield self.turns.resource("adder tree", heads)
         yield Phase(ACCUMULATE, (After(COUNT),), self.time_ticks, (add_time,))
         yield Hold("adder tree", ACCUMULATE, ACCUMULATE)
 
@@ -145,5 +138,5 @@ class Accumulator:
 
     def footprints(self, heads: int) -> Footprints:
         built = self.sub_tiles.count * self.sub_tiles.rows
-        instances = shared_instances(built, self.turns[0], heads)
+        instances = self.turns.instances(built, heads)
         yield Footprint("adders", instances, self.area_each, (adder_area,))

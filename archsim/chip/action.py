@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from archsim.config.loading import Section, parameters_read
+from archsim.config.section import parameters_read
 
 if TYPE_CHECKING:
     from archsim.hardware.sections import HardwareConfig
@@ -72,16 +72,3 @@ class Footprint:
     @property
     def area(self) -> float:
         return self.instances * self.area_each
-
-
-def shared_instances(each: int, sharing: int, heads: int) -> float:
-    """Instances a head of a block with `each` parts, one block for `sharing` of `heads` heads."""
-    groups = -(-heads // min(sharing, heads))
-    return each * groups / heads
-
-
-def taking_turns(section: Section, heads: str) -> tuple[int, Discipline]:
-    """How many heads a block serves, as its field `heads` says, and in which order."""
-    count: int = getattr(section, heads)
-    order: Discipline = getattr(section, "arbitration") if count > 1 else "static"  # noqa: B009
-    return count, order

@@ -8,19 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.chip.action import (
-    Action,
-    Bucket,
-    Discipline,
-    Footprint,
-    shared_instances,
-    taking_turns,
-)
+from archsim.chip.action import Action, Bucket, Footprint
 from archsim.chip.array import SubTiles
 from archsim.chip.controller import phase_law
 from archsim.chip.pulses import longest_query, query_steps
 from archsim.chip.quantiser import Quantiser
-from archsim.chip.stage import READ_KEY, WRITE_KEY, After, Declared, Hold, Phase, served
+from archsim.chip.stage import READ_KEY, WRITE_KEY, After, Declared, Hold, Phase, Turns
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.kinds import Arbitration, Farads, Joules, PhaseOrAuto, Sharing, SquareMetres
@@ -59,9 +52,9 @@ def driver_area(config: HardwareConfig) -> float:
     return config.pulse_generator.area
 
 
-def generator_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
+def generator_sharing(config: HardwareConfig) -> Turns:
     """How many heads a set of generators serves, and in which order."""
-    return taking_turns(config.pulse_generator, "heads_per_generator")
+    return Turns.of(config.pulse_generator, "heads_per_generator")
 
 
 def query_levels(config: HardwareConfig) -> Quantiser:
@@ -113,11 +106,11 @@ class PulseGenerator:
     def stages(self, heads: int) -> Declared:
         """The K arrays are read as long as there are query pulses."""
         laws = (phase_law, longest_query)
-        yield served("pulse generators", heads, self.turns)
+        yield self.turns.resource("pulse generators", heads)
         yield Phase(READ_KEY, (After(WRITE_KEY),), self.t_max_ticks, laws, "longest_query")
         yield Hold("pulse generators", READ_KEY, READ_KEY)
 
     def footprints(self, heads: int) -> Footprints:
         lines = self.sub_tiles.count * self.sub_tiles.rows
-        drivers = shared_instances(lines, self.turns[0], heads)
+        drivers = self.turns.instances(lines, heads)
         yield Footprint("pulse generators", drivers, self.area_each, (driver_area,))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.chip.action import Discipline, Law
+from archsim.config.section import Section
 
 Ticks = NDArray[np.int64]
 
@@ -60,10 +61,27 @@ class After:
     next_layer: bool = False
 
 
-def served(name: str, heads: int, turns: tuple[int, Discipline]) -> Resource:
-    """A block that heads take turns at, as `taking_turns` says, in a layer of so many `heads`."""
-    count, discipline = turns
-    return Resource(name, 1, min(count, heads), discipline)
+@dataclass(frozen=True)
+class Turns:
+    """A block that `heads` neighbouring heads of a layer take turns at, by a `discipline`."""
+
+    heads: int
+    discipline: Discipline
+
+    @classmethod
+    def of(cls, section: Section, heads: str) -> Turns:
+        """As a section says: its field `heads` how many, and `arbitration` in which order."""
+        count: int = getattr(section, heads)
+        return cls(count, getattr(section, "arbitration") if count > 1 else "static")  # noqa: B009
+
+    def resource(self, name: str, heads: int) -> Resource:
+        """The block in a layer of so many `heads`."""
+        return Resource(name, 1, min(self.heads, heads), self.discipline)
+
+    def instances(self, each: int, heads: int) -> float:
+        """Instances a head of what the block has `each` of, in a layer of so many `heads`."""
+        groups = -(-heads // min(self.heads, heads))
+        return each * groups / heads
 
 
 Times = Callable[[str], tuple[Ticks, Ticks]]

@@ -8,18 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.chip.action import (
-    Action,
-    Bucket,
-    Discipline,
-    Footprint,
-    shared_instances,
-    taking_turns,
-)
+from archsim.chip.action import Action, Bucket, Footprint
 from archsim.chip.array import SubTiles
 from archsim.chip.cell import Cell, energy_per_volt
 from archsim.chip.quantiser import Quantiser
-from archsim.chip.stage import WRITE_KEY, WRITE_VALUE, After, Declared, Hold, Phase, served
+from archsim.chip.stage import WRITE_KEY, WRITE_VALUE, After, Declared, Hold, Phase, Turns
 from archsim.chip.work import Footprints, Implied, Shapes, Spent, Work
 from archsim.config.clock import Clock
 from archsim.config.kinds import Arbitration, Duration, Joules, Sharing, SquareMetres
@@ -59,9 +52,9 @@ def write_time(config: HardwareConfig) -> float:
     return config.write_path.pulse
 
 
-def driver_sharing(config: HardwareConfig) -> tuple[int, Discipline]:
+def driver_sharing(config: HardwareConfig) -> Turns:
     """How many heads a set of DACs serves, and in which order."""
-    return taking_turns(config.write_path, "heads_per_driver")
+    return Turns.of(config.write_path, "heads_per_driver")
 
 
 def stored_levels(config: HardwareConfig) -> Quantiser:
@@ -111,8 +104,8 @@ class WritePath:
 
     def stages(self, heads: int) -> Declared:
         """K and V are written side by side, each by DACs of its own."""
-        yield served("K DACs", heads, self.turns)
-        yield served("V DACs", heads, self.turns)
+        yield self.turns.resource("K DACs", heads)
+        yield self.turns.resource("V DACs", heads)
         yield Phase(WRITE_KEY, (), self.pulse_ticks, (write_time,), one_unit=True)
         beside = (After(WRITE_KEY, "start"),)
         yield Phase(WRITE_VALUE, beside, self.pulse_ticks, (write_time,), one_unit=True)
@@ -120,5 +113,5 @@ class WritePath:
         yield Hold("V DACs", WRITE_VALUE, WRITE_VALUE)
 
     def footprints(self, heads: int) -> Footprints:
-        instances = shared_instances(2 * self.rows, self.turns[0], heads)
+        instances = self.turns.instances(2 * self.rows, heads)
         yield Footprint("DACs", instances, self._area, (dac_area,))
