@@ -129,7 +129,10 @@ def variant(slot: str, name: str) -> Callable[[AnyClass], AnyClass]:
     place = slot_named(slot)
 
     def register(cls: AnyClass) -> AnyClass:
-        new = Variant(place, name, cls, _origin[-1] if _origin else _home(cls))
+        origin = _origin[-1] if _origin else _home(cls)
+        if origin != BUILT_IN:  # names that are built in are taken, whoever comes first
+            _explore(place)
+        new = Variant(place, name, cls, origin)
         known = _registry.variants[slot]
         other = known.get(name)
         if other is not None and _identity(other.cls) != _identity(cls):

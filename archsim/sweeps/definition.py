@@ -209,5 +209,17 @@ def hardware_of_traces(sweep: Sweep) -> str:
 
 
 def base_hardware(sweep: Sweep, name: str | None = None) -> Hardware:
-    """The hardware that points of a sweep start from."""
-    return load_hardware(sweep.hardware if name is None else name, sweep.fixed)
+    """The hardware that points of a sweep start from.
+
+    Where a variant needs what an axis gives, with the first value of every axis.
+    """
+    name = sweep.hardware if name is None else name
+    try:
+        return load_hardware(name, sweep.fixed)
+    except ConfigError:
+        of_hardware = [
+            a for a in sweep.axes if a.key not in {*RUN_KEYS, *WORKLOAD_KEYS, "hardware"}
+        ]
+        if not of_hardware:
+            raise
+        return load_hardware(name, {**sweep.fixed, **{a.key: a.at(0.0) for a in of_hardware}})

@@ -6,6 +6,7 @@ The source of a variant is the file of its module, or all files of the package t
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import sys
@@ -86,7 +87,21 @@ def _files(part: Part) -> Iterator[Path]:
         raise ConfigError(
             f"{part} is in no file, from which worker processes could import it: put it in a module"
         )
-    yield Path(file)
+    yield from sorted(_with_neighbours(Path(file), set()))
+
+
+def _with_neighbours(file: Path, found: set[Path]) -> set[Path]:
+    """A module's file, and those beside or below it that it imports, at any depth."""
+    found.add(file)
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        for name in names:
+            other = getattr(sys.modules.get(name), "__file__", None)
+            path = None if other is None else Path(other)
+            if path is not None and path not in found and path.is_relative_to(file.parent):
+                _with_neighbours(path, found)
+    return found
 
 
 def make_known(parts: Iterable[Part]) -> None:

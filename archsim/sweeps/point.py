@@ -7,10 +7,10 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from archsim.chip.laws import laws_of
 from archsim.config.section import leaves
@@ -22,7 +22,7 @@ from archsim.retention import with_token_period
 from archsim.simulation import known_tokens
 from archsim.sweeps.axes import WORKLOAD_KEYS, workload_of
 from archsim.sweeps.code import code_sha256
-from archsim.sweeps.definition import Sweep
+from archsim.sweeps.definition import Sweep, base_hardware
 from archsim.sweeps.design import Parameters, overrides
 from archsim.sweeps.expression import Value
 from archsim.sweeps.figures import LOSS, Figures, simulated_figures
@@ -146,6 +146,17 @@ def _base(name: str, fixed: str) -> Hardware:
     return load_hardware(name, json.loads(fixed))
 
 
+def _hardware_of(name: str, fixed: Mapping[str, Any], changes: Mapping[str, Any]) -> Hardware:
+    """A point's hardware; its base need not be one by itself, if the changes make it whole."""
+    try:
+        base = _base(name, json.dumps(fixed))
+    except ConfigError:
+        if not changes:
+            raise
+        return load_hardware(name, {**fixed, **changes})
+    return base.changed(changes)
+
+
 def _content_key(parts: list[object], version: str | None = None) -> str:
     parts = [*parts, model_version() if version is None else version]
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
@@ -164,7 +175,7 @@ class Preparation:
         open_trace.cache_clear()
 
     def _hardware(self, name: str) -> Hardware:
-        return _base(name, json.dumps(dict(self.sweep.fixed)))
+        return base_hardware(self.sweep, name)
 
     def contents(self) -> list[str]:
         """Hashes of every file the sweep names.
@@ -201,7 +212,7 @@ class Preparation:
         trace: Trace | None = None
         reason = ""
         try:
-            hardware = _base(name, json.dumps(fixed)).changed(changes)
+            hardware = _hardware_of(name, fixed, changes)
             aged = with_token_period(hardware)
             trace = open_trace(workload.trace, workload.tokens, workload.layers)
             known = known_tokens(trace, workload.order, workload.prompt)
@@ -266,7 +277,7 @@ def run_job(job: Job) -> Outcome:
         return outcome("invalid", reason=job.reason)
     try:
         make_known(job.parts)
-        hardware = _base(job.base, json.dumps(job.fixed)).changed(job.changes)
+        hardware = _hardware_of(job.base, job.fixed, job.changes)
         if job.loop is not None:
             loss = measure_loss(job.loop, hardware)
             if not math.isfinite(loss):

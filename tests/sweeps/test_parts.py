@@ -147,3 +147,45 @@ def test_a_variant_in_no_file_is_refused_before_anything_runs(tiny_trace: Path) 
     sweep = quick_sweep([axis_from_text("converter.law=typed")], trace=str(tiny_trace))
     with pytest.raises(ConfigError, match=r"converter\.law typed of nowhere is in no file"):
         identity(sweep, Preparation(sweep))
+
+
+def test_the_source_of_a_part_is_also_what_its_module_imports_from_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plugin"
+    folder.mkdir()
+    helper = folder / f"{MODULE}_helper.py"
+    helper.write_text("FACTOR = 0.5\n", encoding="utf-8")
+    text = SOURCE.replace("* 0.5", "* FACTOR")
+    text = f"from {MODULE}_helper import FACTOR\n{text}"
+    (folder / f"{MODULE}.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    importlib.import_module(MODULE)
+    (part,) = parts_of(load_hardware(overrides={"converter.law": "halved"}).config)
+    before = sources_of([part])
+    helper.write_text("FACTOR = 0.25\n", encoding="utf-8")
+    assert sources_of([part]) != before
+    sys.modules.pop(f"{MODULE}_helper")
+
+
+def test_an_axis_may_give_what_a_variant_needs(tiny_trace: Path, tmp_path: Path) -> None:
+    fixed = {
+        "refresh.model": "rows",
+        "refresh.read_back_time": "5 ns",
+        "refresh.energy_per_read_back": "1 fJ",
+    }
+    axes = [axis_from_text("refresh.period=5 us,20 us")]
+    sweep = quick_sweep(axes, fixed=fixed, trace=str(tiny_trace))
+    found = explore(sweep, tmp_path / "points.db", workers=1)
+    assert [point.status for point in found.points] == ["ok", "ok"]
+    without = quick_sweep([axis_from_text("window=8,16")], fixed=fixed, trace=str(tiny_trace))
+    with pytest.raises(ConfigError, match=r"refresh.model rows needs refresh.period"):
+        explore(without, tmp_path / "points.db", workers=1)
+
+
+def test_a_built_in_name_is_taken_for_whoever_comes_with_it() -> None:
+    with pytest.raises(ConfigError, match=r"cell.model linear is archsim\..*register .*Mine under"):
+
+        @variant("cell", "linear")
+        class Mine:
+            """Another."""
